@@ -1,0 +1,31 @@
+"""DVC that signs what it pushes and verifies what it pulls.
+
+DVC has no hooks of its own and checks nothing on ``dvc pull``: bytes that somebody replaced on the remote arrive in the
+workspace under the old MD5. This adapter adds
+
+* provenance signed before the upload, by plain ``dvc push`` (with the opt-in autoload) or ``mlseal dvc push``;
+* verification before anything reaches the workspace or a caller: fetch, pull, checkout, get, import, ``dvc.api``;
+* a pre-push hook and ``mlseal dvc verify --rev`` for CI, which refuse outputs without valid provenance.
+
+The autoload is convenience and can be left out by whoever wants to; hook and CI check are the control.
+
+========================  ============================================================================================
+module                    what it knows
+========================  ============================================================================================
+``autoload`` ``wheel``    the tiny wheel that loads the rest when an interpreter imports DVC
+``wrapping``              which parts of DVC are wrapped, and what to do when they are not as expected
+``guards`` ``reading``    nothing unsigned is uploaded · nothing unverified is read
+``pointers``              what ``.dvc`` and ``dvc.lock`` say: path, object id, stage, dependencies
+``objects``               DVC's cache: hash objects, read directory objects, quarantine
+``layout`` ``places``     where evidence lies beside the data
+``sealing`` ``statement`` sign outputs before their upload
+``checking``              evidence and bytes of an output, verified
+``governing``             which repositories are protected, and who may sign
+``prepush`` ``setup``     git hook, installation
+========================  ============================================================================================
+"""
+
+from __future__ import annotations
+
+SUPPORTED = ((3, 67, 0), (3, 68, 0))
+"""DVC versions from the first up to, not including, the second. Others are refused: their insides may differ."""

@@ -1,0 +1,165 @@
+"""DVC's local cache: the bytes that a push uploads and that a checkout hands out.
+
+Objects are named by MD5, which proves nothing. They are hashed with SHA-256 here, from the cache and never from the
+workspace: a modified workspace file is not what ``dvc push`` uploads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlseal.errors import Refusal, Unreadable
+from mlseal.evidence import canonical, paths
+from mlseal.evidence.digest import EXCLUDED_AT_ROOT, DigestCache, FileEntry, Manifest, Subject
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_MAX_TREE = 1 << 30
+Stamp = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """SHA-256, size and identity of a cache file at the time it was read."""
+
+    sha256: str
+    size: int
+    stamp: Stamp
+
+
+@dataclass(frozen=True)
+class Content:
+    """What one output version consists of, hashed.
+
+    Attributes:
+        subjects: as `mlseal.evidence.digest.measure` names them, so that the pulled file or directory has the same.
+        manifest: of a directory; None for a file.
+        objects: every object id of the output with its expected SHA-256, the directory object included.
+    """
+
+    subjects: tuple[Subject, ...]
+    manifest: Manifest | None
+    objects: dict[str, str]
+    size: int
+
+    @property
+    def files(self) -> int:
+        """Number of files."""
+        return len(self.manifest.files) if self.manifest else 1
+
+
+def stamp(path: str) -> Stamp:
+    """What changes when a file changes. Raises `OSError`."""
+    return _stamp(os.stat(path))
+
+
+def hash_file(path: str, cache: DigestCache | None = None) -> Hashed:
+    """Hash one file; `cache` is for signing only. Raises `FileNotFoundError` if absent, `Unreadable` otherwise."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            known = cache.get(before) if cache is not None else None
+            sha256 = known or hashlib.file_digest(file, "sha256").hexdigest()
+            after = os.fstat(file.fileno())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(f"cannot read {path}", got=error.strerror, remedy="check its permissions") from error
+    if _stamp(before) != _stamp(after):
+        raise Unreadable(f"{path} changed while it was read", remedy="stop what writes to the cache, then run again")
+    if cache is not None and known is None:
+        cache.put(after, sha256)
+    return Hashed(sha256, after.st_size, _stamp(after))
+
+
+def read_tree(data: bytes, what: str) -> dict[str, str]:
+    """Path → MD5 of the files in a directory object. Raises `Refusal` for anything DVC would not have written."""
+    rows = canonical.parse(data, what=f"directory object of {what}", limit=_MAX_TREE)
+    if not isinstance(rows, list):
+        raise Refusal(f"the directory object of {what} is not a list")
+    tree: dict[str, str] = {}
+    for row in rows:
+        path, oid = (row.get("relpath"), row.get("md5")) if isinstance(row, dict) else (None, None)
+        if not isinstance(path, str) or not isinstance(oid, str) or not _MD5.fullmatch(oid):
+            raise Refusal(f"the directory object of {what} has an unusable row", got=str(row)[:80])
+        if path in tree or not _plain(path):
+            raise Refusal(f"the directory object of {what} has an impossible path", got=repr(path)[:80])
+        tree[path] = oid
+    return tree
+
+
+def _plain(path: str) -> bool:
+    return "\0" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def content_of_file(name: str, hashed: Hashed, oid: str) -> Content:
+    """The content of a single file. Raises `Unreadable` for an empty one, about which nothing can be said."""
+    if hashed.size == 0:
+        raise Unreadable(f"{name} is empty", got="0 bytes", expected="a file with content", remedy="leave it out of DVC")
+    return Content((Subject(name, hashed.sha256),), None, {oid: hashed.sha256}, hashed.size)
+
+
+def content_of_directory(
+    name: str, oid: str, raw: bytes, digest: Callable[[str, str], Hashed | FileEntry]
+) -> Content:
+    """The content of a directory from its directory object `raw`; `digest` gives SHA-256 and size for (path, MD5).
+
+    Raises `Refusal` for names that a manifest leaves out (they would travel unsigned), `Unreadable` for nothing at all.
+    """
+    tree = read_tree(raw, name)
+    for path in tree:
+        if path.split("/")[0] in EXCLUDED_AT_ROOT:
+            raise Refusal(
+                f"{name} holds {path!r}, which mlseal leaves out of manifests",
+                expected="no 'attestations' or 'registered_model_meta' at the root of a signed directory",
+                remedy="move it elsewhere and add the directory again",
+            )
+    entries, objects = [], {oid: hashlib.sha256(raw).hexdigest()}
+    for path in sorted(tree, key=lambda p: p.encode("utf-8", "surrogatepass")):
+        found = digest(path, tree[path])
+        entries.append(FileEntry(path, found.size, found.sha256))
+        if objects.setdefault(tree[path], found.sha256) != found.sha256:
+            raise Refusal(f"two files of {name} share an MD5 and differ", got=tree[path], remedy="keep them apart from DVC")
+    manifest = Manifest(tuple(entries))
+    if manifest.total_size == 0:
+        raise Unreadable(f"{name} holds no content", got=f"{len(entries)} empty files", expected="at least one byte")
+    _require_text(name, manifest)
+    subjects = (Subject(name, manifest.oms_root), Subject(f"{name}#manifest", manifest.sha256))
+    return Content(subjects, manifest, objects, manifest.total_size)
+
+
+def _require_text(name: str, manifest: Manifest) -> None:
+    try:
+        manifest.to_bytes()
+    except UnicodeEncodeError as error:
+        raise Unreadable(f"a file name in {name} is not UTF-8", remedy="rename the file") from error
+
+
+def quarantine(path: str, directory: Path, oid: str) -> Path | None:
+    """Move a refused object out of reach of every DVC, with or without mlseal; None when it is gone already.
+
+    The name ends in a random part, so nothing that was kept before is overwritten.
+    """
+    target = paths.private(directory) / f"{oid}-{secrets.token_hex(4)}"
+    try:
+        os.replace(path, target)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        try:  # another file system
+            shutil.copyfile(path, target)
+            os.unlink(path)
+        except OSError as error:
+            raise Unreadable(f"cannot move {path} to quarantine", got=error.strerror, remedy="remove it by hand") from error
+    target.chmod(0o400)
+    return target
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

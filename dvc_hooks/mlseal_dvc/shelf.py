@@ -1,0 +1,63 @@
+"""Evidence of outputs, from this user's own copies first and then from the remote. All of it untrusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mlseal.errors import MalformedEvidence
+from mlseal.evidence import paths
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.identity import Identity, IdentityMatcher
+from mlseal_dvc import layout
+from mlseal_dvc.places import DirectoryPlace, Place
+from mlseal_dvc.pointers import Pointer
+
+
+def own_copies() -> DirectoryPlace:
+    """This user's copies, shared by all clones; so that a checkout needs no network."""
+    return DirectoryPlace(paths.state_dir() / "dvc" / "attestations" / "v1")
+
+
+class Shelf:
+    """Where the evidence of one output is looked for, in order.
+
+    Args:
+        places: own copies first.
+    """
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.places = tuple(places)
+
+    def bundles(self, pointer: Pointer, signers: Sequence[IdentityMatcher]) -> Iterator[tuple[Bundle, Place]]:
+        """Candidate bundles and where they were found, each evidence once; unreadable files are passed over.
+
+        Names are computed for each exact identity of `signers`; where a place can be listed, others are found too
+        (a policy may accept a whole e-mail domain).
+        """
+        seen: set[bytes] = set()
+        for place in self.places:
+            for name in _names(place, pointer, signers):
+                raw = place.read(name)
+                if raw and raw not in seen:
+                    seen.add(raw)
+                    yield Bundle(raw), place
+
+    def manifest(self, sha256: str, first: Place) -> bytes:
+        """The manifest with this digest, from `first` or elsewhere. Raises `MalformedEvidence` when nobody has it."""
+        for place in (first, *self.places):
+            data = place.read(layout.manifest(sha256))
+            if data is not None:
+                return data
+        raise MalformedEvidence(
+            f"manifest {sha256[:16]}… is missing beside its bundle",
+            remedy="push again from a clone that has the data, or restore the remote's attestations/",
+        )
+
+
+def _names(place: Place, pointer: Pointer, signers: Sequence[IdentityMatcher]) -> list[str]:
+    names: list[str] = []
+    for path in pointer.names:
+        slot = layout.slot(pointer.hash_name, pointer.oid, path)
+        names += [layout.bundle(slot, signer) for signer in signers if isinstance(signer, Identity)]
+        names += place.names(slot) or []
+    return [name for name in dict.fromkeys(names) if name.endswith(layout.SUFFIX)]

@@ -1,0 +1,80 @@
+"""The provenance statement of one output: what is known, and nothing that is only recorded passed off as known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlseal.evidence import statement as statements
+from mlseal.evidence.predicates import data_provenance
+from mlseal.evidence.predicates.base import ResourceDescriptor
+from mlseal.evidence.statement import Statement
+from mlseal_dvc import gitstate
+from mlseal_dvc.objects import Content
+from mlseal_dvc.origin import Origin
+from mlseal_dvc.pointers import Dependency, Pointer
+
+MAX_LINEAGE = 100
+NOT_PROVEN = (
+    "that the data are true, lawful, complete or representative",
+    "that the recorded command, run on the recorded dependencies, made these bytes (dvc.lock is a claim)",
+    "that the remote still holds these bytes: whoever pulls compares them",
+)
+
+
+def make(
+    pointer: Pointer,
+    content: Content,
+    *,
+    git: tuple[str | None, bool, str | None],
+    remote: str,
+    origin: Origin,
+    known: Mapping[tuple[str, str], str],
+    dvc_version: str,
+) -> Statement:
+    """The statement about `content` at `pointer`.
+
+    Args:
+        git: commit, dirty and URL of ``origin``.
+        remote: URL of the DVC remote, without credentials.
+        known: SHA-256 of other outputs by (path, object id), from evidence verified or signed in this run; the only
+            way a dependency gets a digest. An MD5 stays an annotation: it must never stand in a digest set.
+    """
+    commit, dirty, url = git
+    predicate = data_provenance.Predicate(
+        path=pointer.path,
+        dvc=data_provenance.DvcObject(
+            oid=pointer.oid,
+            hash=pointer.hash_name,
+            version=dvc_version,
+            stage=pointer.stage,
+            command=pointer.command,
+        ),
+        git=data_provenance.GitState(commit=commit, dirty=dirty, remote=url),
+        origin=origin,
+        files=content.files,
+        size=content.size,
+        remote=remote,
+        lineage=[_describe(dep, known) for dep in pointer.dependencies[:MAX_LINEAGE]],
+        not_proven=[*NOT_PROVEN, *_cut(pointer)],
+    )
+    return statements.make(content.subjects, data_provenance.URI, predicate.to_json())
+
+
+def _cut(pointer: Pointer) -> list[str]:
+    left = len(pointer.dependencies) - MAX_LINEAGE
+    return [f"anything about {left} further dependencies, left out here"] if left > 0 else []
+
+
+def _describe(dep: Dependency, known: Mapping[tuple[str, str], str]) -> ResourceDescriptor:
+    digest = known.get((dep.path, dep.oid)) if dep.oid else None
+    notes: dict[str, str | int | float | bool] = {"claimed": True}
+    if dep.oid and dep.hash_name:
+        notes["dvcHash"] = f"{dep.hash_name}:{dep.oid}"
+    if dep.rev:
+        notes["gitCommit"] = dep.rev
+    return ResourceDescriptor(
+        name=dep.path,
+        uri=gitstate.without_credentials(dep.repo_url) if dep.repo_url else None,
+        digest={"sha256": digest} if digest else None,
+        annotations=notes,
+    )

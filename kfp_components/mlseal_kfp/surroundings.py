@@ -1,0 +1,110 @@
+"""Where a step runs, and what follows from that: trust, store, role, the digests of its inputs."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlseal.errors import DigestMismatch, MalformedEvidence, Misuse, Refusal
+from mlseal.evidence import store as stores
+from mlseal.evidence import trust as trusts
+from mlseal.evidence.digest import Measured, measure
+from mlseal.evidence.signing.transport import socket_path
+from mlseal.evidence.store import Store
+from mlseal.evidence.trust import Trust
+from mlseal_kfp.executor_input import Artifact, Task
+
+HOST_PROCESS = "MLSEAL_KFP_HOST"
+"""Set by the host runner: the step is a process of a developer's machine, whatever image the file names."""
+ROLE = "MLSEAL_ROLE"
+"""Role that stages sign as under an embedded authority; elsewhere the token alone says who signs."""
+GATE_ROLE = "MLSEAL_GATE_ROLE"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def role() -> str:
+    """The role that a stage signs as: ``$MLSEAL_ROLE`` or ``producer``."""
+    return os.environ.get(ROLE) or "producer"
+
+
+def gate_role() -> str:
+    """The role that decide signs as: ``$MLSEAL_GATE_ROLE`` or ``gate``."""
+    return os.environ.get(GATE_ROLE) or "gate"
+
+
+def on_host() -> bool:
+    """Whether the host runner started this step."""
+    return os.environ.get(HOST_PROCESS) == "1"
+
+
+def trust() -> Trust:
+    """The trust root in force, refused if it is an embedded one inside Kubernetes.
+
+    An embedded authority knows its users by the uid of a process on one machine. In a cluster every pod may run as any
+    uid, so its identities would mean nothing (`Refusal`).
+    """
+    chosen = trusts.resolve()
+    urls = [u for u in (vars(chosen.endpoints).values() if chosen.endpoints else ()) if u]
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and any(socket_path(url) for url in urls):
+        raise Refusal(
+            "an embedded authority is no authority inside Kubernetes", got=f"{chosen.source}, on a unix socket",
+            expected="a trust root with https endpoints",
+            remedy="run 'mlseal serve' for the team and mount its trust_config.json (docs/kfp.md)",
+        )
+    return chosen
+
+
+@contextmanager
+def store(task: Task) -> Iterator[Store]:
+    """The store in force, with everything that ``known_evidence`` brings.
+
+    Without ``$MLSEAL_STORE`` and without a store in the working directory it is a temporary one: a pod has no memory.
+    """
+    chosen = stores.resolve()
+    if os.environ.get("MLSEAL_STORE") or chosen.root.is_dir():
+        _bring(task, chosen)
+        yield chosen
+        return
+    with tempfile.TemporaryDirectory(prefix="mlseal-store-") as directory:
+        temporary = Store(directory)
+        _bring(task, temporary)
+        yield temporary
+
+
+def _bring(task: Task, target: Store) -> None:
+    """Copy the bundles of ``known_evidence``; they are read for their own name only, and verified when used."""
+    known = task.artifact("known_evidence")
+    if known is None:
+        return
+    source = Store(known.require())
+    if not (source.root / "bundles").is_dir():
+        raise Misuse("known_evidence is no store", got=str(known.path), expected="a directory with bundles/ab/cdef….sigstore.json")
+    for evidence_id in source.ids():
+        try:
+            target.put(source.get(evidence_id))
+        except MalformedEvidence:
+            continue  # what the file does not hold is then missing, and the log says so
+
+
+def announced(task: Task, port: str) -> str:
+    """The digest that ``PORT_sha256`` announces; empty if it announces none. Raises `Misuse` for anything else."""
+    text = task.text(f"{port}_sha256").strip()
+    if text and not _DIGEST.fullmatch(text):
+        raise Misuse(f"{port}_sha256 is no SHA-256", got=text[:80], expected="64 lower-case hex digits")
+    return text
+
+
+def measured(task: Task, artifact: Artifact) -> Measured:
+    """The bytes of an input, which must have the announced digest. Raises `Unreadable` or `DigestMismatch`."""
+    found = measure(artifact.require())
+    expected = announced(task, artifact.port)
+    if expected and found.sha256 != expected:
+        raise DigestMismatch(
+            f"input {artifact.port!r} is not what an earlier task made", got=found.sha256, expected=expected,
+            remedy="find the task that wrote in between, or run the pipeline again",
+        )
+    return found

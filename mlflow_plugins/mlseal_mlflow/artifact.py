@@ -1,0 +1,110 @@
+"""``attested:/NAME@alias``, ``attested:/NAME/VERSION``, ``attested:/m-ID``: verified before anything is unpickled.
+
+MLflow downloads a model once and then reads, imports and unpickles what it got. So this repository:
+
+1. downloads the *whole* model into a private directory, whatever part was asked for;
+2. removes what no digest counts, and measures that copy;
+3. asks for the gate's verdict about these bytes and this use: signed by the gate, allowing, not too old, none of the
+   evidence below it revoked. Where a policy governs action ``load``, that policy is judged instead;
+4. returns that very copy.
+
+Where storage was overwritten after approval, step 3 refuses and no code of the model runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+from mlseal.errors import Misuse
+
+SCHEME = "attested"
+
+
+class AttestedArtifactRepository(ArtifactRepository):
+    """The models of a registry, verified. Read-only; MLflow makes one for each ``attested:`` URI."""
+
+    def download_artifacts(self, artifact_path: str, dst_path: str | None = None, **_: Any) -> str:
+        """A verified private copy of the model, or of the part `artifact_path` of it.
+
+        Raises an `MlflowException` (403, 400) that carries every reason and remedy; nothing is left on disk then.
+        """
+        from mlseal_mlflow.refusals import refusing
+
+        uri, part = self._split(artifact_path)
+        with refusing(f"load of {uri}"):
+            private = tempfile.mkdtemp(prefix="attested-", dir=dst_path)  # 0700
+            try:
+                return str(_verified(uri, part, Path(private), self.tracking_uri, self.registry_uri))
+            except BaseException:
+                shutil.rmtree(private, ignore_errors=True)
+                raise
+
+    def list_artifacts(self, path: str | None = None) -> Any:
+        """What the storage holds now; names and sizes only, nothing verified."""
+        from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+
+        uri, part = self._split(path)
+        return ModelsArtifactRepository(uri, self.tracking_uri, self.registry_uri).list_artifacts(part or None)
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
+        """Refused: what is attested is not written to."""
+        raise _read_only()
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        """Refused: what is attested is not written to."""
+        raise _read_only()
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        """One file, out of a copy that was verified as a whole."""
+        with tempfile.TemporaryDirectory(prefix="attested-") as private:
+            shutil.copyfile(self.download_artifacts(remote_file_path, private), local_path)
+
+    def _split(self, artifact_path: str | None) -> tuple[str, str]:
+        """``models:`` URI of the model and the path inside it. MLflow hands the last part of the URI as a path."""
+        from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+
+        parsed = urlparse(self.artifact_uri)
+        if parsed.netloc or parsed.query or parsed.fragment:
+            raise _misuse(Misuse("an attested: URI names a model only", got=self.artifact_uri, expected="attested:/NAME@ALIAS"))
+        full = "/".join(piece for piece in (parsed.path.strip("/"), (artifact_path or "").strip("/")) if piece)
+        first, _, rest = full.partition("/")
+        if first.startswith("m-") and "@" not in first:  # the id of a logged model; only then is there no version
+            from mlflow.store.artifact.utils.models import _parse_model_uri
+
+            if _parse_model_uri(f"models:/{first}").model_id is not None:
+                return f"models:/{first}", rest
+        uri, part = ModelsArtifactRepository.split_models_uri(f"models:/{full}")
+        return uri, part
+
+
+def _verified(uri: str, part: str, private: Path, tracking_uri: str | None, registry_uri: str | None) -> Path:
+    from mlseal.evidence.digest import measure
+    from mlseal_mlflow import loading
+
+    use = loading.resolve(uri, registry_uri)
+    model = loading.fetch(use.pinned_uri, private, tracking_uri, registry_uri)  # (1)
+    evidence = loading.set_aside(model, private)  # (2)
+    loading.require_allowed(measure(model, name=use.model or "model"), use, evidence)  # (2) (3)
+    if not part:
+        return model  # (4)
+    found = Path(os.path.realpath(model / part))
+    if not found.is_relative_to(os.path.realpath(model)) or not found.exists():
+        raise Misuse("the model has no such part", got=part[:200])
+    return found
+
+
+def _read_only() -> Exception:
+    return _misuse(Misuse("attested: is for reading", remedy="log to runs:/ or models:/"))
+
+
+def _misuse(error: Misuse) -> Exception:
+    from mlseal_mlflow.refusals import to_mlflow
+
+    return to_mlflow(error, "access")

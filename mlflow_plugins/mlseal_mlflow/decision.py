@@ -1,0 +1,200 @@
+"""From a promotion to a verdict: the one place where the adapter meets the gate.
+
+1. Measure: the files of the version, or the text of the prompt, become subjects.
+2. Judge: the policies, over everything that the archive knows about these subjects, with the log read up to now.
+3. Allowed: sign the verdict as the gate (SLSA VSA), keep it, put a copy beside the model for whoever loads it there.
+4. Not allowed: raise with every reason and remedy; the verdict is signed in the background.
+
+Any exception refuses. One instance serves a process; it holds no verdict and no key that outlives minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlparse
+
+from mlseal.errors import Error, Misuse, NotInitialised, Refusal
+from mlseal.evidence import paths
+from mlseal.evidence import trust as trust_roots
+from mlseal.evidence.archive import Archive
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.digest import Subject, measure
+from mlseal.evidence.signing import Signer
+from mlseal.evidence.signing.tokens import source_for
+from mlseal.evidence.store import Store
+from mlseal.evidence.verifying import self_verify
+from mlseal.policy import gate, load
+from mlseal.policy.gate import Action
+from mlseal.policy.load import Policy
+from mlseal.policy.verdict import Allowed, Verdict, raise_for, to_statement
+from mlseal_mlflow import files
+from mlseal_mlflow.files import Limits, Measuring
+from mlseal_mlflow.recorder import Recorder
+
+_log = logging.getLogger(__name__)
+
+TOOL = "mlflow"
+MAX_FOUND = 64
+"""Bundles taken from beside one model; the rest is ignored."""
+
+_SETTLE = (0.1, 0.3, 0.8)
+"""Seconds to wait when a leaf has no bundle yet: another worker logs its verdict an instant before it stores it."""
+
+
+class Decisions:
+    """Brings actions to the gate.
+
+    Args:
+        policies: loaded once, at start; their digests stand in every verdict.
+        archive: evidence known here.
+        signer: signs as the gate and publishes to the archive's store.
+        limits: what is hashed now, later, never.
+        webhook_hosts: hosts that webhooks may report to.
+    """
+
+    def __init__(
+        self, policies: Sequence[Policy], archive: Archive, signer: Signer, *, limits: Limits | None = None,
+        webhook_hosts: frozenset[str] = frozenset(), clock: Clock = utcnow,
+    ) -> None:
+        self.policies, self.archive = tuple(policies), archive
+        self._signer, self._clock, self._webhook_hosts = signer, clock, webhook_hosts
+        self._measuring = Measuring(paths.state_dir() / "mlflow", limits or Limits(), self.notice)
+        self._recorder = Recorder(signer.sign)
+        self._judging = threading.Lock()
+
+    def governs(self, action: str, facts: Mapping[str, str]) -> bool:
+        """Whether any policy speaks about `action` with these facts."""
+        return gate.governs(Action(TOOL, action, facts), self.policies)
+
+    def decide_model(self, uri: str, key: object, action: str, facts: Mapping[str, str]) -> Bundle:
+        """The signed verdict that allows `action` for the model at `uri`; raises every reason otherwise."""
+        location = files.locate(uri)
+        bundle = self.decide(self._measuring.subjects(location, key, name=facts["model"]), action, facts)
+        self._publish(location, bundle)
+        return bundle
+
+    def decide_prompt(self, content: bytes, action: str, facts: Mapping[str, str]) -> Bundle:
+        """The signed verdict that allows `action` for a prompt."""
+        with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
+            file = Path(private) / "prompt.json"
+            file.write_bytes(content)
+            subjects = measure(file, name=facts["model"]).subjects
+        return self.decide(subjects, action, facts)
+
+    def decide(self, subjects: Sequence[Subject], action: str, facts: Mapping[str, str]) -> Bundle:
+        """Steps 2 to 4 for subjects that were measured just now."""
+        verdict = self._judge(subjects, Action(TOOL, action, dict(facts)))
+        statement = to_statement(verdict, subjects)
+        if isinstance(verdict, Allowed):
+            return self._signer.sign(statement)
+        same = (subjects[-1].sha256, action, tuple(sorted(facts.items())), repr(verdict.reasons))
+        self._recorder.submit(statement, same)
+        raise_for(verdict)
+        raise Refusal("the verdict was not an allowing one", got=type(verdict).__name__)
+
+    def _judge(self, subjects: Sequence[Subject], action: Action) -> Verdict:
+        with self._judging:
+            for pause in (*_SETTLE, None):
+                self.archive.refresh()
+                if pause is None or not self.archive.unresolved():
+                    break
+                time.sleep(pause)
+            return gate.judge(subjects, action, self.policies, self.archive, clock=self._clock)
+
+    def notice(self, copy: Path) -> None:
+        """Take bundles lying beside a model into the store: evidence may travel with what it is about.
+
+        They are untrusted like all of the store, but a bundle that does not verify is not let in: the store keeps the
+        first encoding of a piece of evidence, and a spoilt one would stand in the way of the good one.
+        """
+        found = sorted((copy / "attestations").glob("*.json"))[:MAX_FOUND] if copy.is_dir() else []
+        for file in found:
+            try:
+                bundle = Bundle.read(file)
+                if not self.archive.store.path(bundle.evidence_id).is_file():
+                    self_verify(bundle, self.archive.trust, clock=self._clock)
+                    self.archive.store.put(bundle)
+            except Error as error:
+                _log.warning("mlseal: %s beside a model is no evidence: %s", file.name, error)
+
+    def _publish(self, location: files.Location, bundle: Bundle) -> None:
+        """A copy for loaders on other machines. The store has it already, so a read-only bucket is no reason to refuse."""
+        with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
+            file = Path(private) / f"{bundle.evidence_id}.sigstore.json"
+            file.write_bytes(bundle.raw)
+            try:
+                location.publish(file)
+            except Exception as error:  # noqa: BLE001 - any artifact repository may raise anything
+                _log.warning("mlseal: the verdict could not be put beside %s: %s", location.uri, error)
+
+    def require_webhook(self, url: str) -> None:
+        """Raise `Refusal` unless the operator listed the host of `url`."""
+        host = urlparse(url).hostname or ""
+        if host not in self._webhook_hosts:
+            raise Refusal(
+                "webhooks may report to listed hosts only", got=host or url[:100],
+                expected=", ".join(sorted(self._webhook_hosts)) or "no host is listed",
+                remedy="the operator sets MLSEAL_MLFLOW_WEBHOOK_HOSTS on the server",
+            )
+
+
+def from_environment() -> Decisions:
+    """The decisions of this process, as its environment says.
+
+    ``MLSEAL_TRUST`` (or a pinned root), ``MLSEAL_POLICY`` (files, separated by ``:``), ``MLSEAL_STORE`` (an existing
+    directory) and ``MLSEAL_TOKEN_FILE`` (or an authority that grants this user the gate's role). Raises
+    `mlseal.errors.Error` if any of them will not do, so that the server does not start.
+    """
+    names = ("MLSEAL_TRUST", "MLSEAL_POLICY", "MLSEAL_STORE", "MLSEAL_TOKEN_FILE", "MLSEAL_STATE_DIR")
+    return _build(tuple((name, os.environ.get(name)) for name in names))
+
+
+@lru_cache(maxsize=4)
+def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
+    del environment  # the cache key: MLflow constructs a store more than once per process
+    trust = trust_roots.resolve()
+    store = _store()
+    archive = Archive.open(trust, store)
+    source = source_for("gate", trust)
+    source()
+    archive.refresh()
+    hosts = frozenset(filter(None, os.environ.get("MLSEAL_MLFLOW_WEBHOOK_HOSTS", "").split(",")))
+    return Decisions(
+        _policies(), archive, Signer(trust, source, store=store), limits=_limits(), webhook_hosts=hosts,
+    )
+
+
+def _policies() -> tuple[Policy, ...]:
+    named = [part for part in os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
+    if not named:
+        raise NotInitialised("the gate has no policy", expected="MLSEAL_POLICY", remedy="set MLSEAL_POLICY=/path/policy.yaml")
+    return load.load_all([Path(part) for part in named])
+
+
+def _store() -> Store:
+    named = os.environ.get("MLSEAL_STORE")
+    if not named or not Path(named).is_dir():
+        raise NotInitialised("the gate has no evidence store", got=named, expected="an existing directory",
+                             remedy="set MLSEAL_STORE=DIR, such as the evidence/ that 'mlseal init' made")
+    return Store(Path(named).resolve())
+
+
+def _limits() -> Limits:
+    default = Limits()
+    try:
+        return Limits(
+            int(os.environ.get("MLSEAL_MLFLOW_INLINE_BYTES", default.inline_bytes)),
+            int(os.environ.get("MLSEAL_MLFLOW_MAX_BYTES", default.max_bytes)),
+        )
+    except ValueError as error:
+        raise Misuse("a size limit is not a number of bytes", got=str(error)) from error
+
+

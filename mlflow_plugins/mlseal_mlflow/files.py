@@ -1,0 +1,183 @@
+"""From a storage URI to subjects, inside the server: a private copy is fetched, hashed and thrown away.
+
+Models up to a size are hashed while the caller waits. Larger ones are hashed by a background thread; until it is done
+the answer is 409 "pending", and the result serves any worker of this server for ten minutes. What changes in storage
+after hashing is not seen here: the loader (`mlseal_mlflow.artifact`) verifies the bytes that are loaded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlseal.errors import Error, Pending, Refusal, Unchecked, Unreadable
+from mlseal.evidence import paths
+from mlseal.evidence.bundle import write_atomic
+from mlseal.evidence.digest import Subject, measure
+
+MAX_FILES = 100_000
+RESULT_SECONDS = 600
+FAILURE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a model's files are, reachable without going over HTTP to ourselves."""
+
+    uri: str
+    repository: Any
+    path: str
+
+    def listing(self) -> list[tuple[str, int]]:
+        """Path and size of every file. Raises `Unchecked` beyond `MAX_FILES`."""
+        found: list[tuple[str, int]] = []
+        todo = [self.path or None]
+        while todo:
+            for entry in self.repository.list_artifacts(todo.pop()):
+                if entry.is_dir:
+                    todo.append(entry.path)
+                else:
+                    found.append((entry.path, int(entry.file_size or 0)))
+            if len(found) + len(todo) > MAX_FILES:
+                raise Unchecked(f"{self.uri} holds too many files", expected=f"at most {MAX_FILES}")
+        return sorted(found)
+
+    def fetch(self, directory: Path) -> Path:
+        """Copy everything below into `directory` and return where the model lies in it."""
+        got = os.path.realpath(self.repository.download_artifacts(self.path, os.fspath(directory)))
+        inside = os.path.realpath(directory)
+        if got != inside and not got.startswith(inside + os.sep):
+            raise Refusal(f"{self.uri} was not copied but lent", got=got, expected="a private copy")
+        return Path(got)
+
+    def publish(self, file: Path) -> None:
+        """Put `file` beside the model, under ``attestations/``, where no digest counts it."""
+        self.repository.log_artifact(os.fspath(file), "/".join(part for part in (self.path, "attestations") if part))
+
+
+def locate(uri: str) -> Location:
+    """The location of a storage URI as this server reaches it. Must run on the request's thread (workspace).
+
+    Raises MLflow's own 4xx when the server's host policy forbids the URI.
+    """
+    from mlflow.server import handlers
+
+    if handlers._is_servable_proxied_run_artifact_root(uri):  # noqa: SLF001 - vetted in surface.py
+        path = handlers._get_proxied_run_artifact_destination_path(uri)  # noqa: SLF001
+        path = handlers._get_workspace_scoped_repo_path_if_enabled(path)  # noqa: SLF001
+        if not path or ".." in path.split("/"):
+            raise Refusal(f"{uri} is not the place of one model", got=path or "the root of all artifacts")
+        return Location(uri, handlers._get_artifact_repo_mlflow_artifacts(), path)  # noqa: SLF001
+    return Location(uri, handlers._get_artifact_repository_for_uri(uri), "")  # noqa: SLF001
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much this server hashes: while the caller waits, at all, and how many at once in one worker."""
+
+    inline_bytes: int = 2 << 30
+    max_bytes: int = 64 << 30
+    at_once: int = 4
+
+
+class Measuring:
+    """Hashes models for the gate.
+
+    Args:
+        directory: private state, shared by the workers of this server.
+        limits: what is hashed now, later, never.
+        notice: called with each private copy before it is hashed, so that evidence lying beside the model is found.
+    """
+
+    def __init__(self, directory: Path, limits: Limits, notice: Callable[[Path], None]) -> None:
+        self._directory = paths.private(directory)
+        self._limits, self._notice = limits, notice
+        self._slots = threading.BoundedSemaphore(limits.at_once)
+
+    def subjects(self, location: Location, key: object, *, name: str) -> tuple[Subject, ...]:
+        """The subjects of the model at `location`; `key` is what they will be used for, so that it is not reused.
+
+        Raises `Pending` while a large model is hashed, `Refusal` beyond the limit, `Unreadable` for no content.
+        """
+        listing = location.listing()
+        total = sum(size for _, size in listing)
+        if not listing:
+            raise Unreadable(f"nothing lies at {location.uri}", remedy="log the model again, then register that")
+        if total > self._limits.max_bytes:
+            raise Refusal(
+                "this model is larger than the gate hashes", got=f"{total} bytes", expected=f"at most {self._limits.max_bytes}",
+                remedy="raise MLSEAL_MLFLOW_MAX_BYTES on the server",
+            )
+        if total <= self._limits.inline_bytes:
+            return self._measure(location, name)
+        job = hashlib.sha256(json.dumps([location.uri, listing, repr(key)]).encode()).hexdigest()[:32]
+        return self._later(location, job, total, name)
+
+    def _measure(self, location: Location, name: str) -> tuple[Subject, ...]:
+        if not self._slots.acquire(timeout=30):
+            raise Pending("the gate is hashing other models", remedy="ask again")
+        try:
+            with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
+                copy = location.fetch(Path(private))
+                self._notice(copy)
+                return measure(copy, name=name).subjects
+        finally:
+            self._slots.release()
+
+    def _later(self, location: Location, job: str, total: int, name: str) -> tuple[Subject, ...]:
+        result = self._directory / f"{job}.json"
+        if (known := _fresh(result)) is not None:
+            return known
+        lock = os.open(self._directory / f"{job}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)  # another worker is at it; its lock ends with it, even if it dies
+        else:
+            threading.Thread(target=self._work, args=(location, result, lock, name), daemon=True).start()
+        raise Pending(
+            "verification pending: this model is hashed in the background", got=f"{total} bytes",
+            expected=f"at most {self._limits.inline_bytes} to be hashed at once", remedy="ask again in a while",
+        )
+
+    def _work(self, location: Location, result: Path, lock: int, name: str) -> None:
+        try:
+            try:
+                subjects = self._measure(location, name)
+                outcome: dict[str, Any] = {"subjects": [[s.name, s.sha256] for s in subjects]}
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next request reports it
+                outcome = {"failed": str(error)[:300] if isinstance(error, Error) else f"{type(error).__name__}: {error}"[:300]}
+            write_atomic(result, json.dumps(outcome).encode(), mode=0o600)
+            _sweep(self._directory)
+        finally:
+            os.close(lock)
+
+
+def _fresh(result: Path) -> tuple[Subject, ...] | None:
+    try:
+        age = time.time() - result.stat().st_mtime
+        outcome = json.loads(result.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if "failed" in outcome and age < FAILURE_SECONDS:
+        raise Unchecked("this model could not be hashed in the background", got=outcome["failed"], remedy="ask again")
+    if "subjects" not in outcome or age > RESULT_SECONDS:
+        return None
+    return tuple(Subject(name, sha256) for name, sha256 in outcome["subjects"])
+
+
+def _sweep(directory: Path) -> None:
+    """Remove results that are too old to be used, and their locks."""
+    horizon = time.time() - 2 * RESULT_SECONDS
+    for file in directory.iterdir():
+        if file.stat().st_mtime < horizon:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,210 @@
+"""``mlseal doctor``: what is installed, trusted and reachable, and what mends it. Reads only; starts nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mlseal import __version__
+from mlseal.errors import Error, Unchecked
+
+State = Literal["ok", "absent", "fault"]
+_MARK: dict[State, str] = {"ok": "ok    ", "absent": "absent", "fault": "FAULT "}
+# Import names that belong to nobody but us. A neighbour that installs one of them replaces code of a gate.
+_OUR_PACKAGES = ("mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report: a fault needs mending, an absence is only said."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str | None = None
+
+
+@click.command()
+@click.option("--trust", "trust_path", help="Trust root to look at; the one in force otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(trust_path: str | None, as_json: bool) -> None:
+    """Say what is installed, trusted and reachable, and what to mend.
+
+    Exit 0 when nothing is at fault (an extra that is not installed is not a fault), 11 otherwise.
+    """
+    report = [check for part in _parts(trust_path) for check in part()]
+    faults = [check for check in report if check.state == "fault"]
+    if as_json:
+        click.echo(json.dumps({"checks": [asdict(check) for check in report], "faults": len(faults)}))
+    else:
+        for check in report:
+            click.echo(f"{_MARK[check.state]}  {check.name:<23} {check.found}")
+            if check.remedy and check.state != "ok":
+                click.echo(f"{'':<32}{check.remedy}")
+    if faults:
+        raise Unchecked(
+            f"{len(faults)} of {len(report)} checks found a fault",
+            got=", ".join(check.name for check in faults),
+            remedy=faults[0].remedy,
+        )
+
+
+def _parts(trust_path: str | None) -> list[Callable[[], Iterator[Check]]]:
+    return [_python, _distribution, _extras, _directories, lambda: _trust(trust_path)]
+
+
+def _python() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    yield Check("python", "ok" if fits else "fault", version, None if fits else "use Python 3.11, 3.12 or 3.13")
+    yield Check(
+        "platform",
+        "ok" if sys.platform == "linux" else "fault",
+        sys.platform,
+        "the trust service needs Linux; verifying works elsewhere",
+    )
+
+
+def _distribution() -> Iterator[Check]:
+    """Our import names come from our distribution alone."""
+    from importlib.metadata import packages_distributions
+
+    owners = packages_distributions()
+    yield Check("mlseal", "ok", __version__)
+    for package in _OUR_PACKAGES:
+        strangers = sorted({name for name in owners.get(package, []) if name.lower() != "mlseal"})
+        if strangers:
+            yield Check(
+                f"package {package}",
+                "fault",
+                f"also installed by {', '.join(strangers)}",
+                f"pip uninstall {' '.join(strangers)} && pip install --force-reinstall mlseal",
+            )
+
+
+def _extras() -> Iterator[Check]:
+    """Each extra of the distribution: complete within its bounds, incomplete, or not installed."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        names = metadata("mlseal").get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        yield Check("distribution", "fault", "mlseal is imported but not installed", "pip install mlseal")
+        return
+    for extra in ("", *names):
+        present, wrong = _requirements(extra)
+        name = f"extra [{extra}]" if extra else "core libraries"
+        if not wrong:
+            yield Check(
+                name, "ok", ", ".join(present) if len(present) < 6 else f"{len(present)} libraries within their bounds"
+            )
+        else:
+            remedy = f"pip install 'mlseal[{extra}]'" if extra else "pip install --force-reinstall mlseal"
+            broken = not extra or any("outside" in reason for reason in wrong)
+            yield Check(name, "fault" if broken else "absent", "; ".join(wrong), remedy)
+
+
+def _requirements(extra: str) -> tuple[list[str], list[str]]:
+    """What of `extra` is installed as ``name version``, and what is missing or outside its bounds."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    present, wrong = [], []
+    for line in requires("mlseal") or []:
+        wanted = Requirement(line)
+        only_here = wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})
+        applies = wanted.marker is None or wanted.marker.evaluate({"extra": extra})
+        if not applies or only_here != bool(extra) or wanted.name == "mlseal":
+            continue
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            wrong.append(f"{wanted.name} is not installed")
+            continue
+        fits = wanted.specifier.contains(found, prereleases=True)
+        present.append(f"{wanted.name} {found}") if fits else wrong.append(
+            f"{wanted.name} {found} is outside {wanted.specifier}"
+        )
+    return present, wrong
+
+
+def _directories() -> Iterator[Check]:
+    """What decides whom we believe must be writable by this user alone."""
+    from mlseal.evidence import paths
+
+    for name, directory in (("configuration", paths.config_dir()), ("state", paths.state_dir())):
+        yield _directory(name, directory)
+
+
+def _directory(name: str, directory: Path) -> Check:
+    try:
+        status = directory.stat()
+    except FileNotFoundError:
+        return Check(f"{name} directory", "absent", f"{directory} does not exist yet")
+    except OSError as error:
+        return Check(f"{name} directory", "fault", f"{directory}: {error.strerror}", f"make {directory} readable")
+    if status.st_uid not in (os.getuid(), 0):
+        return Check(
+            f"{name} directory", "fault", f"{directory} belongs to uid {status.st_uid}", "use a home of your own"
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Check(f"{name} directory", "fault", f"others can write {directory}", f"chmod go-w {directory}")
+    return Check(f"{name} directory", "ok", str(directory))
+
+
+def _trust(trust_path: str | None) -> Iterator[Check]:
+    """The trust root in force, its end, and whether its services listen."""
+    from mlseal.errors import NotInitialised
+    from mlseal.evidence import trust as trust_roots
+    from mlseal.evidence.clock import utcnow
+
+    try:
+        chosen = trust_roots.resolve(trust_path)
+    except NotInitialised as error:
+        yield Check("trust root", "absent", error.message, error.remedy)
+        return
+    except Error as error:
+        yield Check("trust root", "fault", str(error), error.remedy)
+        return
+    yield Check("trust root", "ok", f"{chosen.fingerprint} from {chosen.source}")
+    left = None if chosen.expires is None else chosen.expires - utcnow()
+    if left is None:
+        yield Check("trust end", "fault", "the root names no end", "ask its operator for a root whose keys end")
+    elif left.days < 0:
+        yield Check("trust end", "fault", f"ended on {chosen.expires:%Y-%m-%d}", "pin the operator's rotated root")
+    else:
+        yield Check("trust end", "ok", f"{chosen.expires:%Y-%m-%d}, in {left.days} days")
+    if chosen.endpoints is None:
+        yield Check("trust service", "absent", "this root verifies and cannot sign", "mlseal trust use FINGERPRINT")
+    else:
+        yield _service(chosen.endpoints.ca)
+
+
+def _service(url: str) -> Check:
+    from mlseal.evidence.signing.transport import socket_path
+
+    path = socket_path(url)
+    if path is None:
+        return Check("trust service", "ok", f"{url} (not asked: doctor makes no network call)")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            return Check(
+                "trust service",
+                "absent",
+                f"nobody listens on {path} ({error.strerror})",
+                "it starts when its owner signs something, or by 'mlseal serve'",
+            )
+    return Check("trust service", "ok", f"listens on {path}")

@@ -1,0 +1,137 @@
+"""``mlseal run STAGE --name value …``: one command per stage, made from the stage's signature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
+from mlseal.errors import Misuse
+from mlseal.evidence.bundle import Bundle
+from mlseal.stages import registry
+from mlseal.stages.base import Parameter, Stage
+
+_ROLES = {"ingestion": "producer", "training": "producer"}
+
+
+class _Stages(click.Group):
+    """A group whose commands are the registered stages; a stage's module is imported when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return registry.names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:  # noqa: ARG002 - click's signature
+        return _command(registry.load(cmd_name).stage)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Stages"):
+            formatter.write_dl([(name, registry.load(name).stage.summary) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_Stages)
+def run() -> None:
+    r"""Run one stage, sign what it found, and keep the evidence.
+
+    \b
+    Example: mlseal run training.run --script train.py --data data/ --out model/ --parameters target=need -o run.json
+    Help on one stage: mlseal run STAGE --help
+    """
+
+
+def _command(stage: Stage) -> click.Command:
+    moment = stage.name.partition(".")[0]
+    options: list[click.Parameter] = [_option(parameter) for parameter in stage.parameters]
+    options += [
+        click.Option(["-o", "--output"], type=click.Path(path_type=Path), help="Where to write the bundle."),
+        click.Option(["--run-id"], help="Id of the pipeline run; random if absent."),
+        click.Option(["--role"], default=_ROLES.get(moment, "evaluator"), show_default=True, help="Role to sign as."),
+    ]
+
+    def callback(**values: Any) -> None:
+        _run(stage, values)
+
+    command = click.Command(
+        stage.name, params=options, callback=callback, help=stage.summary, epilog=f"Evidence: {stage.predicate_type}"
+    )
+    for decorate in (TRUST, STORE, TOKEN, JSON):
+        decorate(command)
+    return command
+
+
+def _option(parameter: Parameter) -> click.Option:
+    repeated = parameter.kind == "settings"
+    default = "" if parameter.default in {None, ""} else f" [default: {parameter.default}]"
+    return click.Option(
+        [parameter.flag, parameter.name],
+        required=parameter.required,
+        multiple=repeated,
+        metavar="NAME=VALUE" if repeated else parameter.kind.upper(),
+        help=parameter.help + default,
+    )
+
+
+def _run(stage: Stage, values: Mapping[str, Any]) -> None:
+    from mlseal.evidence import store
+    from mlseal.evidence import trust as trust_roots
+    from mlseal.evidence.signing import signer_for
+    from mlseal.stages import runner
+
+    arguments = {p.name: _text(p, values[p.name]) for p in stage.parameters if values[p.name] not in {None, ()}}
+    kept = store.resolve(values["store_path"])
+    signer = signer_for(
+        values["role"], trust=trust_roots.resolve(values["trust_path"]), store=kept, token_file=values["token_file"]
+    )
+    bundle = runner.run(stage.name, arguments, signer=signer, store=kept, out=values["output"], run_id=values["run_id"])
+    _say(stage, bundle, values["output"] or kept.path(bundle.evidence_id), as_json=values["as_json"])
+
+
+def _text(parameter: Parameter, value: Any) -> str:
+    """The text that the runner parses: a JSON object for settings, whether given as JSON or as NAME=VALUE."""
+    if parameter.kind != "settings":
+        return str(value)
+    if len(value) == 1 and value[0].lstrip().startswith("{"):
+        return str(value[0])
+    pairs = [text.partition("=") for text in value]
+    names = [name for name, _, _ in pairs]
+    if any(not name or not equals for name, equals, _ in pairs) or len(set(names)) != len(names):
+        raise Misuse(f"{parameter.flag} needs NAME=VALUE, each name once", got=", ".join(value)[:120])
+    return json.dumps({name: content for name, _, content in pairs})
+
+
+def _say(stage: Stage, bundle: Bundle, where: Path, *, as_json: bool) -> None:
+    said = bundle.statement
+    if as_json:
+        subjects = [{"name": s.name, "sha256": s.sha256} for s in said.subjects]
+        facts = {
+            "stage": stage.name,
+            "evidenceId": bundle.evidence_id,
+            "bundle": str(where),
+            "predicateType": said.predicate_type,
+            "subjects": subjects,
+            "predicate": said.predicate,
+        }
+        click.echo(json.dumps(facts))
+        return
+    if metrics := said.predicate.get("metrics"):
+        _table(metrics, said.predicate)
+    subject = said.subjects[-1]
+    click.echo(f"{stage.name}: signed evidence {bundle.evidence_id} about {subject.name} → {where}")
+
+
+def _table(metrics: list[dict[str, Any]], predicate: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", "value", "interval", "half width")
+    for metric in metrics:
+        interval = f"{metric['ciLow']:.3f} to {metric['ciHigh']:.3f}"
+        table.add_row(metric["name"], f"{metric['value']:.3f}", interval, f"±{metric.get('halfWidth', 0):.3f}")
+    console = Console()
+    console.print(table)
+    positives, negatives = predicate.get("smallestGroupPositives"), predicate.get("smallestGroupNegatives")
+    enough = "sufficient" if predicate.get("sufficient") else f"too few, {predicate.get('minimumPositives')} are wanted"
+    console.print(f"{predicate.get('n')} rows; smallest group: {positives} positives, {negatives} negatives: {enough}")

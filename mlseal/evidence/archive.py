@@ -1,0 +1,154 @@
+"""Everything a judge needs in one place: trust root, store, index, verifier."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from mlseal.errors import NoEvidence, Unchecked, Withheld
+from mlseal.evidence import predicates, revocation
+from mlseal.evidence import store as stores
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.digest import Subject
+from mlseal.evidence.identity import IdentityMatcher
+from mlseal.evidence.index import Index
+from mlseal.evidence.leaves import Leaf, service_tiles
+from mlseal.evidence.predicates import revocation as revocation_predicate
+from mlseal.evidence.predicates import revocation_snapshot
+from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocation, Revocations
+from mlseal.evidence.store import Store
+from mlseal.evidence.trust import Trust
+from mlseal.evidence.verifying import VerifiedStatement, Verifier
+from mlseal.tlog.tiles import TileSource
+
+
+class Archive:
+    """The evidence that is known here, under one trust root. Open with `open`.
+
+    Call `refresh` before judging: it brings the index up to the log. Everything read is untrusted until `verifier` has
+    verified it.
+    """
+
+    def __init__(self, trust: Trust, store: Store, tiles: Mapping[str, TileSource], clock: Clock) -> None:
+        self.trust, self.store, self.clock = trust, store, clock
+        self._tiles = dict(tiles)
+        self.verifier = Verifier(trust, tiles=self._tiles, clock=clock)
+        name = hashlib.sha256(os.fsencode(os.path.realpath(store.root))).hexdigest()[:16]
+        self.index = Index(trust.state_directory() / f"index-{name}.db", store, self.verifier.checkpoints)
+        self.tree_size = 0
+
+    @classmethod
+    def open(
+        cls,
+        trust: Trust,
+        store: Store | str | os.PathLike[str] | None = None,
+        *,
+        tiles: Mapping[str, TileSource] | None = None,
+        clock: Clock = utcnow,
+    ) -> Archive:
+        """The archive of `store` under `trust`; tiles come from the trust's services unless given."""
+        chosen = store if isinstance(store, Store) else stores.resolve(Path(store) if store else None)
+        return cls(trust, chosen, service_tiles(trust) if tiles is None else tiles, clock)
+
+    def refresh(self) -> int:
+        """Index every log up to its checkpoint; returns the tree sizes' sum, the size a verdict records.
+
+        Raises `Unchecked` when a log of the trust root cannot be read: what it holds is then unknown.
+        """
+        self.trust.require_current(self.clock())
+        total = 0
+        for log in self.trust.logs:
+            tiles = self._tiles.get(log.origin)
+            if tiles is None:
+                raise Unchecked(
+                    f"log {log.origin} cannot be read",
+                    expected="its service or a copy of its tiles",
+                    remedy="use the operator's trust_config.json, or pass a directory with the log's tiles",
+                )
+            total += self.index.update(log, tiles)
+        self.tree_size = total
+        return total
+
+    def candidates(self, sha256s: Collection[str], predicate_types: Collection[str]) -> list[Bundle]:
+        """Unverified bundles that name any of the digests, in log order.
+
+        Raises `Withheld` when the index knows one that the store no longer holds.
+        """
+        return [self._bundle(i) for i in self.index.find(sha256s, _uris(predicate_types))]
+
+    def of_type(self, predicate_types: Collection[str]) -> list[Bundle]:
+        """Unverified bundles of these types, in log order."""
+        return [self._bundle(i) for i in self.index.of_type(_uris(predicate_types))]
+
+    def unresolved(self, revocations: Revocations = NOTHING_REVOCABLE) -> list[Leaf]:
+        """Leaves that nobody shows a bundle for and that no listed identity accounted for by a revocation."""
+        return [leaf for leaf in self.index.unresolved() if revocations.of(leaf.evidence_id) is None]
+
+    def revocations(self, revokers: Sequence[IdentityMatcher]) -> Revocations:
+        """What the listed identities revoked, with the newest snapshot of theirs.
+
+        Revocations by others are ignored: anyone can sign one.
+        """
+        found: list[Revocation] = []
+        newest: VerifiedStatement | None = None
+        for bundle in self.of_type([revocation_predicate.URI, revocation_snapshot.URI]):
+            verified = self._by(bundle, revokers)
+            if verified is None:
+                continue
+            predicate = verified.predicate
+            if isinstance(predicate, revocation_predicate.Predicate):
+                found.append(Revocation(predicate.evidence_id, predicate.reason, str(verified.identity)))
+            elif isinstance(predicate, revocation_snapshot.Predicate):
+                found += [Revocation(e.evidence_id, e.reason, str(verified.identity)) for e in predicate.revoked]
+                newest = verified if newest is None or verified.time > newest.time else newest
+        end: datetime | None = None
+        if newest is not None and isinstance(newest.predicate, revocation_snapshot.Predicate):
+            end = revocation.snapshot_end(newest.predicate.valid_until)
+        return Revocations(revocation.merge(found), newest.time if newest else None, end)
+
+    def signed_by(self, evidence_id: str, identities: Sequence[IdentityMatcher]) -> bool:
+        """Whether the *log* says that one of `identities` signed this evidence.
+
+        The log entry holds the certificate and was checked by the index, so this does not depend on the bundle file.
+        Evidence that a listed identity signed must be verified or stop the judge; only evidence of others may be
+        passed over. Otherwise a spoilt bundle would hide a failed result.
+        """
+        leaf = self.index.leaf(evidence_id)
+        return leaf is not None and any(matcher.matches(leaf.identity) for matcher in identities)
+
+    def _by(self, bundle: Bundle, identities: Sequence[IdentityMatcher]) -> VerifiedStatement | None:
+        said = bundle.statement
+        if not self.signed_by(said.evidence_id, identities):
+            return None
+        return self.verifier.verify(
+            bundle,
+            predicate_type=said.predicate_type,
+            identities=identities,
+            subjects=[said.subjects[0].sha256],
+            revocations=NOTHING_REVOCABLE,
+        )
+
+    def _bundle(self, evidence_id: str) -> Bundle:
+        try:
+            return self.store.get(evidence_id)
+        except NoEvidence as error:
+            leaf = self.index.leaf(evidence_id)
+            raise Withheld(
+                f"the log holds evidence {evidence_id[:16]}… that the store no longer shows",
+                got=f"leaf {leaf.index} of {leaf.origin}" if leaf else None,
+                expected=str(self.store.path(evidence_id)),
+                remedy="restore the bundle from a copy",
+            ) from error
+
+
+def revocation_subject(evidence_id: str) -> Subject:
+    """The subject of a revocation: the evidence itself."""
+    return Subject(f"evidence:{evidence_id[:16]}", evidence_id)
+
+
+def _uris(names: Collection[str]) -> list[str]:
+    return [predicates.uri_of(name) for name in names]

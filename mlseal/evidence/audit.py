@@ -1,0 +1,115 @@
+"""Verify a whole history offline: every leaf, every bundle, every proof, from files alone.
+
+Needs only a trust root, the log's tiles and the bundle store; no service, no network, no key. The steps:
+
+1. Each log of the root: the checkpoint's signature, the tree over all entries, consistency with the pinned checkpoint.
+2. Each leaf resolves to a bundle, or was accounted for by a revocation in the log.
+3. Each bundle verifies, at the leaf that the log gives it, with the certificate that the log recorded.
+4. Bundles that are in the store but not in a log are reported: nobody can prove when they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlseal.errors import Error, ForgedEvidence, MalformedEvidence, Withheld
+from mlseal.evidence import predicates
+from mlseal.evidence.archive import Archive
+from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.predicates import revocation as revocation_predicate
+from mlseal.evidence.revocation import NOTHING_REVOCABLE
+from mlseal.evidence.store import Store
+from mlseal.evidence.trust import Trust
+from mlseal.evidence.verifying import VerifiedStatement
+from mlseal.tlog.tiles import DirectoryTiles, TileSource
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be; ``where`` names a leaf or a file."""
+
+    where: str
+    error: Error
+
+
+@dataclass
+class Report:
+    """What an audit saw. It passes only if something was checked and nothing was found."""
+
+    tree_size: int = 0
+    verified: list[VerifiedStatement] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    unlogged: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether there was at least one leaf and every check held."""
+        return self.tree_size > 0 and not self.findings and not self.unlogged
+
+
+def audit(
+    trust: Trust,
+    store: Store,
+    tiles: Mapping[str, TileSource],
+    *,
+    clock: Clock = utcnow,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Audit `store` against the logs of `trust`; see the module for the steps.
+
+    Errors of single bundles are collected; an unreadable log or a split view ends the audit (raised).
+    """
+    archive = Archive(trust, store, tiles, clock)
+    report = Report(tree_size=archive.refresh())  # (1)
+    revoked = {
+        str(bundle.statement.predicate.get("evidenceId")) for bundle in archive.of_type([revocation_predicate.URI])
+    }
+    for leaf in archive.index.unresolved():  # (2)
+        if leaf.evidence_id not in revoked:
+            error = Withheld("no bundle for this leaf", got=leaf.evidence_id, remedy="restore the bundle from a copy")
+            report.findings.append(Finding(f"leaf {leaf.index} of {leaf.origin}", error))
+    ids = list(store.ids())
+    for done, evidence_id in enumerate(ids, 1):
+        _check(archive, evidence_id, report)  # (3) (4)
+        if progress is not None:
+            progress(done, len(ids))
+    report.verified.sort(key=lambda v: (v.log.origin, v.log.index))
+    return report
+
+
+def _check(archive: Archive, evidence_id: str, report: Report) -> None:
+    leaf = archive.index.leaf(evidence_id)
+    if leaf is None:
+        report.unlogged.append(evidence_id)
+        return
+    where = f"leaf {leaf.index} of {leaf.origin}"
+    try:
+        bundle = archive.store.get(evidence_id)
+        said = bundle.statement
+        known = said.predicate_type if said.predicate_type in predicates.MODELS else None
+        if known is None:
+            raise MalformedEvidence(f"unknown predicate type {said.predicate_type}")
+        verified = archive.verifier.verify(
+            bundle,
+            predicate_type=known,
+            identities=[leaf.identity],
+            subjects=[said.subjects[0].sha256],
+            revocations=NOTHING_REVOCABLE,
+        )
+        if (verified.log.origin, verified.log.index) != (leaf.origin, leaf.index):
+            raise ForgedEvidence(
+                "the bundle claims another place in the log", got=str(verified.log.index), expected=str(leaf.index)
+            )
+    except Error as error:
+        report.findings.append(Finding(where, error))
+    else:
+        report.verified.append(verified)
+
+
+def directory_tiles(trust: Trust, directory: Path) -> dict[str, TileSource]:
+    """Tiles from a directory that holds ``ORIGIN/checkpoint`` and ``ORIGIN/tile/…`` for each log of `trust`."""
+    return {
+        log.origin: DirectoryTiles(directory / log.origin) for log in trust.logs if (directory / log.origin).is_dir()
+    }

@@ -1,0 +1,206 @@
+"""Subject → predicate type → log leaf → bundle, rebuilt from the log by whoever judges.
+
+The index belongs to the verifier and lies in its own state directory; the log and the store are untrusted. Each update
+reads only what is new and performs:
+
+1. Read the log's checkpoint and check its signature; it must be consistent with the one pinned before.
+2. Read the new entries and extend the tree of the entries read so far; the root must be the checkpoint's root. So what
+   was indexed is the log, entry by entry, and nothing was left out.
+3. Look for the bundle of each new or still unresolved leaf in the store, by evidence id, and note its subjects.
+
+A leaf without a bundle stays *unresolved*: somebody signed something that is not shown. A failed test cannot be made to
+disappear by deleting its bundle.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from mlseal.errors import Error, ForgedEvidence, Unchecked
+from mlseal.evidence import paths
+from mlseal.evidence.checkpoints import PinnedCheckpoints
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.leaves import Leaf, parse_leaf
+from mlseal.evidence.store import Store
+from mlseal.evidence.trust import LogKey
+from mlseal.tlog.checkpoint import open_note
+from mlseal.tlog.proofs import EMPTY_ROOT, leaf_hash, node_hash
+from mlseal.tlog.tiles import TileSource, iter_entries
+
+_SCHEMA = """
+create table if not exists log(origin text primary key, size int, frontier blob) without rowid;
+create table if not exists leaf(origin text, position int, evidence_id text, issuer text, san text, resolved int,
+  primary key(origin, position)) without rowid;
+create index if not exists leaf_evidence on leaf(evidence_id);
+create index if not exists leaf_open on leaf(resolved) where resolved = 0;
+create table if not exists subject(sha256 text, predicate_type text, evidence_id text,
+  primary key(sha256, predicate_type, evidence_id)) without rowid;
+create index if not exists subject_type on subject(predicate_type);
+"""
+_BATCH = 4096
+
+
+class Index:
+    """The index of one store under one trust root.
+
+    Args:
+        file: the database, in this user's state directory; deleting it costs a rebuild, nothing else.
+        store: where bundles are looked for.
+        checkpoints: what this verifier pinned.
+    """
+
+    def __init__(self, file: Path, store: Store, checkpoints: PinnedCheckpoints) -> None:
+        self._store, self._checkpoints = store, checkpoints
+        paths.private(file.parent)
+        self._db = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.execute("pragma journal_mode=wal")
+        self._db.execute("pragma synchronous=normal")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def update(self, log: LogKey, tiles: TileSource) -> int:
+        """Bring the index up to the log's checkpoint and return its tree size.
+
+        Raises `SplitView` or `ForgedEvidence` when the log is not the one indexed before, `Unchecked` when it cannot be
+        read. Then nothing of this update is kept.
+        """
+        try:
+            note = tiles.read("checkpoint").decode("utf-8")
+            checkpoint = open_note(note, log.origin, log.public_key)
+            self._checkpoints.require_consistent(log, note, tiles)  # (1)
+            self._db.execute("begin immediate")
+            try:
+                size = self._extend(log, checkpoint.size, checkpoint.root, tiles)  # (2)
+                self._resolve(log.origin)  # (3)
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            self._db.execute("commit")
+        except (FileNotFoundError, UnicodeDecodeError) as error:
+            raise Unchecked(
+                f"log {log.origin} cannot be read",
+                got=str(error)[:120],
+                remedy="make the log or a copy of its tiles reachable",
+            ) from error
+        except sqlite3.Error as error:
+            raise Unchecked(
+                "the index cannot be written",
+                got=str(error),
+                remedy="check space and permissions of the state directory",
+            ) from error
+        return size
+
+    def find(self, sha256s: Collection[str], predicate_types: Collection[str]) -> list[str]:
+        """Evidence ids of all bundles that name any of the digests, of these types, in log order."""
+        return self._ids("s.sha256", sha256s, predicate_types)
+
+    def of_type(self, predicate_types: Collection[str]) -> list[str]:
+        """Evidence ids of all bundles of these types, in log order."""
+        return self._ids(None, (), predicate_types)
+
+    def unresolved(self) -> list[Leaf]:
+        """Leaves up to the indexed tree size whose bundle the store does not hold."""
+        rows = self._db.execute(
+            "select origin, position, evidence_id, issuer, san from leaf where resolved = 0 order by 1, 2"
+        )
+        return [
+            Leaf(origin, position, evidence_id, Identity(issuer, san))
+            for origin, position, evidence_id, issuer, san in rows
+        ]
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every indexed leaf, in log order."""
+        for origin, position, evidence_id, issuer, san in self._db.execute(
+            "select origin, position, evidence_id, issuer, san from leaf order by 1, 2"
+        ):
+            yield Leaf(origin, position, evidence_id, Identity(issuer, san))
+
+    def leaf(self, evidence_id: str) -> Leaf | None:
+        """The first leaf of this evidence."""
+        row = self._db.execute(
+            "select origin, position, issuer, san from leaf where evidence_id = ? order by origin, position",
+            (evidence_id,),
+        ).fetchone()
+        return Leaf(row[0], row[1], evidence_id, Identity(row[2], row[3])) if row else None
+
+    def _ids(self, column: str | None, values: Collection[str], types: Collection[str]) -> list[str]:
+        where = f"s.predicate_type in ({_marks(types)})" + (f" and {column} in ({_marks(values)})" if column else "")
+        query = (
+            "select distinct s.evidence_id, l.origin, l.position from subject s"  # noqa: S608 -- only "?" marks are spliced in
+            f" join leaf l on l.evidence_id = s.evidence_id where {where} order by l.origin, l.position"
+        )
+        rows = self._db.execute(query, (*types, *values))
+        return list(dict.fromkeys(str(row[0]) for row in rows))
+
+    def _extend(self, log: LogKey, size: int, root: bytes, tiles: TileSource) -> int:
+        row = self._db.execute("select size, frontier from log where origin = ?", (log.origin,)).fetchone()
+        start, frontier = (row[0], _unpack(row[1])) if row else (0, [])
+        if size < start:
+            return int(start)  # an older checkpoint, proved consistent by (1); what is indexed reaches further
+        rows: list[tuple[str, int, str, str, str]] = []
+        for position, body in iter_entries(tiles, size, start):
+            _push(frontier, position, leaf_hash(body))
+            leaf = parse_leaf(log.origin, position, body)
+            rows.append((leaf.origin, leaf.index, leaf.evidence_id, leaf.identity.issuer, leaf.identity.san))
+            if len(rows) == _BATCH:
+                self._insert(rows)
+        self._insert(rows)
+        if _root(frontier) != root:
+            raise ForgedEvidence(
+                f"the entries of log {log.origin} do not make its signed tree",
+                got=_root(frontier).hex()[:16],
+                expected=root.hex()[:16],
+                remedy="keep a copy and tell the log's operator",
+            )
+        self._db.execute("insert or replace into log values(?,?,?)", (log.origin, size, b"".join(frontier)))
+        return size
+
+    def _insert(self, rows: list[tuple[str, int, str, str, str]]) -> None:
+        self._db.executemany("insert into leaf values(?,?,?,?,?,0)", rows)
+        rows.clear()
+
+    def _resolve(self, origin: str) -> None:
+        still = self._db.execute(
+            "select position, evidence_id from leaf where resolved = 0 and origin = ?", (origin,)
+        ).fetchall()
+        for position, evidence_id in still:
+            if self._store.path(evidence_id).is_file():
+                try:
+                    said = self._store.get(evidence_id).statement
+                except Error:
+                    continue  # a file that is not this evidence resolves nothing; the leaf stays unresolved
+                self._db.executemany(
+                    "insert or ignore into subject values(?,?,?)",
+                    [(subject.sha256, said.predicate_type, evidence_id) for subject in said.subjects],
+                )
+                self._db.execute("update leaf set resolved = 1 where origin = ? and position = ?", (origin, position))
+
+
+def _marks(values: Iterable[str]) -> str:
+    return ",".join("?" for _ in values)
+
+
+def _push(frontier: list[bytes], position: int, leaf: bytes) -> None:
+    """Add the leaf at `position` to the roots of the complete subtrees on the right edge (RFC 6962, 2.1)."""
+    while position & 1:
+        leaf = node_hash(frontier.pop(), leaf)
+        position >>= 1
+    frontier.append(leaf)
+
+
+def _root(frontier: list[bytes]) -> bytes:
+    if not frontier:
+        return EMPTY_ROOT
+    root = frontier[-1]
+    for left in reversed(frontier[:-1]):
+        root = node_hash(left, root)
+    return root
+
+
+def _unpack(data: bytes) -> list[bytes]:
+    return [data[i : i + 32] for i in range(0, len(data), 32)]

@@ -1,0 +1,37 @@
+"""Revocation snapshot: every revocation in the log up to a tree size, stated by an identity at a time.
+
+Absence of a revocation is only known up to a snapshot; a policy says how old one may be.
+
+Example::
+
+    {"origin": "log1.demo.mlseal.local", "treeSize": 17, "issuedAt": "2026-11-23T04:00:00Z",
+     "validUntil": "2026-11-24T04:00:00Z", "revoked": [{"evidenceId": "…", "reason": "withdrawn"}]}
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mlseal.evidence.predicates.base import NAMESPACE, Model, Sha256, Timestamp
+
+URI = NAMESPACE + "revocation-snapshot/v0.1"
+SHORT = "revocation-snapshot"
+
+
+class Entry(Model):
+    """One revoked piece of evidence."""
+
+    evidence_id: Sha256
+    reason: Literal["superseded", "expired", "withdrawn"]
+
+
+class Predicate(Model):
+    """Revocation snapshot v0.1."""
+
+    origin: str
+    tree_size: int = Field(ge=0)
+    issued_at: Timestamp
+    valid_until: Timestamp
+    revoked: list[Entry] = Field(default_factory=list)

@@ -1,0 +1,53 @@
+"""Take evidence back, and state what is taken back."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+
+from mlseal.errors import NoEvidence
+from mlseal.evidence import statement
+from mlseal.evidence.archive import Archive, revocation_subject
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.clock import rfc3339
+from mlseal.evidence.digest import Subject
+from mlseal.evidence.predicates import revocation, revocation_snapshot
+from mlseal.evidence.signing import Signer
+
+
+def revoke(archive: Archive, signer: Signer, evidence_id: str, *, reason: str, comment: str | None = None) -> Bundle:
+    """Sign a revocation of `evidence_id`. Raises `NoEvidence` unless the log holds it.
+
+    Anybody can sign one; it counts where a policy lists the signer under ``revokers``.
+    """
+    if archive.index.leaf(evidence_id) is None:
+        raise NoEvidence(
+            f"the log holds no evidence {evidence_id[:16]}…",
+            expected="a full evidence id of 64 hex digits",
+            remedy="run 'mlseal log show' to find it",
+        )
+    claim = revocation.Predicate.model_validate({"evidenceId": evidence_id, "reason": reason, "comment": comment})
+    return signer.sign(statement.make([revocation_subject(evidence_id)], revocation.URI, claim.to_json()))
+
+
+def snapshot(archive: Archive, signer: Signer, *, valid_for: timedelta) -> Bundle:
+    """Sign the list of everything revoked in the log up to its present size.
+
+    The snapshot repeats every revocation in the log, whoever signed it; a verifier still counts only those whose
+    signer its policy lists, so the signer of snapshots must be one of them.
+    """
+    size = archive.refresh()
+    revoked = []
+    for bundle in archive.of_type([revocation.URI]):
+        claim = revocation.Predicate.model_validate(dict(bundle.statement.predicate))
+        revoked.append(revocation_snapshot.Entry(evidence_id=claim.evidence_id, reason=claim.reason))
+    now = archive.clock()
+    claim_all = revocation_snapshot.Predicate(
+        origin=archive.trust.logs[-1].origin,
+        tree_size=size,
+        issued_at=rfc3339(now),
+        valid_until=rfc3339(now + valid_for),
+        revoked=sorted(set(revoked), key=lambda e: (e.evidence_id, e.reason)),
+    )
+    names = hashlib.sha256("\n".join(f"{e.evidence_id} {e.reason}" for e in claim_all.revoked).encode()).hexdigest()
+    return signer.sign(statement.make([Subject("revocations", names)], revocation_snapshot.URI, claim_all.to_json()))

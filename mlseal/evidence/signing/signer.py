@@ -1,0 +1,168 @@
+"""One signing path for every deployment; only the trust configuration differs.
+
+The steps of `Signer.sign`, performed under these numbers:
+
+1. Certificate: an ephemeral P-256 key, certified by the CA against an identity token; reused until it nears its end.
+2. Signature: ECDSA over the DSSE pre-authentication encoding of the statement's frozen bytes.
+3. Time: RFC 3161 over the signature. Before the log, because a log entry without a time can never be verified once the
+   certificate has expired and would stay an orphan.
+4. Journal: what is about to be logged is written down, so that a crash after step 5 loses nothing.
+5. Log: append the entry; a repeated append of the same signature gives the same entry.
+6. Assemble the bundle.
+7. Self-verification, with the verifier that everyone else uses. What does not verify is not published.
+8. Publish to the store, if one was given, and clear the journal.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mlseal.errors import Error, NotInitialised, Withheld
+from mlseal.evidence import canonical
+from mlseal.evidence.bundle import MEDIA_TYPE, Bundle, unbase64, write_atomic
+from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.signing import embedded
+from mlseal.evidence.signing.remote import Remote
+from mlseal.evidence.signing.tokens import TokenSource
+from mlseal.evidence.statement import PAYLOAD_TYPE, Statement, pae
+from mlseal.evidence.store import Store
+from mlseal.evidence.trust import Trust
+
+_RENEW_BEFORE = timedelta(seconds=90)
+
+
+class Signer:
+    """Signs statements as the identity that `token` proves.
+
+    Args:
+        trust: root and endpoints; a root without endpoints cannot sign.
+        token: where the identity token comes from; asked again for each certificate.
+        store: where finished bundles are published; without one the caller keeps them.
+        deadline: seconds for each remote call.
+        verify: turn off only where the caller verifies at once itself (benchmarks of the parts).
+
+    Thread-safe. Every failure is a `mlseal.errors.Error`; nothing is published then.
+    """
+
+    def __init__(
+        self,
+        trust: Trust,
+        token: TokenSource,
+        *,
+        store: Store | None = None,
+        deadline: float = 10.0,
+        clock: Clock = utcnow,
+        verify: bool = True,
+    ) -> None:
+        if trust.endpoints is None:
+            raise NotInitialised(
+                f"the trust root {trust.source} names no services to sign with",
+                expected="a ClientTrustConfig",
+                remedy="pass trust_config.json instead of trusted_root.json",
+            )
+        self.trust, self.store = trust, store
+        self._token, self._clock, self._verify = token, clock, verify
+        self._remote = Remote(trust.endpoints, deadline)
+        self._lock = threading.Lock()
+        self._credential: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
+        self._journal = trust.state_directory() / "unpublished"
+
+    def sign(self, statement: Statement) -> Bundle:
+        """The verified bundle of `statement`; see the module for the steps."""
+        embedded.ensure_running(self.trust)
+        key, certificate = self._certificate()  # (1)
+        encoded = pae(statement.payload)
+        signature = key.sign(encoded, ec.ECDSA(hashes.SHA256()))  # (2)
+        timestamp = self._remote.timestamp(signature)  # (3)
+        der = certificate.public_bytes(serialization.Encoding.DER)
+        draft = _document(statement.payload, signature, der, timestamp, None)
+        entry_file = self._journal / f"{statement.evidence_id}.json"
+        write_atomic(entry_file, canonical.dumps(draft), mode=0o600)  # (4)
+        bundle = self._log(draft, statement.evidence_id)  # (5) (6)
+        return self._publish(bundle, entry_file)  # (7) (8)
+
+    def recover(self) -> list[Bundle]:
+        """Finish what a crash interrupted between steps 4 and 8; returns the bundles published now.
+
+        Raises the first error after trying every entry; entries that failed stay in the journal.
+        """
+        done: list[Bundle] = []
+        failed: Error | None = None
+        for file in sorted(self._journal.glob("*.json")):
+            try:
+                embedded.ensure_running(self.trust)
+                draft = canonical.parse(file.read_bytes(), what=f"journal {file.name}")
+                done.append(self._publish(self._log(draft, file.stem), file))
+            except Error as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return done
+
+    def _certificate(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+        with self._lock:
+            if self._credential is None or self._credential[1].not_valid_after_utc - _RENEW_BEFORE < self._clock():
+                key = ec.generate_private_key(ec.SECP256R1())
+                self._credential = key, self._remote.certificate(key, self._token())
+            return self._credential
+
+    def _log(self, draft: dict[str, Any], evidence_id: str) -> Bundle:
+        signature = unbase64(draft["dsseEnvelope"]["signatures"][0]["sig"], "signature")
+        certificate = unbase64(draft["verificationMaterial"]["certificate"]["rawBytes"], "certificate")
+        digest = hashlib.sha256(pae(unbase64(draft["dsseEnvelope"]["payload"], "payload"))).digest()
+        entry, existed = self._remote.append(digest, signature, certificate)
+        if existed and draft["dsseEnvelope"]["signatures"][0]["sig"].encode() not in unbase64(
+            entry.get("canonicalizedBody"), "log entry"
+        ):
+            # The same words, signed before by another key: the log keeps one entry per statement.
+            if self.store is not None and self.store.path(evidence_id).is_file():
+                return self.store.get(evidence_id)
+            raise Withheld(
+                "the log holds this very statement already, under another signature",
+                got=f"leaf {entry.get('logIndex')}",
+                remedy="find its bundle, or make a statement of a new run",
+            )
+        draft["verificationMaterial"]["tlogEntries"] = [entry]
+        return Bundle(canonical.dumps(draft))
+
+    def _publish(self, bundle: Bundle, journal_file: Path) -> Bundle:
+        if self._verify:
+            from mlseal.evidence.verifying import self_verify
+
+            self_verify(bundle, self.trust, clock=self._clock)
+        if self.store is not None:
+            self.store.put(bundle)
+        journal_file.unlink(missing_ok=True)
+        return bundle
+
+
+def _document(
+    payload: bytes, signature: bytes, certificate: bytes, timestamp: bytes, entry: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The bundle v0.3 document (sigstore/protobuf-specs, bundle.proto), without its log entry when `entry` is None."""
+    return {
+        "mediaType": MEDIA_TYPE,
+        "verificationMaterial": {
+            "certificate": {"rawBytes": _b64(certificate)},
+            "tlogEntries": [entry] if entry else [],
+            "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": _b64(timestamp)}]},
+        },
+        "dsseEnvelope": {
+            "payload": _b64(payload),
+            "payloadType": PAYLOAD_TYPE,
+            "signatures": [{"sig": _b64(signature)}],
+        },
+    }
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,254 @@
+"""Which trust root, chosen by whom.
+
+A trust root (Sigstore TrustedRoot) says which certificate authority, time-stamping authority and log keys are
+believed. It is chosen by the person or machine that verifies, in this order: an explicit path, ``$MLSEAL_TRUST``, the
+default pinned in this user's configuration directory, the machine's (``/etc/mlseal/trust.json``). It is never taken
+from the tree that is being verified: a hostile clone that brings its own ``.mlseal`` brings its own keys.
+
+A root has an end. After it, nothing new is believed until somebody pins the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlseal.errors import DigestMismatch, MalformedEvidence, NotInitialised, StaleEvidence, Unreadable
+from mlseal.evidence import canonical, paths
+from mlseal.evidence.bundle import unbase64, write_atomic
+from mlseal.evidence.clock import parse_rfc3339
+
+_CLIENT_CONFIG = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
+_ROOT_PREFIX = "application/vnd.dev.sigstore.trustedroot"
+_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
+_ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")  # DER header before the 32 raw bytes, RFC 8410
+_MAX_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """URLs of the services that sign for this root; http+unix URLs reach the embedded service."""
+
+    ca: str
+    log: str
+    tsa: str
+    issuer: str | None
+
+
+@dataclass(frozen=True)
+class LogKey:
+    """One log of the root: origin (host of its base URL), 32-byte log id, raw Ed25519 key, validity."""
+
+    origin: str
+    log_id: bytes
+    public_key: bytes
+    start: datetime
+    end: datetime | None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """A trust root, chosen. ``source`` says where it came from, for messages."""
+
+    root: dict[str, Any]
+    fingerprint: str
+    endpoints: Endpoints | None
+    source: str
+
+    @cached_property
+    def logs(self) -> tuple[LogKey, ...]:
+        """The Ed25519 logs of the root; logs with other keys are left out and so verify nothing."""
+        return tuple(key for entry in self.root.get("tlogs", []) if (key := _log_key(entry)) is not None)
+
+    def log(self, log_id: bytes) -> LogKey | None:
+        """The log with this id, if the root has it."""
+        return next((key for key in self.logs if key.log_id == log_id), None)
+
+    @property
+    def expires(self) -> datetime | None:
+        """The moment after which no authority of the root is valid; None if the root names no end."""
+        groups = ("tlogs", "certificateAuthorities", "timestampAuthorities")
+        ends = [[_end(entry) for entry in self.root.get(group, [])] for group in groups]
+        latest = [None if None in group else max((e for e in group if e), default=None) for group in ends]
+        known = [end for end in latest if end is not None]
+        return min(known) if known else None
+
+    def require_current(self, now: datetime) -> None:
+        """Raise `StaleEvidence` when the root has ended."""
+        if self.expires is not None and now > self.expires:
+            raise StaleEvidence(
+                "the trust root has expired",
+                got=f"end {self.expires:%Y-%m-%dT%H:%M:%SZ}",
+                expected=f"an end after {now:%Y-%m-%dT%H:%M:%SZ}",
+                remedy="get the rotated root from its operator and run 'mlseal trust add FILE --fingerprint …'",
+            )
+
+    def local_issuer(self, issuer: str) -> bool:
+        """Whether `issuer` is the authority's own token issuer, which knows local users only.
+
+        An authority NAME runs logs ``logN.NAME`` and the issuer ``https://NAME/issuer``; everything else is an
+        external identity provider whose tokens the CA verified.
+        """
+        names = {key.origin.split(".", 1)[1] for key in self.logs if "." in key.origin}
+        return any(issuer == f"https://{name}/issuer" for name in names)
+
+    def state_directory(self) -> Path:
+        """Where this user's verifier keeps what it learned about this root (checkpoints, index)."""
+        return paths.private(paths.state_dir() / "trust" / self.fingerprint.removeprefix("sha256:")[:32])
+
+
+def load(path: str | os.PathLike[str]) -> Trust:
+    """The trust root in a TrustedRoot or ClientTrustConfig JSON file, or in a directory that `mlseal init` wrote.
+
+    Raises `Unreadable` or `MalformedEvidence`; reading a root is not pinning it.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "trust_config.json"
+    try:
+        with file.open("rb") as handle:
+            data = handle.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise Unreadable(
+            f"cannot read trust root {file}", got=error.strerror, remedy="pass --trust FILE or run 'mlseal trust add'"
+        ) from error
+    return parse(data, source=str(file))
+
+
+def parse(data: bytes, *, source: str) -> Trust:
+    """The trust root in `data`, checked for shape with sigstore's own parser later, at first use."""
+    document = canonical.parse(data, what=f"trust root {source}", limit=_MAX_BYTES)
+    kind = document.get("mediaType") if isinstance(document, dict) else None
+    if kind == _CLIENT_CONFIG:
+        root, endpoints = document.get("trustedRoot"), _endpoints(document.get("signingConfig"))
+    elif isinstance(kind, str) and kind.startswith(_ROOT_PREFIX):
+        root, endpoints = document, None
+    else:
+        raise MalformedEvidence(f"{source} is not a trust root", got=kind, expected="TrustedRoot or ClientTrustConfig")
+    if not isinstance(root, dict) or not all(root.get(k) for k in ("tlogs", "certificateAuthorities", "ctlogs")):
+        raise MalformedEvidence(f"{source} names no log, CA or CT log", expected="a complete TrustedRoot")
+    trust = Trust(root, fingerprint(root), endpoints, source)
+    if not trust.logs:
+        raise MalformedEvidence(f"{source} has no Ed25519 log", remedy="mlseal needs a log with a Rekor v2 Ed25519 key")
+    return trust
+
+
+def fingerprint(root: dict[str, Any]) -> str:
+    """``sha256:`` and the hex digest of the root's RFC 8785 bytes."""
+    return "sha256:" + hashlib.sha256(canonical.dumps(root)).hexdigest()
+
+
+def resolve(explicit: str | os.PathLike[str] | None = None) -> Trust:
+    """The trust root in force; never one from the current directory unless it was named or pinned.
+
+    A fingerprint is accepted in place of a path and names a pinned root. Raises `NotInitialised` if there is none.
+    """
+    choice = os.fspath(explicit) if explicit else os.environ.get("MLSEAL_TRUST")
+    if choice:
+        return load(_pinned_file(choice)) if _FINGERPRINT.fullmatch(choice) else load(choice)
+    for candidate in (_default_file(), paths.machine_config_dir() / "trust.json"):
+        if candidate is not None and candidate.is_file():
+            return load(candidate)
+    raise NotInitialised(
+        "no trust root is configured",
+        expected="--trust, MLSEAL_TRUST, a pinned root or /etc/mlseal/trust.json",
+        remedy="run 'mlseal init', or 'mlseal trust add FILE --fingerprint sha256:…' with the operator's root",
+    )
+
+
+def pin(path: str | os.PathLike[str], expected: str, *, default: bool = True) -> Trust:
+    """Pin the root in `path` for this user, after comparing it with the fingerprint got over another way.
+
+    Raises `DigestMismatch` when they differ; then nothing is written.
+    """
+    trust = load(path)
+    if trust.fingerprint != expected:
+        raise DigestMismatch(
+            "the trust root is not the one announced",
+            got=trust.fingerprint,
+            expected=expected,
+            remedy="ask its operator for the fingerprint again, over a way an attacker does not control",
+        )
+    directory = paths.private(paths.config_dir() / "trust")
+    write_atomic(directory / _file_name(trust.fingerprint), Path(trust.source).read_bytes())
+    if default or _default_file() is None:
+        write_atomic(directory / "default", trust.fingerprint.encode())
+    return trust
+
+
+def pins() -> list[Trust]:
+    """Every root pinned by this user."""
+    directory = paths.config_dir() / "trust"
+    return [load(file) for file in sorted(directory.glob("sha256-*.json"))] if directory.is_dir() else []
+
+
+def default_fingerprint() -> str | None:
+    """Fingerprint of the root that `resolve` takes when nothing is named."""
+    try:
+        text = (paths.config_dir() / "trust" / "default").read_text().strip()
+    except OSError:
+        return None
+    return text if _FINGERPRINT.fullmatch(text) else None
+
+
+def use(expected: str) -> Trust:
+    """Make the pinned root with this fingerprint the default."""
+    trust = load(_pinned_file(expected))
+    write_atomic(paths.config_dir() / "trust" / "default", trust.fingerprint.encode())
+    return trust
+
+
+def _default_file() -> Path | None:
+    name = default_fingerprint()
+    return _pinned_file(name) if name else None
+
+
+def _pinned_file(name: str) -> Path:
+    return paths.config_dir() / "trust" / _file_name(name)
+
+
+def _file_name(name: str) -> str:
+    return name.replace(":", "-") + ".json"
+
+
+def _end(entry: dict[str, Any]) -> datetime | None:
+    valid = entry.get("validFor") or (entry.get("publicKey") or {}).get("validFor") or {}
+    return parse_rfc3339(valid["end"]) if valid.get("end") else None
+
+
+def _log_key(entry: dict[str, Any]) -> LogKey | None:
+    key = entry.get("publicKey", {})
+    if key.get("keyDetails") != "PKIX_ED25519":
+        return None
+    spki = unbase64(key.get("rawBytes"), "log key")
+    if not spki.startswith(_ED25519_SPKI) or len(spki) != len(_ED25519_SPKI) + 32:
+        raise MalformedEvidence("log key is not a raw Ed25519 SubjectPublicKeyInfo")
+    origin = re.sub(r"^https?://", "", str(entry.get("baseUrl", ""))).split("/")[0].split(":")[0]
+    valid = key.get("validFor") or {}
+    try:
+        start, end = parse_rfc3339(valid["start"]), _end(entry)
+    except (KeyError, ValueError) as error:
+        raise MalformedEvidence("log key has no validity") from error
+    log_id = unbase64((entry.get("logId") or {}).get("keyId"), "log id")
+    return LogKey(origin, log_id, spki[len(_ED25519_SPKI) :], start, end)
+
+
+def _endpoints(config: Any) -> Endpoints | None:
+    if not isinstance(config, dict):
+        return None
+
+    def newest(member: str, version: int) -> str | None:
+        services = [s for s in config.get(member) or [] if s.get("majorApiVersion") == version]
+        services.sort(key=lambda s: str((s.get("validFor") or {}).get("start", "")))
+        return str(services[-1]["url"]).rstrip("/") if services else None
+
+    ca, log, tsa = newest("caUrls", 1), newest("rekorTlogUrls", 2), newest("tsaUrls", 1)
+    if ca is None or log is None or tsa is None:
+        return None
+    return Endpoints(ca, log, tsa, newest("oidcUrls", 1))

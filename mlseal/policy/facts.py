@@ -1,0 +1,172 @@
+"""What the judging code needs of the world: verified facts, who signed what, what is revoked, what is withheld.
+
+`decide` knows these protocols only. In production `mlseal.policy.source.ArchiveSource` stands behind them and every
+fact is a `VerifiedStatement`; a policy's own tests and the unit tests stand behind them with samples, whose verdicts
+never leave the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from mlseal.errors import Error
+from mlseal.evidence.digest import Manifest, Subject
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.predicates import fairness, slsa_provenance
+from mlseal.evidence.predicates.base import ResourceDescriptor
+from mlseal.evidence.revocation import Revocations
+from mlseal.policy.model import Matcher
+
+
+class Levels(Protocol):
+    """Assurance as the verifier computed it."""
+
+    @property
+    def identity(self) -> str:
+        """``local`` or ``verified-token``."""
+
+    @property
+    def log(self) -> str:
+        """``unwitnessed``, ``pinned`` or ``witnessed``."""
+
+    @property
+    def time(self) -> str:
+        """``local`` or ``independent``."""
+
+
+class VerifiedFact(Protocol):
+    """A statement whose signature, log entry, time, schema and signer were verified. `VerifiedStatement` is one."""
+
+    @property
+    def evidence_id(self) -> str:
+        """Hex SHA-256 of the signed bytes."""
+
+    @property
+    def bundle_sha256(self) -> str:
+        """Hex SHA-256 of the bundle file that was verified."""
+
+    @property
+    def predicate_type(self) -> str:
+        """URI."""
+
+    @property
+    def predicate(self) -> BaseModel:
+        """The claim."""
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        """What it is about."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who signed."""
+
+    @property
+    def time(self) -> datetime:
+        """When, as a time-stamping authority says; never what the predicate says."""
+
+    @property
+    def assurance(self) -> Levels:
+        """What stands behind it."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What evidence must be about: a name for people and the digest that binds everything.
+
+    For a directory `sha256` is the digest of the manifest, which binds file names too; `manifest` allows evidence that
+    knows only the OMS root (an OMS signature) to be compared file by file.
+    """
+
+    name: str
+    sha256: str
+    manifest: Manifest | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Evidence that a listed identity signed, by the log's word, and that does not verify."""
+
+    evidence_id: str
+    error: Error
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer of a source: facts in log order, what does not verify, and signers that nobody listed."""
+
+    facts: tuple[VerifiedFact, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    others: tuple[Identity, ...] = ()
+
+
+class Withheld(Protocol):
+    """A log leaf that nobody shows a bundle for."""
+
+    @property
+    def origin(self) -> str:
+        """Which log."""
+
+    @property
+    def index(self) -> int:
+        """Which entry."""
+
+    @property
+    def evidence_id(self) -> str:
+        """What was signed."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who signed it."""
+
+
+class Source(Protocol):
+    """Verified evidence up to a tree size."""
+
+    @property
+    def tree_size(self) -> int:
+        """Of the log, up to which everything is accounted for."""
+
+    def find(self, target: Target, predicate_type: str, identities: Sequence[Matcher]) -> Found:
+        """All evidence of a type about a target; facts are by `identities` only."""
+
+    def signers(self, target: Target, predicate_type: str) -> frozenset[Identity]:
+        """Whoever signed evidence of a type about a target, listed or not, as the log knows it."""
+
+    def revocations(self, revokers: Sequence[Matcher]) -> Revocations:
+        """What the revokers took back, and how fresh that knowledge is."""
+
+    def unresolved(self, revocations: Revocations) -> Sequence[Withheld]:
+        """Leaves without a bundle."""
+
+
+def inputs_of(facts: Iterable[VerifiedFact]) -> tuple[Target, ...]:
+    """What the facts were made from, by digest: one target per input.
+
+    SLSA provenance names its ``resolvedDependencies``, a fairness result its ``dataset``. Of a directory given as
+    ``data`` and ``data#manifest`` the manifest is the target. An input without a SHA-256 cannot be followed; it is kept
+    with an empty digest so that the gate sees it.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for fact in facts:
+        for descriptor in _descriptors(fact.predicate):
+            name = descriptor.name or descriptor.uri or "input"
+            found[(fact.evidence_id, name)] = (descriptor.digest or {}).get("sha256", "")
+    bound = {key[:1] + (key[1] + "#manifest",) for key in found}
+    targets = [
+        Target(name.removesuffix("#manifest"), digest)
+        for (evidence_id, name), digest in found.items()
+        if (evidence_id, name + "#manifest") not in found or (evidence_id, name) in bound
+    ]
+    return tuple(dict.fromkeys(targets))
+
+
+def _descriptors(predicate: BaseModel) -> list[ResourceDescriptor]:
+    if isinstance(predicate, slsa_provenance.Predicate):
+        return predicate.build_definition.resolved_dependencies
+    return [predicate.dataset] if isinstance(predicate, fairness.Predicate) else []

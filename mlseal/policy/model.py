@@ -1,0 +1,133 @@
+"""A loaded policy: what `mlseal.policy.load` makes and the gate judges by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from mlseal.evidence.identity import EmailDomain, Identity
+from mlseal.evidence.predicates import fairness, human_approval, slsa_provenance
+from mlseal.policy.cel import Condition
+from mlseal.policy.names import matches
+from mlseal.policy.schema import Applies, Assurance, PolicyPart, RequirementPart, Signer
+
+Matcher = Identity | EmailDomain
+INPUTS = frozenset({slsa_provenance.URI, fairness.URI})
+"""Predicate types that name, by digest, what they worked on; claimed lineage (data-provenance) is not among them."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition of a requirement."""
+
+    id: str
+    message: str
+    condition: Condition
+    waivable: bool = True
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One kind of evidence that must exist and hold.
+
+    Attributes:
+        id: names the requirement in verdicts, waivers, ``of`` and ``reviewed``.
+        predicate_type: URI.
+        short: short name of the predicate type.
+        part: the keys of the file.
+        rules: compiled ``when``.
+        where: compiled ``where``: which results the requirement is about; None for all.
+    """
+
+    id: str
+    predicate_type: str
+    short: str
+    part: RequirementPart
+    rules: tuple[Rule, ...] = ()
+    where: Condition | None = None
+
+    @property
+    def by(self) -> tuple[Matcher, ...]:
+        """Who may sign this evidence."""
+        return matchers(self.part.by)
+
+    @property
+    def control(self) -> tuple[str, ...]:
+        """The controls of outside frameworks that this serves."""
+        return tuple(self.part.control or ())
+
+    @property
+    def is_approval(self) -> bool:
+        """Whether people are asked, not programs."""
+        return self.predicate_type == human_approval.URI
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether its evidence names inputs by digest, so that ``of`` can follow them."""
+        return self.predicate_type in INPUTS
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A whole policy; ``sha256`` of the file's bytes is its identity."""
+
+    name: str
+    sha256: str
+    raw: bytes = field(repr=False)
+    part: PolicyPart = field(repr=False)
+    require: tuple[Requirement, ...]
+
+    @property
+    def revokers(self) -> tuple[Matcher, ...]:
+        """Who may take evidence back and sign revocation snapshots."""
+        return matchers(self.part.revokers)
+
+    @property
+    def gate(self) -> tuple[Matcher, ...]:
+        """The identities of gates, whose statements are never evidence."""
+        return matchers(self.part.gate)
+
+    @property
+    def owners(self) -> tuple[Matcher, ...]:
+        """Who may state who holds which role."""
+        return matchers(self.part.ownership.by if self.part.ownership else None)
+
+    @property
+    def waivers(self) -> tuple[Matcher, ...]:
+        """Who may excuse a rule."""
+        return matchers(self.part.waivers.by if self.part.waivers else None)
+
+    @property
+    def revocation_max_age(self) -> timedelta:
+        """How old the revocation snapshot may be."""
+        return self.part.revocation_max_age
+
+    def assurance_of(self, requirement: Requirement) -> Assurance:
+        """The least assurance for this requirement: its own, else the policy's."""
+        return requirement.part.assurance or self.part.assurance
+
+    def applies(self, facts: Mapping[str, str]) -> bool:
+        """Whether this policy governs an action, given its canonical facts."""
+        return any(matches(_patterns(entry), facts, absent=True) for entry in self.part.applies or ())
+
+    def exempts(self, facts: Mapping[str, str], now: datetime) -> str | None:
+        """By whose decision and until when this action is ungoverned; None if it is not, or not any more."""
+        for entry in self.part.ungoverned or ():
+            if now < entry.until and matches(_patterns(entry), facts, absent=False):
+                return f"{entry.owner} until {entry.until:%Y-%m-%dT%H:%M:%SZ}"
+        return None
+
+    def observes(self, now: datetime) -> bool:
+        """Whether the policy only watches, at `now`."""
+        return self.part.observe is not None and now < self.part.observe.until
+
+
+def matchers(signers: list[Signer] | None) -> tuple[Matcher, ...]:
+    """The identities of a list of signers; nobody for None."""
+    return tuple(signer.matcher for signer in signers or ())
+
+
+def _patterns(entry: Applies) -> dict[str, str]:
+    extra = entry.__pydantic_extra__ or {}
+    return {"tool": entry.tool, "action": entry.action, **{key.casefold(): pattern for key, pattern in extra.items()}}

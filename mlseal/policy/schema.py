@@ -1,0 +1,195 @@
+"""The shape of a policy file. Unknown keys are refused everywhere: a misspelt key must not weaken a policy silently."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+from mlseal.evidence.clock import parse_rfc3339
+from mlseal.evidence.identity import EmailDomain, Identity
+from mlseal.policy.names import canonical
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_DURATION = re.compile(r"([1-9][0-9]{0,4})([mhdw])")
+_DOMAIN = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*$"
+
+
+def duration(value: object) -> timedelta:
+    """``30d`` as a timedelta; units are m, h, d and w. Raises `ValueError`."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"not a duration: {str(value)[:40]!r}; write 15m, 24h, 30d or 12w")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError(f"not a time: {str(value)[:40]!r}; write 2027-01-31T00:00:00Z")  # noqa: TRY004 - pydantic's way
+    try:
+        return parse_rfc3339(value)
+    except ValueError:
+        raise ValueError(f"not a time with a zone: {value[:40]!r}; write 2027-01-31T00:00:00Z") from None
+
+
+def _pattern(value: str) -> str:
+    return canonical(value, what="pattern")
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_pattern)]
+
+
+class Part(BaseModel):
+    """A part of a policy: frozen, camelCase, no unknown keys, no coercion."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+
+
+class Signer(Part):
+    """Who may sign: an issuer with one exact SAN, or with anybody at exactly one e-mail domain."""
+
+    issuer: Text
+    san: Text | None = None
+    email_domain: Annotated[str, StringConstraints(pattern=_DOMAIN)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Signer:
+        if (self.san is None) == (self.email_domain is None):
+            raise ValueError("name either san or emailDomain")
+        if any("*" in text for text in (self.issuer, self.san or "")):
+            raise ValueError("identities are exact: no patterns")
+        return self
+
+    @property
+    def matcher(self) -> Identity | EmailDomain:
+        """What the verifier compares the certificate with."""
+        if self.san is not None:
+            return Identity(self.issuer, self.san)
+        return EmailDomain(self.issuer, self.email_domain or "")
+
+
+Signers = Annotated[list[Signer], Field(min_length=1)]
+
+
+class Applies(Part):
+    """Which actions are meant: tool and action, and patterns for any other fact such as alias, model or workspace."""
+
+    model_config = ConfigDict(alias_generator=None, extra="allow", frozen=True, strict=True)
+    __pydantic_extra__: dict[str, Pattern]
+    tool: Pattern
+    action: Pattern
+
+
+class Ungoverned(Applies):
+    """Actions that are deliberately let through without evidence, by whose decision and until when."""
+
+    owner: Text
+    until: Moment
+
+
+class Assurance(Part):
+    """The least assurance of evidence that counts; an absent key means the strictest."""
+
+    identity: Literal["local", "verified-token"] = "verified-token"
+    log: Literal["unwitnessed", "pinned", "witnessed"] = "witnessed"
+    time: Literal["local", "independent"] = "independent"
+
+
+class Observe(Part):
+    """Judge and record, but let through, until a moment."""
+
+    until: Moment
+    owner: Text
+
+
+class By(Part):
+    """Who may sign ownership statements, or waivers."""
+
+    by: Signers
+
+
+class Check(Part):
+    """One condition: CEL that must be true."""
+
+    id: Id
+    message: Text
+    check: str
+    waivable: bool = True
+
+
+class RequirementPart(Part):
+    """One kind of evidence that must exist and hold; see docs/policy.md for each key."""
+
+    predicate: Text
+    id: Id | None = None
+    by: Signers
+    of: Id | None = None
+    input: Text | None = None
+    where: str | None = None
+    strength: Literal["measured", "declared", "inferred"] | None = None
+    max_age: Duration | None = None
+    when: Annotated[list[Check], Field(min_length=1)] | None = None
+    distinct: Annotated[int, Field(ge=1, le=50)] | None = None
+    not_by: Annotated[list[Id], Field(min_length=1)] | None = None
+    reviewed: Annotated[list[Id], Field(min_length=1)] | None = None
+    assurance: Assurance | None = None
+    remedy: Text | None = None
+    control: Annotated[list[Text], Field(min_length=1)] | None = None
+
+
+class Sample(Part):
+    """Evidence as a policy test imagines it: who says what, how long ago."""
+
+    predicate: Text
+    by: Signer
+    about: Text = "target"
+    age: Duration | None = None
+    id: Id | None = None
+    body: dict[str, Any]
+    revoked: Literal["superseded", "expired", "withdrawn"] | None = None
+
+
+class Control(Part):
+    """One test of the policy: samples, perhaps those of another test with changes, and what must come out."""
+
+    name: Text
+    expect: Literal["allowed", "refused", "undecided"]
+    rule: Id | None = None
+    like: Text | None = None
+    without: list[Id] | None = None
+    set: dict[str, Any] | None = None
+    signer: dict[Id, Signer] | None = None
+    evidence: list[Sample] | None = None
+    snapshot_age: Duration | None = None
+
+
+class PolicyPart(Part):
+    """A whole policy file."""
+
+    policy: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$", max_length=100)]
+    applies: Annotated[list[Applies], Field(min_length=1)] | None = None
+    assurance: Assurance = Assurance()
+    revocation_max_age: Duration = timedelta(hours=24)
+    revokers: Signers | None = None
+    gate: Signers | None = None
+    ownership: By | None = None
+    waivers: By | None = None
+    observe: Observe | None = None
+    require: Annotated[list[RequirementPart], Field(min_length=1)] | None = None
+    ungoverned: Annotated[list[Ungoverned], Field(min_length=1)] | None = None
+    tests: Annotated[list[Control], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> PolicyPart:
+        if (self.applies is None) != (self.require is None):
+            raise ValueError("applies and require belong together")
+        if self.require is None and self.ungoverned is None:
+            raise ValueError("an empty policy: it neither requires anything nor lists anything under ungoverned")
+        return self

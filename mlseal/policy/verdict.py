@@ -1,0 +1,205 @@
+"""Allowed, Refused or Undecided, with every reason; and the verdict as evidence (SLSA verification summary v1)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar, Literal
+from urllib.parse import quote, urlencode
+
+from mlseal.errors import Misuse, RuleBroken, Unchecked
+from mlseal.evidence import canonical, statement
+from mlseal.evidence.clock import rfc3339
+from mlseal.evidence.digest import Subject
+from mlseal.evidence.predicates import slsa_vsa
+from mlseal.evidence.predicates.base import ResourceDescriptor
+from mlseal.evidence.statement import Statement
+
+VERIFIER_ID = "https://mlseal.dev/gate/v0.1"
+Outcome = Literal["refused", "undecided", "note"]
+MAX_REASONS = 60
+"""In a signed verdict, which must stay under 64 kB; the rest is counted there and stands in the verdict itself."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that was missing or failed, and what mends it; a ``note`` stops nothing."""
+
+    rule: str
+    message: str
+    outcome: Outcome = "undecided"
+    got: str | None = None
+    expected: str | None = None
+    remedy: str | None = None
+    control: tuple[str, ...] = ()
+    policy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.rule}: {self.message}"
+        text += f"; got {self.got}" if self.got else ""
+        text += f"; expected {self.expected}" if self.expected else ""
+        return text + (f"; remedy: {self.remedy}" if self.remedy else "")
+
+    def to_dict(self) -> dict[str, object]:
+        """For ``--json`` and HTTP bodies; absent members are left out."""
+        members = {**vars(self), "control": list(self.control)}
+        return {key: value for key, value in members.items() if value not in (None, "", [])}
+
+
+@dataclass(frozen=True)
+class Input:
+    """Evidence that the verdict rests on: its id, the bundle that was verified, its type."""
+
+    evidence_id: str
+    bundle_sha256: str
+    predicate_type: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided, about what, by which policies, on which evidence. Use its three subclasses.
+
+    Attributes:
+        reasons: everything missing or failing, then notes (waivers, exemptions).
+        inputs: all evidence that was weighed, complete.
+        policies: name and SHA-256 of each policy that applied.
+        tree_size: of the log, up to which every leaf was accounted for.
+        assurance: the weakest level on each axis among the inputs.
+        mode: ``observe`` when only observing policies object; then `raise_for` lets pass.
+        action: what was judged.
+        time: when.
+    """
+
+    kind: ClassVar[Literal["allowed", "refused", "undecided"]] = "undecided"
+    exit_code: ClassVar[int] = Unchecked.exit_code
+    reasons: tuple[Reason, ...]
+    inputs: tuple[Input, ...]
+    policies: tuple[tuple[str, str], ...]
+    tree_size: int
+    assurance: Mapping[str, str]
+    mode: Literal["enforce", "observe"]
+    action: Mapping[str, str]
+    time: datetime
+    subjects: tuple[Subject, ...] = field(default=())
+
+    @property
+    def passes(self) -> bool:
+        """Whether the action goes on: allowed, or only observed."""
+        return self.kind == "allowed" or self.mode == "observe"
+
+    def summary(self) -> str:
+        """All that stops, in one line."""
+        stopping = [str(reason) for reason in self.reasons if reason.outcome != "note"]
+        names = ", ".join(name for name, _ in self.policies) or "no policy"
+        return f"{self.kind} by {names}" + (": " + " | ".join(stopping) if stopping else "")
+
+    def to_dict(self) -> dict[str, object]:
+        """For ``--json`` and HTTP bodies."""
+        return {
+            "verdict": self.kind, "mode": self.mode, "time": rfc3339(self.time), "treeSize": self.tree_size,
+            "subjects": [{"name": s.name, "sha256": s.sha256} for s in self.subjects],
+            "action": dict(self.action), "assurance": dict(self.assurance),
+            "policies": [{"name": name, "sha256": sha256} for name, sha256 in self.policies],
+            "reasons": [reason.to_dict() for reason in self.reasons],
+            "inputs": [
+                {"evidenceId": i.evidence_id, "bundleSha256": i.bundle_sha256, "predicateType": i.predicate_type}
+                for i in self.inputs
+            ],
+            "exitCode": 0 if self.passes else self.exit_code,
+        }
+
+
+@dataclass(frozen=True)
+class Allowed(Verdict):
+    """Every matching policy is satisfied."""
+
+    kind = "allowed"
+    exit_code = 0
+
+
+@dataclass(frozen=True)
+class Refused(Verdict):
+    """Evidence is present and says no, or nothing governs the action."""
+
+    kind = "refused"
+    exit_code = RuleBroken.exit_code
+
+
+@dataclass(frozen=True)
+class Undecided(Verdict):
+    """Evidence is missing, stale, too weak or not checkable. Nothing goes on."""
+
+    kind = "undecided"
+
+
+def raise_for(verdict: Verdict) -> None:
+    """Return for a verdict that lets pass; raise `RuleBroken` or `Unchecked` with every reason otherwise."""
+    if verdict.passes:
+        return
+    stopping = [reason for reason in verdict.reasons if reason.outcome != "note"]
+    remedies = list(dict.fromkeys(reason.remedy for reason in stopping if reason.remedy))
+    error = RuleBroken if isinstance(verdict, Refused) else Unchecked
+    words = " | ".join(str(Reason(r.rule, r.message, got=r.got, expected=r.expected)) for r in stopping)
+    raise error(f"{verdict.kind} by {', '.join(n for n, _ in verdict.policies) or 'no policy'}: {words}", remedy="; ".join(remedies) or None)
+
+
+def to_statement(verdict: Verdict, subjects: Sequence[Subject] = (), *, nonce: str | None = None) -> Statement:
+    """The verdict as a SLSA verification summary about `subjects` (those that were judged, by default).
+
+    ``inputAttestations`` lists every input, as the specification demands of a list that is present. Refused and
+    Undecided are both FAILED to a SLSA reader; the difference and the reasons stand in ``mlseal``. Raises `Misuse` if
+    the evidence is too much for one verdict (64 kB).
+    """
+    about = tuple(subjects) or verdict.subjects
+    if verdict.subjects and {s.sha256 for s in about} != {s.sha256 for s in verdict.subjects}:
+        raise Misuse("the verdict is about other bytes", expected=", ".join(s.sha256[:16] for s in verdict.subjects))
+    allowed = verdict.kind == "allowed"
+    predicate = slsa_vsa.Predicate(
+        verifier=slsa_vsa.VerifierId(id=VERIFIER_ID), time_verified=rfc3339(verdict.time),
+        resource_uri=resource_uri(verdict.action), policy=_policy(verdict.policies),
+        input_attestations=[
+            ResourceDescriptor(digest={"sha256": i.bundle_sha256}, annotations={"evidenceId": i.evidence_id, "predicateType": i.predicate_type})
+            for i in verdict.inputs
+        ],
+        verification_result="PASSED" if allowed else "FAILED",
+        verified_levels=[f"MLSEAL_{axis}_{level}".upper().replace("-", "_") for axis, level in sorted(verdict.assurance.items())] if allowed else [],
+        mlseal=slsa_vsa.Details(
+            verdict=verdict.kind, reasons=_reasons(verdict.reasons),
+            policies=[slsa_vsa.PolicyReference(name=name, sha256=sha256) for name, sha256 in verdict.policies],
+            tree_size=verdict.tree_size, assurance=dict(verdict.assurance), mode=verdict.mode, action=dict(verdict.action), nonce=nonce,
+        ),
+    )
+    return statement.make(about, slsa_vsa.URI, predicate.to_json())
+
+
+def resource_uri(action: Mapping[str, str]) -> str:
+    """``mlflow:alias?alias=champion&model=risk-a`` for an action; the order of facts does not matter."""
+    facts = sorted((key, value) for key, value in action.items() if key not in {"tool", "action"})
+    base = f"{quote(action.get('tool', ''), safe='')}:{quote(action.get('action', ''), safe='')}"
+    return base + (f"?{urlencode(facts)}" if facts else "")
+
+
+def _policy(policies: tuple[tuple[str, str], ...]) -> ResourceDescriptor:
+    """One policy by its own digest; several by the digest of the list of theirs; none by that of the empty list."""
+    if len(policies) == 1:
+        return ResourceDescriptor(uri=policies[0][0], digest={"sha256": policies[0][1]})
+    listed = canonical.dumps([list(policy) for policy in policies])
+    return ResourceDescriptor(uri=" + ".join(n for n, _ in policies) or "none", digest={"sha256": hashlib.sha256(listed).hexdigest()})
+
+
+def _reasons(reasons: tuple[Reason, ...]) -> list[slsa_vsa.Reason]:
+    made = [
+        slsa_vsa.Reason(
+            rule=r.rule, message=r.message[:500], got=_cut(r.got), expected=_cut(r.expected), remedy=_cut(r.remedy), control=list(r.control)
+        )
+        for r in reasons[:MAX_REASONS]
+    ]
+    if len(reasons) > MAX_REASONS:
+        made.append(slsa_vsa.Reason(rule="more", message=f"{len(reasons) - MAX_REASONS} further reasons"))
+    return made
+
+
+def _cut(text: str | None) -> str | None:
+    return text if text is None else text[:300]

@@ -1,0 +1,154 @@
+"""The log of signatures, as Rekor v2 serves it: ``hashedrekord`` 0.0.2 in, a TransparencyLogEntry out.
+
+An entry holds the digest of what was signed, the signature and the certificate; never the statement. Before an entry
+is appended:
+
+1. The request has exactly the shape of a HashedRekordRequestV002 for ECDSA P-256 with SHA-256 and a certificate.
+2. The certificate was issued by this authority and is valid now: strangers cannot fill the log with entries that
+   nobody could ever resolve.
+3. The signature verifies over the digest under the certificate's key.
+
+Spec: https://github.com/sigstore/rekor-tiles, protobuf-specs rekor/v2.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+from mlseal.errors import ForgedEvidence, MalformedEvidence, Misuse, StaleEvidence, UntrustedSigner
+from mlseal.evidence import canonical
+from mlseal.evidence.bundle import unbase64
+from mlseal.evidence.clock import SKEW, Clock, utcnow
+from mlseal.tlog.writer import Appended, LogWriter
+
+_KIND, _VERSION = "hashedrekord", "0.0.2"
+_KEY_DETAILS = "PKIX_ECDSA_P256_SHA_256"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checked request: digest, signature and certificate, ready to be logged."""
+
+    digest: bytes
+    signature: bytes
+    certificate: bytes
+
+    @property
+    def body(self) -> bytes:
+        """The canonical body that becomes the log's leaf (RFC 8785, exactly these members)."""
+        verifier = {"keyDetails": _KEY_DETAILS, "x509Certificate": {"rawBytes": _b64(self.certificate)}}
+        return canonical.dumps({
+            "apiVersion": _VERSION, "kind": _KIND,
+            "spec": {"hashedRekordV002": {
+                "data": {"algorithm": "SHA2_256", "digest": _b64(self.digest)},
+                "signature": {"content": _b64(self.signature), "verifier": verifier},
+            }},
+        })
+
+
+class StatementLog:
+    """Checks requests and appends them to `writer`. Thread-safe.
+
+    Args:
+        writer: the tile log.
+        log_id: its 32-byte id.
+        authorities: intermediate certificates whose signers may append.
+    """
+
+    def __init__(
+        self, writer: LogWriter, log_id: bytes, authorities: Sequence[x509.Certificate], *, clock: Clock = utcnow
+    ) -> None:
+        self._writer, self._log_id, self._clock = writer, _b64(log_id), clock
+        self._authorities = {certificate.subject.public_bytes(): certificate for certificate in authorities}
+
+    def append(self, request: object) -> tuple[dict[str, Any], bool]:
+        """The TransparencyLogEntry for `request`, and whether this statement was in the log before.
+
+        A statement has one entry: asked again, the log shows the entry that it has, whoever signs now.
+        Raises `Misuse` for a request of another shape, `UntrustedSigner`, `StaleEvidence` or `ForgedEvidence` for one
+        that must not be logged.
+        """
+        entry = parse_request(request)  # (1)
+        self._check(entry)  # (2) (3)
+        appended = self._writer.append(entry.body, entry.digest)
+        return self._document(appended), appended.duplicate
+
+    def _check(self, entry: Entry) -> None:
+        try:
+            certificate = x509.load_der_x509_certificate(entry.certificate)
+            authority = self._authorities.get(certificate.issuer.public_bytes())
+            if authority is None:
+                raise UntrustedSigner("the certificate is not from this authority", got=certificate.issuer.rfc4514_string())
+            certificate.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise UntrustedSigner("the certificate is not from this authority", got=str(error)[:120] or "forged") from error
+        now = self._clock()
+        if not certificate.not_valid_before_utc - SKEW <= now <= certificate.not_valid_after_utc + SKEW:
+            raise StaleEvidence(
+                "the certificate has expired", got=f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
+                remedy="sign again with a fresh certificate",
+            )
+        key = certificate.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise Misuse("only ECDSA keys sign entries", got=type(key).__name__)
+        try:
+            key.verify(entry.signature, entry.digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        except InvalidSignature as error:
+            raise ForgedEvidence("the signature does not verify over the digest") from error
+
+    def _document(self, appended: Appended) -> dict[str, Any]:
+        return {
+            "logIndex": str(appended.index), "logId": {"keyId": self._log_id},
+            "kindVersion": {"kind": _KIND, "version": _VERSION}, "integratedTime": "0",
+            "inclusionProof": {
+                "logIndex": str(appended.index), "rootHash": _b64(appended.root), "treeSize": str(appended.size),
+                "hashes": [_b64(node) for node in appended.proof], "checkpoint": {"envelope": appended.checkpoint},
+            },
+            "canonicalizedBody": _b64(appended.leaf),
+        }
+
+
+def parse_request(request: object) -> Entry:
+    """The entry that `request` (decoded JSON) asks for. Raises `Misuse`; unknown members are refused."""
+    try:
+        inner = _members(request, "hashedRekordRequestV002")["hashedRekordRequestV002"]
+        parts = _members(inner, "digest", "signature")
+        signature = _members(parts["signature"], "content", "verifier")
+        verifier = _members(signature["verifier"], "keyDetails", "x509Certificate")
+        certificate = _members(verifier["x509Certificate"], "rawBytes")
+        if verifier["keyDetails"] != _KEY_DETAILS:
+            raise Misuse("unknown kind of key", got=str(verifier["keyDetails"])[:60], expected=_KEY_DETAILS)
+        entry = Entry(
+            unbase64(parts["digest"], "digest"), unbase64(signature["content"], "signature"),
+            unbase64(certificate["rawBytes"], "certificate"),
+        )
+    except MalformedEvidence as error:
+        raise Misuse(error.message) from error
+    if len(entry.digest) != hashlib.sha256().digest_size:
+        raise Misuse("the digest is not SHA-256", got=f"{len(entry.digest)} bytes", expected="32 bytes")
+    return entry
+
+
+def identity_of(body: bytes) -> bytes:
+    """The identity of a stored entry: the digest that it holds. For rebuilding the log's map."""
+    return unbase64(canonical.parse(body, what="log entry")["spec"]["hashedRekordV002"]["data"]["digest"], "digest")
+
+
+def _members(value: object, *names: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) != set(names):
+        got = ", ".join(sorted(map(str, value)))[:120] if isinstance(value, dict) else type(value).__name__
+        raise Misuse("not a hashedrekord 0.0.2 request", got=got, expected=f"an object with {', '.join(names)}")
+    return value
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,143 @@
+"""From a model and a table to decisions: who would be chosen.
+
+The rule is one of
+
+``predict``           the model's own classes, which must be 0 and 1
+``top:FRACTION``      the given share of rows with the highest scores; ties at the cut go by row order, and are counted
+``threshold:NUMBER``  every row whose score is at least that
+``column:NAME``       a column of 0 and 1 in the table; no model runs, so the finding is declared, not measured
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlseal.errors import Misuse, Unchecked, Unreadable
+from mlseal.stages import process
+from mlseal.stages.base import Context
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+BUILTIN_SCORER = Path(__file__).with_name("scoring.py")
+_RuleName = Literal["predict", "top-fraction", "threshold", "column"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How scores become decisions; ``amount`` is the fraction or threshold, ``column`` the column."""
+
+    name: _RuleName
+    amount: float | None = None
+    column: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """The rule that `text` spells; see the module. Raises `Misuse`."""
+        word, _, rest = text.partition(":")
+        if word == "predict" and not rest:
+            return cls("predict")
+        if word == "column" and rest:
+            return cls("column", column=rest)
+        try:
+            amount = float(rest)
+        except ValueError:
+            amount = math.nan
+        if word == "top" and 0 < amount < 1:
+            return cls("top-fraction", amount)
+        if word == "threshold" and math.isfinite(amount):
+            return cls("threshold", amount)
+        raise Misuse(
+            "the selection rule is unknown",
+            got=text[:80],
+            expected="predict, top:FRACTION, threshold:NUMBER or column:NAME",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as the predicate holds it."""
+        fields: dict[str, Any] = {"rule": self.name}
+        if self.name == "top-fraction":
+            fields["fraction"] = self.amount
+        if self.name == "threshold":
+            fields["threshold"] = self.amount
+        return fields
+
+
+def apply(rule: Rule, scores: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
+    """Decisions 0 and 1, and how many rows share the score at the cut of a top fraction."""
+    import numpy as np
+
+    if rule.amount is None:
+        return binary(scores, "the model's decisions"), 0
+    if rule.name == "top-fraction":
+        chosen = np.argsort(-scores, kind="stable")[: round(rule.amount * len(scores))]
+        decisions = np.zeros(len(scores), dtype=np.int64)
+        decisions[chosen] = 1
+        ties = int((scores == scores[chosen[-1]]).sum()) if len(chosen) else 0
+        return decisions, ties if ties > 1 else 0
+    return (scores >= rule.amount).astype(np.int64), 0
+
+
+def binary(values: NDArray[Any], what: str) -> NDArray[np.int64]:
+    """`values` as 0 and 1. Raises `Misuse` naming what else there is."""
+    import numpy as np
+
+    found = np.unique(values)
+    if not set(found.tolist()) <= {0, 1}:
+        raise Misuse(f"{what} must be 0 and 1", got=", ".join(map(str, found[:5].tolist())))
+    return values.astype(np.int64)
+
+
+def features_of(model: Path) -> list[str] | None:
+    """Names of the columns that the model declares in its MLflow signature; None if it declares none."""
+    import yaml
+
+    file = model / "MLmodel"
+    if not file.is_file():
+        return None
+    try:
+        signature = yaml.safe_load(file.read_text(encoding="utf-8")).get("signature") or {}
+        names = [column["name"] for column in json.loads(signature.get("inputs") or "[]") if "name" in column]
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
+        raise Unreadable("the model's MLmodel file cannot be read", got=str(error)[:200]) from error
+    return names or None
+
+
+def score(
+    context: Context, model: Path, table: Any, scorer: Path | None, rule: Rule, timeout: float
+) -> NDArray[np.float64]:
+    """One number a row of `table`, from the scorer in a child process.
+
+    Raises `Unchecked` when it fails or its output is not one finite number a row.
+    """
+    data, out = context.workspace / "features.parquet", context.workspace / "scores"
+    table.to_parquet(data, index=False)
+    kind = "decision" if rule.name == "predict" else "score"
+    arguments = ["--model", str(model), "--data", str(data), "--kind", kind, "--out", str(out)]
+    program = process.Program(scorer or BUILTIN_SCORER, arguments, context.workspace / "home", timeout)
+    process.run(program, context.log)
+    return _read(out, len(table))
+
+
+def _read(out: Path, rows: int) -> NDArray[np.float64]:
+    import numpy as np
+
+    try:
+        lines: Sequence[str] = out.read_text(encoding="utf-8").split()
+        scores = np.array(lines, dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise Unchecked("the scorer left no readable scores", got=str(error)[:200], expected="numbers") from error
+    if len(scores) != rows or not np.isfinite(scores).all():
+        raise Unchecked(
+            "the scorer's output does not fit the table",
+            got=f"{len(scores)} numbers, {int(np.isfinite(scores).sum())} of them finite",
+            expected=f"{rows} finite numbers",
+            remedy="mend the scorer",
+        )
+    return scores

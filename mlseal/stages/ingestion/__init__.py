@@ -1,0 +1,1 @@
+"""Stages of the moment: before anything learns from data."""

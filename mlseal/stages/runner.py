@@ -1,0 +1,229 @@
+"""Run a stage and turn its finding into signed evidence. The same for every stage, every tool.
+
+Steps, performed under these numbers:
+
+1. the stage and its arguments: unknown, missing or ill-typed ones are the caller's mistake;
+2. inputs are hashed from their bytes, without any cache;
+3. the stage runs, outputs going to a hidden place beside their final one;
+4. inputs are hashed again: a change in between refuses;
+5. outputs are hashed;
+6. finding + harness + times → predicate, checked against its own schema → statement;
+7. signed (which verifies the signature again) and stored;
+8. outputs are published under their final name, then the bundle is written to ``out``.
+
+Whatever goes wrong, outputs are removed and nothing is published: an output without evidence never appears.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlseal.errors import Error, Misuse, Unchecked, Unreadable
+from mlseal.evidence import predicates, statement
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.clock import Clock, rfc3339, utcnow
+from mlseal.evidence.digest import Measured, Subject, measure
+from mlseal.evidence.predicates.base import Harness, Measurement
+from mlseal.evidence.statement import Statement
+from mlseal.evidence.store import Store
+from mlseal.stages import registry
+from mlseal.stages.arguments import Arguments, parse
+from mlseal.stages.base import Context, Finding, Stage, require_unchanged
+from mlseal.stages.progress import Progress
+from mlseal.stages.registry import Registered
+
+if TYPE_CHECKING:
+    from mlseal.evidence.archive import Archive
+    from mlseal.evidence.signing import Signer
+
+
+@dataclass(frozen=True)
+class Performed:
+    """A stage that ran: its statement, not yet signed, and its outputs, not yet published."""
+
+    statement: Statement
+    publish: Callable[[], None]
+
+
+def run(
+    name: str,
+    arguments: Mapping[str, str],
+    *,
+    signer: Signer,
+    store: Store,
+    out: Path | None = None,
+    run_id: str | None = None,
+    clock: Clock = utcnow,
+    quiet: bool = False,
+) -> Bundle:
+    """Run stage `name`, sign what it found, keep the bundle in `store` and write it to `out`.
+
+    Args:
+        name: ``moment.stage``.
+        arguments: parameter name → text, as a command line or pipeline has it.
+        signer: whose evidence this becomes.
+        store: where the bundle rests.
+        out: a file for the bundle, written whole at the very end.
+        run_id: of the pipeline run; a random one if absent.
+        clock: the injected clock.
+        quiet: show nothing.
+
+    Raises whatever the stage raises, `DigestMismatch` when an input changed, `ServiceUnavailable` when nothing could
+    sign; outputs do not exist then.
+    """
+
+    def archive() -> Archive:
+        from mlseal.evidence.archive import Archive
+
+        return Archive.open(signer.trust, store.root, clock=clock)
+
+    if out is not None and out.is_dir():
+        raise Misuse(f"{out} is a directory", expected="a file name for the bundle")
+    with Progress(name, quiet=quiet) as progress:
+        ran = performed(name, arguments, run_id=run_id, clock=clock, archive=archive, log=progress.log)
+        with ran as done:
+            bundle = signer.sign(done.statement)  # 7
+            store.put(bundle)
+            done.publish()  # 8
+            if out is not None:
+                bundle.write(out)
+            return bundle
+
+
+@contextlib.contextmanager
+def performed(
+    name: str,
+    arguments: Mapping[str, str],
+    *,
+    archive: Callable[[], Archive],
+    run_id: str | None = None,
+    clock: Clock = utcnow,
+    log: Callable[[str], None] = lambda _: None,
+) -> Iterator[Performed]:
+    """Steps 1 to 6. Outputs that were not published by the end of the block are removed."""
+    registered = registry.load(name)  # 1
+    stage = registered.stage
+    parsed = parse(stage, arguments)
+    started = rfc3339(clock())
+    before = {key: measure(path) for key, path in parsed.inputs.items()}  # 2
+    with _staged(parsed.outputs) as staging, tempfile.TemporaryDirectory(prefix="mlseal-stage-") as workspace:
+        context = Context(
+            run_id=run_id or secrets.token_hex(8),
+            clock=clock,
+            started_on=started,
+            measured=before,
+            workspace=Path(workspace),
+            harness_base=_harness(registered, parsed),
+            log=log,
+            archive=archive,
+        )
+        finding = _call(stage, {**parsed.inputs, **staging, **parsed.values}, context)  # 3
+        for key, path in parsed.inputs.items():  # 4
+            require_unchanged(key, before[key], measure(path))
+        after = {key: _output(stage, key, path, parsed.outputs[key].name) for key, path in staging.items()}  # 5
+        made = _state(registered, finding, {**before, **after}, context)  # 6
+        yield Performed(made, lambda: _publish(staging, parsed.outputs))
+
+
+def _call(stage: Stage, arguments: Mapping[str, Any], context: Context) -> Finding:
+    try:
+        finding = stage.function(**arguments, context=context)
+    except Error:
+        raise
+    except MemoryError as error:
+        raise Unchecked(f"stage {stage.name} ran out of memory", remedy="give it more, or a smaller input") from error
+    except Exception as error:
+        # A bug or a foreign library's exception is one sentence too, and never a pass; `__cause__` keeps the trace.
+        raise Unchecked(
+            f"stage {stage.name} stopped on an unexpected {type(error).__name__}",
+            got=str(error)[:300] or "no message",
+            remedy="run again with MLSEAL_DEBUG=1 to see where, and report it",
+        ) from error
+    if not isinstance(finding, Finding):
+        raise Misuse(f"stage {stage.name} returned no finding", got=type(finding).__name__)
+    return finding
+
+
+def _harness(registered: Registered, parsed: Arguments) -> Harness:
+    digest = hashlib.sha256(parsed.configuration).hexdigest()
+    return Harness(
+        name=registered.stage.name, version=registered.version, provider=registered.provider, config_digest=digest
+    )
+
+
+def _output(stage: Stage, key: str, path: Path, name: str) -> Measured:
+    if path.is_symlink():
+        raise Unchecked(f"stage {stage.name} left a link as output {key}", expected="a file or directory of its own")
+    try:
+        return measure(path, name=name)
+    except Unreadable as error:
+        raise Unchecked(f"stage {stage.name} left no usable output {key}", got=error.message) from error
+
+
+def _state(registered: Registered, finding: Finding, measured: Mapping[str, Measured], context: Context) -> Statement:
+    stage = registered.stage
+    fields = dict(finding.fields)
+    if issubclass(predicates.MODELS[stage.predicate_type], Measurement):
+        fields |= {
+            "harness": context.harness(finding.libraries).to_json(),
+            # We vouch for our own measuring only; a policy that trusts a provider's asks for `declared` and names it.
+            "strength": "declared" if registered.foreign else finding.strength,
+            "runId": context.run_id,
+            "startedOn": context.started_on,
+            "finishedOn": context.now(),
+            "notProven": list(finding.not_proven),
+        }
+        if finding.seed is not None:
+            fields["seed"] = finding.seed
+    predicates.check(stage.predicate_type, fields)
+    subjects: list[Subject] = []
+    for name in finding.subjects:
+        if name not in measured:
+            raise Misuse(f"stage {stage.name} names a subject {name!r} that is neither input nor output")
+        subjects.extend(measured[name].subjects)
+    return statement.make(subjects, stage.predicate_type, fields)
+
+
+@contextlib.contextmanager
+def _staged(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
+    """Hidden paths on the same file system as the final ones; what was not published is removed."""
+    staging: dict[str, Path] = {}
+    try:
+        for key, path in outputs.items():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise Unreadable(f"cannot write {path}", got=error.strerror, remedy="check the path") from error
+            staging[key] = path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}"
+        yield staging
+    finally:
+        for path in staging.values():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+
+def _publish(staging: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
+    for key, path in staging.items():
+        final = outputs[key]
+        try:
+            if path.is_dir():
+                path.rename(final)  # refuses a directory that is not empty
+            else:
+                # Unlike rename, an exclusive create cannot replace a file that appeared meanwhile.
+                final.touch(exist_ok=False)
+                path.replace(final)
+        except OSError as error:
+            raise Unreadable(
+                f"cannot publish {final}", got=error.strerror, remedy="free the name and run the stage again"
+            ) from error

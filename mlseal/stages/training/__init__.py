@@ -1,0 +1,1 @@
+"""Stages of the moment: while a model is made."""

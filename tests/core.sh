@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Runs the unit tests of the core under each supported Python of this machine, in a venv that holds the core's own
+# dependencies and pytest: no numpy, no MLOps tool. What passes here needs no extra.
+#
+# A supported version that the machine lacks is named on standard output; one that is there and fails, fails.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+venv="${VENV:-.venv}"
+parts=(tests/unit/test_errors.py tests/unit/cli tests/unit/tlog tests/unit/evidence tests/unit/policy tests/unit/services)
+inputs="$(cat pyproject.toml constraints.txt | cksum | tr -d ' ')"
+
+# The program of Python $1, if one is here and works: on PATH, or under pyenv, whose shims may name what is not chosen.
+interpreter() {
+    local candidate
+    for candidate in "python$1" "$HOME/.pyenv/versions/$1".*/bin/python; do
+        if "$candidate" -c 'import ensurepip, sqlite3, ssl, venv' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+ran=0
+for version in 3.11 3.12 3.13; do
+    python="$(interpreter "$version")"
+    if [[ -z "$python" ]]; then
+        echo "core under Python $version: NOT RUN, this machine has no working python$version"
+        continue
+    fi
+    place="$venv/core-$version"
+    if [[ ! -e "$place/.ready-$inputs" ]]; then
+        rm -rf "$place"
+        "$python" -m venv "$place"
+        "$place/bin/python" -m pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt \
+            hatchling editables pytest pytest-randomly pytest-xdist hypothesis
+        "$place/bin/python" -m pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt \
+            --no-build-isolation --editable .
+        touch "$place/.ready-$inputs"
+    fi
+    echo "core under Python $version, no extras"
+    existing=()
+    for part in "${parts[@]}"; do [[ -e "$part" ]] && existing+=("$part"); done
+    "$place/bin/python" -m pytest -q -n "${WORKERS:-2}" --dist loadscope "${existing[@]}"
+    ran=$((ran + 1))
+done
+((ran > 0)) || { echo "no supported Python is here" >&2; exit 1; }
