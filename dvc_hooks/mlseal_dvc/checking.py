@@ -88,7 +88,9 @@ class Checker:
     ) -> None:
         self.shelf = shelf
         self._rules_of, self._revocations = rules_of, revocations
-        self._verifier = Verifier(trust, tiles=logcopy.tiles_for(trust, shelf.places), clock=clock)
+        tiles = logcopy.tiles_for(trust, shelf.places)
+        self._verifier = Verifier(trust, tiles=tiles, clock=clock)
+        logcopy.pin_newest(trust, tiles, self._verifier.checkpoints)
 
     def attested(self, pointer: Pointer) -> Attested:
         """Valid evidence about `pointer`; see the module for the steps.

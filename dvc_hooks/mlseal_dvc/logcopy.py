@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlseal.errors import ServiceUnavailable, Unchecked
+from mlseal.errors import Error, ServiceUnavailable, SplitView, Unchecked
+from mlseal.evidence.checkpoints import PinnedCheckpoints
 from mlseal.evidence.leaves import service_tiles
 from mlseal.evidence.mirror import tree_paths
 from mlseal.evidence.trust import LogKey, Trust
@@ -60,6 +61,21 @@ def tiles_for(trust: Trust, places: Sequence[Place]) -> dict[str, TileSource]:
     """For each log of `trust`: its tiles from `places`, or from its service where one is configured."""
     live: Mapping[str, TileSource] = service_tiles(trust)
     return {log.origin: CopiedTiles(log, places, live.get(log.origin)) for log in trust.logs}
+
+
+def pin_newest(trust: Trust, tiles: Mapping[str, TileSource], checkpoints: PinnedCheckpoints) -> None:
+    """Remember the newest checkpoint that can be read of each log, as refreshing an archive does.
+
+    What cannot be read or proved changes nothing; two trees of one log raise `SplitView`.
+    """
+    for log in trust.logs:
+        source = tiles[log.origin]
+        try:
+            checkpoints.require_consistent(log, source.read("checkpoint").decode("utf-8"), source)
+        except SplitView:
+            raise
+        except (Error, OSError, ValueError):
+            continue
 
 
 def copied_size(log: LogKey, place: Place) -> int | None:

@@ -120,7 +120,7 @@ def content_of_directory(
                 expected="no 'attestations' or 'registered_model_meta' at the root of a signed directory",
                 remedy="move it elsewhere and add the directory again",
             )
-    entries, objects = [], {oid: hashlib.sha256(raw).hexdigest()}
+    entries, objects = [], {oid: sha256(raw)}
     for path in sorted(tree, key=lambda p: p.encode("utf-8", "surrogatepass")):
         found = digest(path, tree[path])
         entries.append(FileEntry(path, found.size, found.sha256))
@@ -163,3 +163,8 @@ def quarantine(path: str, directory: Path, oid: str) -> Path | None:
 
 def _stamp(status: os.stat_result) -> Stamp:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def sha256(data: bytes) -> str:
+    """Hex SHA-256 of bytes at hand."""
+    return hashlib.sha256(data).hexdigest()

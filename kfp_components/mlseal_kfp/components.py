@@ -60,7 +60,7 @@ def gate(
     model_sha256: Any = "",
     policy: Any = None,
     known_evidence: Any = None,
-    action: Any = "release",
+    action: Any = "gate",
     workspace: Any = "default",
 ) -> Any:
     """Add decide and enforce to the pipeline being defined; returns the enforce task.

@@ -193,13 +193,19 @@ def _evidence(wiring: Wiring, _: Demands) -> Iterator[Problem]:
     for task, stage in _gates(wiring):
         if stage != "decide":
             continue
-        for port in task.inputs("artifacts"):
-            if not port.startswith("evidence_") and port != "collected":
-                continue
+        for port in sorted({*_evidence_ports(task), *(n.removesuffix("_sha256") for n in _announced_evidence(task))}):
             source = wiring.source(task, "artifacts", port)
             digest = wiring.source(task, "parameters", f"{port}_sha256")
             if source is None or digest is None or digest.key != (*source.key[:2], f"{source.output}_sha256"):
-                yield Problem("evidence", task.where, f"{port} comes without the digest that its own task reported")
+                yield Problem("evidence", task.where, f"{port} comes without the file or the digest that one task made")
+
+
+def _evidence_ports(task: TaskNode) -> list[str]:
+    return [port for port in task.inputs("artifacts") if port.startswith("evidence_") or port == "collected"]
+
+
+def _announced_evidence(task: TaskNode) -> list[str]:
+    return [name for name in task.inputs("parameters") if name.startswith(("evidence_", "collected")) and name.endswith("_sha256")]
 
 
 def _conditional(wiring: Wiring, _: Demands) -> Iterator[Problem]:
@@ -237,7 +243,7 @@ def _required(wiring: Wiring, demands: Demands) -> Iterator[Problem]:
             yield Problem("required", stage, "the pipeline does not run this stage")
             continue
         reached = {source.key[:2] for task, gate in _gates(wiring) if gate == "decide"
-                   for port in task.inputs("artifacts") if (source := wiring.source(task, "artifacts", port))}
+                   for port in _evidence_ports(task) if (source := wiring.source(task, "artifacts", port))}
         if not makers & reached:
             yield Problem("required", stage, "its evidence reaches no decide task")
 

@@ -142,7 +142,7 @@ def _judged() -> Iterator[Port]:
     yield Port("model_sha256", str, "SHA-256 that it must have; empty for any.", default="")
     yield Port("model_name", str, "Name that policies know the model by.", required=True)
     yield Port("run_id", str, "Id of this run: dsl.PIPELINE_JOB_ID_PLACEHOLDER, nothing else.", required=True)
-    yield Port("action", str, "What is asked for, as policies name it.", default="release")
+    yield Port("action", str, "What is asked for, as policies name it.", default="gate")
     yield Port("workspace", str, "Workspace that policies know.", default="default")
     yield Port("policy", "Artifact", "Policy file; the administrator's policy applies besides it, never instead.")
 

@@ -10,6 +10,7 @@ KFP counts a step by its exit status alone and hands on whatever file it finds, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -80,10 +81,9 @@ class Outputs:
                 self._place(staged, self._artifact(port).path)
             for name, text in self._values.items():
                 path = self._task.output_parameters[name]
-                self._placed.append(path)
                 write_atomic(path, text.encode())
+                self._placed.append(path)
             if self._task.output_file is not None:
-                self._placed.append(self._task.output_file)
                 write_atomic(self._task.output_file, self._document())
         except OSError as error:
             raise Unreadable("cannot publish the outputs", got=f"{error.strerror}: {error.filename}",
@@ -107,8 +107,8 @@ class Outputs:
     def _place(self, staged: Path, final: Path) -> None:
         if final.exists() or final.is_symlink():
             _remove(final)  # a retry: the earlier attempt's file is not this attempt's evidence
-        self._placed.append(final)
         os.replace(staged, final)
+        self._placed.append(final)
 
     def _document(self) -> bytes:
         artifacts: Mapping[str, object] = {
@@ -122,4 +122,5 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()

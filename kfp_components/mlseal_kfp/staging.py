@@ -31,7 +31,7 @@ def run(name: str, task: Task, outputs: Outputs, reference: str, *, clock: Clock
     arguments = _inputs(stage, task) | _values(stage, task, reference)
     made = {p.name: outputs.stage(p.name) for p in stage.parameters if p.role == "output"}
     bundle_file = outputs.stage("evidence")
-    with surroundings.store(task) as store:
+    with surroundings.store(task, trust, clock) as store:
         signer = signer_for(surroundings.role(), trust=trust, store=store, clock=clock)
         bundle = runner.run(
             name, arguments | {key: str(path) for key, path in made.items()},

@@ -6,16 +6,18 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mlseal.errors import DigestMismatch, MalformedEvidence, Misuse, Refusal
+from mlseal.errors import DigestMismatch, Error, Misuse, Refusal
 from mlseal.evidence import store as stores
 from mlseal.evidence import trust as trusts
+from mlseal.evidence.clock import Clock
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.signing.transport import socket_path
 from mlseal.evidence.store import Store
 from mlseal.evidence.trust import Trust
+from mlseal.evidence.verifying import self_verify
 from mlseal_kfp.executor_input import Artifact, Task
 
 HOST_PROCESS = "MLSEAL_KFP_HOST"
@@ -59,24 +61,24 @@ def trust() -> Trust:
 
 
 @contextmanager
-def store(task: Task) -> Iterator[Store]:
+def store(task: Task, trust: Trust, clock: Clock) -> Iterator[Store]:
     """The store in force, with everything that ``known_evidence`` brings.
 
     Without ``$MLSEAL_STORE`` and without a store in the working directory it is a temporary one: a pod has no memory.
     """
     chosen = stores.resolve()
     if os.environ.get("MLSEAL_STORE") or chosen.root.is_dir():
-        _bring(task, chosen)
+        _bring(task, chosen, trust, clock)
         yield chosen
         return
     with tempfile.TemporaryDirectory(prefix="mlseal-store-") as directory:
         temporary = Store(directory)
-        _bring(task, temporary)
+        _bring(task, temporary, trust, clock)
         yield temporary
 
 
-def _bring(task: Task, target: Store) -> None:
-    """Copy the bundles of ``known_evidence``; they are read for their own name only, and verified when used."""
+def _bring(task: Task, target: Store, trust: Trust, clock: Clock) -> None:
+    """Copy what verifies of ``known_evidence``. A store keeps the first encoding, so a spoilt one must not come first."""
     known = task.artifact("known_evidence")
     if known is None:
         return
@@ -84,10 +86,12 @@ def _bring(task: Task, target: Store) -> None:
     if not (source.root / "bundles").is_dir():
         raise Misuse("known_evidence is no store", got=str(known.path), expected="a directory with bundles/ab/cdef….sigstore.json")
     for evidence_id in source.ids():
-        try:
-            target.put(source.get(evidence_id))
-        except MalformedEvidence:
-            continue  # what the file does not hold is then missing, and the log says so
+        if target.path(evidence_id).is_file():
+            continue
+        with suppress(Error):  # what does not verify stays outside; if it matters the log knows that it is missing
+            bundle = source.get(evidence_id)
+            self_verify(bundle, trust, clock=clock)
+            target.put(bundle)
 
 
 def announced(task: Task, port: str) -> str:

@@ -14,6 +14,7 @@ Where storage was overwritten after approval, step 3 refuses and no code of the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlseal.errors import Misuse
 
 SCHEME = "attested"
+_LOGGED_MODEL = re.compile(r"m-[0-9a-f]{32}")
 
 
 class AttestedArtifactRepository(ArtifactRepository):
@@ -75,11 +77,8 @@ class AttestedArtifactRepository(ArtifactRepository):
             raise _misuse(Misuse("an attested: URI names a model only", got=self.artifact_uri, expected="attested:/NAME@ALIAS"))
         full = "/".join(piece for piece in (parsed.path.strip("/"), (artifact_path or "").strip("/")) if piece)
         first, _, rest = full.partition("/")
-        if first.startswith("m-") and "@" not in first:  # the id of a logged model; only then is there no version
-            from mlflow.store.artifact.utils.models import _parse_model_uri
-
-            if _parse_model_uri(f"models:/{first}").model_id is not None:
-                return f"models:/{first}", rest
+        if _LOGGED_MODEL.fullmatch(first):  # such an id has no version, so the rest is a path
+            return f"models:/{first}", rest
         uri, part = ModelsArtifactRepository.split_models_uri(f"models:/{full}")
         return uri, part
 

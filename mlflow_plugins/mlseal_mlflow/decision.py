@@ -32,9 +32,9 @@ from mlseal.evidence.signing.tokens import source_for
 from mlseal.evidence.store import Store
 from mlseal.evidence.verifying import self_verify
 from mlseal.policy import gate, load
-from mlseal.policy.gate import Action
-from mlseal.policy.load import Policy
-from mlseal.policy.verdict import Allowed, Verdict, raise_for, to_statement
+from mlseal.policy.model import Policy
+from mlseal.policy.names import Action, canonical_facts
+from mlseal.policy.verdict import Verdict, raise_for, to_statement
 from mlseal_mlflow import files
 from mlseal_mlflow.files import Limits, Measuring
 from mlseal_mlflow.recorder import Recorder
@@ -72,7 +72,8 @@ class Decisions:
 
     def governs(self, action: str, facts: Mapping[str, str]) -> bool:
         """Whether any policy speaks about `action` with these facts."""
-        return gate.governs(Action(TOOL, action, facts), self.policies)
+        asked = canonical_facts(Action(TOOL, action, facts))
+        return any(policy.applies(asked) for policy in self.policies)
 
     def decide_model(self, uri: str, key: object, action: str, facts: Mapping[str, str]) -> Bundle:
         """The signed verdict that allows `action` for the model at `uri`; raises every reason otherwise."""
@@ -93,7 +94,7 @@ class Decisions:
         """Steps 2 to 4 for subjects that were measured just now."""
         verdict = self._judge(subjects, Action(TOOL, action, dict(facts)))
         statement = to_statement(verdict, subjects)
-        if isinstance(verdict, Allowed):
+        if verdict.passes:  # allowed, or objected to by observing policies only
             return self._signer.sign(statement)
         same = (subjects[-1].sha256, action, tuple(sorted(facts.items())), repr(verdict.reasons))
         self._recorder.submit(statement, same)

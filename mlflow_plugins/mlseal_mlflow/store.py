@@ -110,7 +110,7 @@ class SealedStore:
             key = self._key(name)
             _require_unreserved(tag.key for tag in tags or ())
             origin = self._copied_from(source)
-            facts = {"source": source[:500]}
+            facts = {"source": _printable(source)}
             if origin is None and not self.decisions.governs("create", _facts(key, **facts)):
                 return super().create_model_version(  # type: ignore[misc]
                     name, source, run_id, tags, run_link, description, local_model_path, model_id)
@@ -281,6 +281,11 @@ class SealedStore:
 
 def _facts(key: names.ModelKey, **more: str) -> dict[str, str]:
     return {"workspace": key.workspace, "model": key.name, **more}
+
+
+def _printable(text: str) -> str:
+    """A source as a fact: one spelling, printable ASCII, cut to what fits a verdict."""
+    return ascii(text)[1:-1].strip()[:300] or "-"
 
 
 def _planned(name: str, key: names.ModelKey, source: str, location: str, model_tags: dict[str, str], tags: Any) -> VersionRow:

@@ -32,13 +32,11 @@ class _Stages(click.Group):
             formatter.write_dl([(name, registry.load(name).stage.summary) for name in self.list_commands(ctx)])
 
 
-@click.group(cls=_Stages)
+@click.group(cls=_Stages, epilog="Help on one stage: mlseal run STAGE --help")
 def run() -> None:
-    r"""Run one stage, sign what it found, and keep the evidence.
+    """Run one stage, sign what it found, and keep the evidence.
 
-    \b
     Example: mlseal run training.run --script train.py --data data/ --out model/ --parameters target=need -o run.json
-    Help on one stage: mlseal run STAGE --help
     """
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlseal.errors import Misuse, Unreadable
+from mlseal.errors import DuplicateName, Misuse, Unreadable
 
 if TYPE_CHECKING:
     from mlseal.services.state import State
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_state = click.option("--state", type=_PATH, help="Directory of the trust service; default: the one of the trust root in force.")
+_state = click.option("--state", type=_PATH, help="The trust service's directory; default: by the trust root in force.")
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
     name = "DURATION"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
@@ -37,11 +38,15 @@ class _Duration(click.ParamType):
 @click.command()
 @click.argument("directory", type=_PATH, default=".mlseal")
 @click.option("--name", help="Name of the authority, like team.mlseal.local; default: made of the project's folder.")
-@click.option("--state", type=_PATH, help="Where keys and logs lie; default: this user's data directory. Never in the project.")
+@click.option("--state", type=_PATH, help="Where keys and logs lie; default: the user's data directory.")
 @click.option("--url", help="https://host:port when clients reach the service over the network.")
-@click.option("--lifetime", type=_Duration(), default="730d", show_default=True, help="How long the trust root is valid.")
+@click.option(
+    "--lifetime", type=_Duration(), default="730d", show_default=True, help="How long the trust root is valid."
+)
 @_as_json
-def init(directory: Path, name: str | None, state: Path | None, url: str | None, lifetime: timedelta, as_json: bool) -> None:
+def init(
+    directory: Path, name: str | None, state: Path | None, url: str | None, lifetime: timedelta, as_json: bool
+) -> None:
     """Create a trust service and its keys, and pin its root for this user.
 
     Writes DIRECTORY (default .mlseal) with trusted_root.json, trust_config.json, policy.yaml and evidence/. Refuses to
@@ -49,19 +54,28 @@ def init(directory: Path, name: str | None, state: Path | None, url: str | None,
     """
     from mlseal.services import setup
 
-    made = setup.initialise(directory, name=name or setup.default_name(directory), state=state, url=url, lifetime=lifetime)
+    made = setup.initialise(
+        directory, name=name or setup.default_name(directory), state=state, url=url, lifetime=lifetime
+    )
     _tell_authority(made.state, made.directory, as_json)
 
 
 @click.command()
 @_state
-@click.option("--idle", type=click.FloatRange(min=0.1), help="End after so many seconds without a request; default: never.")
+@click.option(
+    "--idle", type=click.FloatRange(min=0.1), help="End after so many seconds without a request; default: never."
+)
 @click.option("--listen", metavar="HOST:PORT", help="Serve over TLS as well.")
 @click.option("--tls-cert", type=_FILE, help="Certificate chain (PEM) for --listen.")
 @click.option("--tls-key", type=_FILE, help="Its private key (PEM).")
-@click.option("--external-issuer", "issuers", type=_FILE, help="JSON file of identity providers whose tokens are accepted.")
+@click.option("--external-issuer", "issuers", type=_FILE, help="JSON file of accepted identity providers.")
 def serve(
-    state: Path | None, idle: float | None, listen: str | None, tls_cert: Path | None, tls_key: Path | None, issuers: Path | None
+    state: Path | None,
+    idle: float | None,
+    listen: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    issuers: Path | None,
 ) -> None:
     """Run the trust service: certificates, time stamps, the log.
 
@@ -70,9 +84,23 @@ def serve(
     """
     from mlseal.services import process, setup
 
-    process.serve(
-        setup.authority_of(state).directory, idle=idle, listen=listen, certificate=tls_cert, key=tls_key, issuers=issuers
+    directory = setup.authority_of(state).directory
+    if sys.stderr.isatty():
+        click.echo(f"serving {directory}; stop with Ctrl-C", err=True)
+    served = process.serve(
+        directory,
+        idle=idle,
+        listen=listen,
+        certificate=tls_cert,
+        key=tls_key,
+        issuers=issuers,
     )
+    if not served and (listen or issuers):
+        raise DuplicateName(
+            "the service of this authority runs already, without these options",
+            got=str(directory),
+            remedy="end that process, then start again",
+        )
 
 
 @click.group()
@@ -82,7 +110,7 @@ def trust() -> None:
 
 @trust.command()
 @click.argument("file", type=_PATH)
-@click.option("--fingerprint", required=True, help="sha256:… as its operator announced it, over another way than the file.")
+@click.option("--fingerprint", required=True, help="sha256:… as its operator announced it.")
 @click.option("--default/--no-default", default=True, help="Use it when nothing else is named.")
 @_as_json
 def add(file: Path, fingerprint: str, default: bool, as_json: bool) -> None:
@@ -105,7 +133,9 @@ def list_(as_json: bool) -> None:
         click.echo(json.dumps({"roots": rows}))
         return
     for row in rows:
-        click.echo(f"{'*' if row['default'] else ' '} {row['fingerprint']}  {', '.join(row['logs'])}  until {row['expires']}")
+        click.echo(
+            f"{'*' if row['default'] else ' '} {row['fingerprint']}  {', '.join(row['logs'])}  until {row['expires']}"
+        )
     if not rows:
         click.echo("no trust root is pinned; run 'mlseal init' or 'mlseal trust add FILE --fingerprint …'")
 
@@ -150,8 +180,12 @@ def use(fingerprint: str, as_json: bool) -> None:
 
 @trust.command()
 @_state
-@click.option("--overlap", type=_Duration(), default="30d", show_default=True, help="How long the old keys are still believed.")
-@click.option("--lifetime", type=_Duration(), default="730d", show_default=True, help="How long the new ones are valid.")
+@click.option(
+    "--overlap", type=_Duration(), default="30d", show_default=True, help="How long the old keys are still believed."
+)
+@click.option(
+    "--lifetime", type=_Duration(), default="730d", show_default=True, help="How long the new ones are valid."
+)
 @_as_json
 def rotate(state: Path | None, overlap: timedelta, lifetime: timedelta, as_json: bool) -> None:
     """Give an authority new keys and a new log; the old log stays readable, what it holds stays true.
@@ -207,10 +241,18 @@ def token(subject: str, output: Path | None, root: str | None) -> None:
 
 
 def _tell_authority(state: State, directory: Path, as_json: bool) -> None:
-    _tell(as_json, {
-        "name": state.name, "fingerprint": state.fingerprint, "directory": str(directory), "state": str(state.directory),
-        "url": state.base, "log": state.statement_origin(), "end": f"{state.end:%Y-%m-%dT%H:%M:%SZ}",
-    })
+    _tell(
+        as_json,
+        {
+            "name": state.name,
+            "fingerprint": state.fingerprint,
+            "directory": str(directory),
+            "state": str(state.directory),
+            "url": state.base,
+            "log": state.statement_origin(),
+            "end": f"{state.end:%Y-%m-%dT%H:%M:%SZ}",
+        },
+    )
 
 
 def _facts(trust_root: Any) -> dict[str, Any]:

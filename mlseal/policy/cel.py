@@ -45,7 +45,7 @@ class Answer:
     got: str | None = None
 
 
-class _NoAnswer(Exception):  # noqa: N818 - a signal inside this module, never seen outside
+class _NoAnswer(Exception):
     """Evaluation gave something else than BOOL."""
 
 
@@ -113,7 +113,9 @@ def compile_condition(source: str, predicate_type: str) -> Condition:
     Raises `PolicyInvalid` in one sentence for a syntax error, an unknown name, or what `conditions.check` refuses.
     """
     if len(source) > MAX_LENGTH:
-        raise PolicyInvalid("the condition is too long", got=f"{len(source)} characters", expected=f"at most {MAX_LENGTH}")
+        raise PolicyInvalid(
+            "the condition is too long", got=f"{len(source)} characters", expected=f"at most {MAX_LENGTH}"
+        )
     try:
         compiled = _environment().compile(source)
     except RuntimeError as error:
@@ -161,7 +163,7 @@ def _run(program: Any, activation: Any) -> Any:
         result = program.eval(activation)
     except RuntimeError as error:
         raise _NoAnswer(str(error).splitlines()[0][:200]) from None
-    if result.type() == cel.Type.ERROR or result.type() == cel.Type.UNKNOWN:  # noqa: PLR1714 - types are not hashable
+    if result.type() == cel.Type.ERROR or result.type() == cel.Type.UNKNOWN:
         raise _NoAnswer(str(result.value()).splitlines()[0][:200])
     return result
 
@@ -180,7 +182,9 @@ def _environment() -> Any:
     document = kind.Map(kind.STRING, kind.DYN)
 
     def function(name: str, params: list[Any], returns: Any, impl: Callable[..., Any], *, member: bool = False) -> Any:
-        overload = cel.Overload(f"mlseal_{name}", return_type=returns, parameters=params, is_member=member, impl=_remembered(impl))
+        overload = cel.Overload(
+            f"mlseal_{name}", return_type=returns, parameters=params, is_member=member, impl=_remembered(impl)
+        )
         return cel.FunctionDecl(name, [overload])
 
     return cel.NewEnv(
@@ -208,7 +212,8 @@ def _remembered(impl: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _remembering() -> Iterator[list[str]]:
-    _swallowed.errors = errors = []
+    errors: list[str] = []
+    _swallowed.errors = errors
     try:
         yield errors
     finally:

@@ -22,11 +22,12 @@ _CONNECTIVES = {"_&&_", "_||_", "!_", "_?_:_"}
 _COMPARE = {"_<_", "_<=_", "_>_", "_>=_"}
 _EQUAL = {"_==_", "_!=_"}
 _ARITHMETIC = {"_+_", "_-_", "_*_", "_/_", "_%_", "-_"}
-_TEXT_TESTS = {"startsWith", "endsWith", "contains", "glob"}
-_DECIMAL = {"decLE", "decGE"}
+_OWN = {"startsWith", "endsWith", "contains", "glob", "decLE", "decGE", "size", "nonEmpty", "metric"}
 _ADVICE = {
-    "matches": "use glob(), which is anchored", "double": "numbers need no conversion; use decLE() for decimals in text",
-    "_[_]": "name the field, or use metric(), exists() or all()", "_?._": "guard with has()",
+    "matches": "use glob(), which is anchored",
+    "double": "numbers need no conversion; use decLE() for decimals in text",
+    "_[_]": "name the field, or use metric(), exists() or all()",
+    "_?._": "guard with has()",
 }
 
 
@@ -57,7 +58,11 @@ class _Checker:
         if node.kind == "list":
             items = [self.shape(arg, scope, guards, looped=looped) for arg in node.args]
             return Shape("list", item=items[0] if items and len({i.kind for i in items}) == 1 else ANY)
-        return self._macro(node, scope, guards, looped=looped) if node.kind == "macro" else self._call(node, scope, guards, looped=looped)
+        return (
+            self._macro(node, scope, guards, looped=looped)
+            if node.kind == "macro"
+            else self._call(node, scope, guards, looped=looped)
+        )
 
     def _field(self, node: Node, scope: dict[str, Shape], guards: _Guards, *, looped: bool) -> Shape:
         base = self.shape(node.args[0], scope, guards, looped=looped)
@@ -73,7 +78,9 @@ class _Checker:
         if node.kind == "has":
             return BOOL
         if looped and node.name in base.optional and f"has {node.path}" not in guards:
-            raise PolicyInvalid(f"{node.path or node.name} may be absent", remedy=f"write has({node.path}) && before it")
+            raise PolicyInvalid(
+                f"{node.path or node.name} may be absent", remedy=f"write has({node.path}) && before it"
+            )
         return base.fields[node.name]
 
     def _macro(self, node: Node, scope: dict[str, Shape], guards: _Guards, *, looped: bool) -> Shape:
@@ -85,8 +92,11 @@ class _Checker:
             raise PolicyInvalid(f"{node.variable} is taken already", remedy="name the element otherwise")
         if node.name == "all" and not over.nonempty and f"full {range_.path}" not in guards:
             raise PolicyInvalid(
-                "all() holds for an empty list", got=f"{range_.path or 'a computed list'} may be empty",
-                remedy=f"write nonEmpty({range_.path}) && before it" if range_.path else "use exists() or name the list",
+                "all() holds for an empty list",
+                got=f"{range_.path or 'a computed list'} may be empty",
+                remedy=f"write nonEmpty({range_.path}) && before it"
+                if range_.path
+                else "use exists() or name the list",
             )
         inner = self.shape(body, {**scope, node.variable: over.item or ANY}, guards, looped=True)
         _require(inner, "bool", f"the body of {node.name}()")
@@ -102,18 +112,12 @@ class _Checker:
             return _comparison(args)
         if node.name == "@in":
             return _membership(node, args)
-        if node.name in _TEXT_TESTS | _DECIMAL:
-            for arg in args:
-                _require(arg, "text", f"what {node.name}() compares")
-            return BOOL
-        if node.name in {"size", "nonEmpty"}:
-            if args[0].kind != "list":
-                raise PolicyInvalid(f"{node.name}() counts a list", got=args[0].kind)
-            return NUMBER if node.name == "size" else BOOL
-        if node.name == "metric":
-            return _metric(args)
+        if node.name in _OWN:
+            return _own(node, args)
         if looped:
-            raise PolicyInvalid(f"{_readable(node.name)} can fail and may not stand inside a loop", remedy="move it out")
+            raise PolicyInvalid(
+                f"{_readable(node.name)} can fail and may not stand inside a loop", remedy="move it out"
+            )
         return _partial(node, args)
 
     def _connective(self, node: Node, scope: dict[str, Shape], guards: _Guards, *, looped: bool) -> Shape:
@@ -132,6 +136,18 @@ class _Checker:
         return second
 
 
+def _own(node: Node, args: list[Shape]) -> Shape:
+    """Functions on texts and lists; ours, and those of CEL that cannot fail on the right kind."""
+    if node.name == "metric":
+        return _metric(args)
+    if node.name in {"size", "nonEmpty"}:
+        _require(args[0], "list", f"what {node.name}() counts")
+        return NUMBER if node.name == "size" else BOOL
+    for arg in args:
+        _require(arg, "text", f"what {node.name}() compares")
+    return BOOL
+
+
 def _equality(node: Node, args: list[Shape]) -> Shape:
     left, right = args
     if "any" in {left.kind, right.kind} and node.name == "_==_":
@@ -148,7 +164,8 @@ def _comparison(args: list[Shape]) -> Shape:
     if left.kind != right.kind or left.kind not in ORDERED:
         text = "text" in {left.kind, right.kind}
         raise PolicyInvalid(
-            "< <= > >= compare numbers, times or durations", got=f"{left.kind} with {right.kind}",
+            "< <= > >= compare numbers, times or durations",
+            got=f"{left.kind} with {right.kind}",
             remedy='use decLE(x, "8") for decimals in text' if text else None,
         )
     return BOOL
@@ -186,7 +203,8 @@ def _partial(node: Node, args: list[Shape]) -> Shape:
     if node.name == "_+_" and set(kinds) == {"text"}:
         return TEXT
     raise PolicyInvalid(
-        f"{_readable(node.name)} may not be used on {' and '.join(kinds)}", remedy=_ADVICE.get(node.name, "see docs/policy.md"),
+        f"{_readable(node.name)} may not be used on {' and '.join(kinds)}",
+        remedy=_ADVICE.get(node.name, "see docs/policy.md"),
     )
 
 
@@ -227,7 +245,11 @@ def _require(shape: Shape, kind: str, what: str) -> None:
 
 def _require_choice(shape: Shape, other: Node) -> None:
     if shape.choices and other.kind == "const" and other.value not in shape.choices:
-        raise PolicyInvalid("this value can never stand there", got=str(other.value), expected="one of " + ", ".join(sorted(shape.choices)))
+        raise PolicyInvalid(
+            "this value can never stand there",
+            got=str(other.value),
+            expected="one of " + ", ".join(sorted(shape.choices)),
+        )
 
 
 def _nearest(name: str, shape: Shape) -> str:

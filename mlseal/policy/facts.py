@@ -21,6 +21,9 @@ from mlseal.evidence.predicates import fairness, slsa_provenance
 from mlseal.evidence.predicates.base import ResourceDescriptor
 from mlseal.evidence.revocation import Revocations
 from mlseal.policy.model import Matcher
+from mlseal.policy.verdict import Input
+
+_MANIFEST = "#manifest"
 
 
 class Levels(Protocol):
@@ -141,6 +144,9 @@ class Source(Protocol):
     def revocations(self, revokers: Sequence[Matcher]) -> Revocations:
         """What the revokers took back, and how fresh that knowledge is."""
 
+    def revocation_inputs(self, revokers: Sequence[Matcher]) -> tuple[Input, ...]:
+        """The statements that `revocations` rests on."""
+
     def unresolved(self, revocations: Revocations) -> Sequence[Withheld]:
         """Leaves without a bundle."""
 
@@ -152,17 +158,13 @@ def inputs_of(facts: Iterable[VerifiedFact]) -> tuple[Target, ...]:
     ``data`` and ``data#manifest`` the manifest is the target. An input without a SHA-256 cannot be followed; it is kept
     with an empty digest so that the gate sees it.
     """
-    found: dict[tuple[str, str], str] = {}
+    targets: list[Target] = []
     for fact in facts:
-        for descriptor in _descriptors(fact.predicate):
-            name = descriptor.name or descriptor.uri or "input"
-            found[(fact.evidence_id, name)] = (descriptor.digest or {}).get("sha256", "")
-    bound = {key[:1] + (key[1] + "#manifest",) for key in found}
-    targets = [
-        Target(name.removesuffix("#manifest"), digest)
-        for (evidence_id, name), digest in found.items()
-        if (evidence_id, name + "#manifest") not in found or (evidence_id, name) in bound
-    ]
+        named = [(d.name or d.uri or "input", (d.digest or {}).get("sha256", "")) for d in _descriptors(fact.predicate)]
+        names = {name for name, _ in named}
+        targets += [
+            Target(name.removesuffix(_MANIFEST), digest) for name, digest in named if name + _MANIFEST not in names
+        ]
     return tuple(dict.fromkeys(targets))
 
 

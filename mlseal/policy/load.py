@@ -3,7 +3,7 @@
 1. Read the bytes once; their SHA-256 is the policy's identity in every verdict.
 2. Parse the part of YAML that cannot be misread (`mlseal.policy.plainyaml`).
 3. Check every key and value against the schema; unknown keys are errors.
-4. Check what the schema cannot: predicate types, ids, chaining, strength; compile every condition against its predicate.
+4. Check what the schema cannot: predicate types, ids, chaining; compile every condition against its predicate.
 """
 
 from __future__ import annotations
@@ -54,9 +54,13 @@ def load_all(paths: Iterable[str | os.PathLike[str]]) -> tuple[Policy, ...]:
     policies = tuple(load(file) for file in files)
     names = [policy.name for policy in policies]
     if len(set(names)) != len(names):
-        raise PolicyInvalid("two policies have one name", got=", ".join(sorted({n for n in names if names.count(n) > 1})))
+        raise PolicyInvalid(
+            "two policies have one name", got=", ".join(sorted({n for n in names if names.count(n) > 1}))
+        )
     if not policies:
-        raise PolicyInvalid("no policy found", expected="a file, or a directory with *.yaml", remedy="pass --policy FILE")
+        raise PolicyInvalid(
+            "no policy found", expected="a file, or a directory with *.yaml", remedy="pass --policy FILE"
+        )
     return policies
 
 
@@ -89,8 +93,10 @@ class _Builder:
         identifier = self._take(part.id or short, (*place, "id" if part.id else "predicate"))
         checks = tuple(
             Rule(
-                self._take(check.id, (*place, "when", i, "id")), check.message,
-                self._condition(check.check, uri, (*place, "when", i, "check")), check.waivable,
+                self._take(check.id, (*place, "when", i, "id")),
+                check.message,
+                self._condition(check.check, uri, (*place, "when", i, "check")),
+                check.waivable,
             )
             for i, check in enumerate(part.when or [])
         )
@@ -102,27 +108,42 @@ class _Builder:
         """Keys that contradict each other, or could never be satisfied."""
         earlier = {requirement.id: requirement for requirement in self._built}
         if part.of is not None and part.of not in earlier:
-            raise _wrong(self._name, self._document, (*place, "of"), f"no earlier requirement is called {part.of!r}", earlier)
+            raise _wrong(
+                self._name, self._document, (*place, "of"), f"no earlier requirement is called {part.of!r}", earlier
+            )
         if part.of is not None and not earlier[part.of].has_inputs:
             raise _wrong(self._name, self._document, (*place, "of"), f"{part.of} states no inputs by digest")
         if part.input is not None and part.of is None:
             raise _wrong(self._name, self._document, (*place, "input"), "input needs of")
         if part.strength == "measured" and "strength" not in of_predicate(uri).fields:
-            raise _wrong(self._name, self._document, (*place, "strength"), f"{part.predicate} states no strength, so it is never measured")
+            raise _wrong(
+                self._name,
+                self._document,
+                (*place, "strength"),
+                f"{part.predicate} states no strength, so it is never measured",
+            )
         approval = uri == human_approval.URI
         for key, value in (("distinct", part.distinct), ("notBy", part.not_by), ("reviewed", part.reviewed)):
             if value is not None and not approval:
                 raise _wrong(self._name, self._document, (*place, key), f"{key} belongs to human-approval")
         for index, name in enumerate(part.reviewed or []):
             if name not in earlier:
-                raise _wrong(self._name, self._document, (*place, "reviewed", index), f"no earlier requirement is called {name!r}", earlier)
+                raise _wrong(
+                    self._name,
+                    self._document,
+                    (*place, "reviewed", index),
+                    f"no earlier requirement is called {name!r}",
+                    earlier,
+                )
 
     def _condition(self, source: str, uri: str, place: Place) -> Condition:
         return self._at(place, lambda: compile_condition(source, uri))
 
     def _take(self, identifier: str, place: Place) -> str:
         if identifier in self._ids:
-            raise _wrong(self._name, self._document, place, f"the id {identifier!r} is taken", remedy="give each rule its own id")
+            raise _wrong(
+                self._name, self._document, place, f"the id {identifier!r} is taken", remedy="give each rule its own id"
+            )
         self._ids.add(identifier)
         return identifier
 
@@ -132,11 +153,16 @@ class _Builder:
         except Error as error:
             line = self._document.line(place)
             raise PolicyInvalid(
-                f"{self._name} line {line}: {error.message}", got=error.got, expected=error.expected, remedy=error.remedy
+                f"{self._name} line {line}: {error.message}",
+                got=error.got,
+                expected=error.expected,
+                remedy=error.remedy,
             ) from error
 
 
-def _wrong(name: str, document: Document, place: Place, message: str, expected: Iterable[str] = (), remedy: str | None = None) -> PolicyInvalid:
+def _wrong(
+    name: str, document: Document, place: Place, message: str, expected: Iterable[str] = (), remedy: str | None = None
+) -> PolicyInvalid:
     where = ".".join(str(step) for step in place) or "the top"
     return PolicyInvalid(
         f"{name} line {document.line(place)}: {where}: {message}", expected=", ".join(expected) or None, remedy=remedy

@@ -1,7 +1,7 @@
 """Names of models, aliases and workspaces, compared so that look-alikes are equal or refused.
 
 ``Champion`` and ``champion`` are one name (NFKC, casefolded). A name with any character outside printable ASCII is
-refused: a Cyrillic ``а`` must not make an alias that nobody governs. How versions are written is the adapter's business.
+refused: a Cyrillic letter must not make an alias that nobody governs. How versions are written is for the adapter.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Action:
 
 
 def canonical(name: str, *, what: str = "name") -> str:
-    """The form in which names are compared. Raises `ValueError` for anything but printable ASCII without outer spaces."""
+    """The form in which names are compared. Raises `ValueError` unless printable ASCII without outer spaces."""
     form = unicodedata.normalize("NFKC", name).casefold()
     if not name.isascii() or not name.isprintable() or name != name.strip() or not name:
         raise ValueError(f"{what} {name[:60]!r} is not printable ASCII without outer spaces")

@@ -3,7 +3,7 @@
 A policy is read by people and judged by machines, so both must see the same thing. Refused, each with its line:
 duplicate keys (the last one wins silently elsewhere), anchors and aliases (what is read is not what stands there),
 tags (they construct objects), keys that are not text, several documents, an empty document, more than 256 kB, and
-nesting deeper than 32. Scalars follow the JSON-like core of YAML 1.2: ``yes``, ``on``, ``1:30``, ``0o17`` and dates are text.
+nesting deeper than 32. Scalars are read as JSON would: ``yes``, ``on``, ``1:30``, ``0o17`` and dates are text.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def parse(raw: bytes, name: str) -> Document:
         raise PolicyInvalid(f"{name} is not UTF-8", got=f"byte {error.start}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise PolicyInvalid(f"{name} line {mark.line + 1 if mark else 1} is not YAML", got=error.problem) from error
+        raise PolicyInvalid(f"{name} line {_line(mark)} is not YAML", got=error.problem) from error
     except yaml.YAMLError as error:
         raise PolicyInvalid(f"{name} is not YAML", got=str(error)[:120]) from error
     except RecursionError as error:  # the composer recurses before `_require_plain` can be asked
@@ -63,6 +63,10 @@ def parse(raw: bytes, name: str) -> Document:
     if not isinstance(value, dict) or not value:
         raise PolicyInvalid(f"{name} is empty or not a mapping", expected="a policy", remedy="see 'mlseal init'")
     return Document(value, lines)
+
+
+def _line(mark: Any) -> int:
+    return int(mark.line) + 1 if mark is not None else 1
 
 
 def _require_plain(text: str, name: str) -> None:
@@ -86,7 +90,8 @@ def _require_plain(text: str, name: str) -> None:
             depth -= 1
         if found:
             raise PolicyInvalid(
-                f"{name} line {event.start_mark.line + 1} holds {found}", expected="plain mappings, lists and values",
+                f"{name} line {_line(event.start_mark)} holds {found}",
+                expected="plain mappings, lists and values",
                 remedy="write the value out",
             )
 
@@ -101,7 +106,8 @@ def _value(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> An
             key = _key(key_node, name)
             if key in result:
                 raise PolicyInvalid(
-                    f"{name} line {key_node.start_mark.line + 1} repeats the key {key!r}", expected="each key once",
+                    f"{name} line {key_node.start_mark.line + 1} repeats the key {key!r}",
+                    expected="each key once",
                     remedy="remove one of them",
                 )
             result[key] = _value(child, (*path, key), lines, name)
@@ -114,7 +120,8 @@ def _key(node: yaml.Node, name: str) -> str:
     text = isinstance(node, yaml.ScalarNode) and (node.style in {"'", '"'} or isinstance(_scalar(node, name), str))
     if not text or not node.value:
         raise PolicyInvalid(
-            f"{name} line {node.start_mark.line + 1} has a key that is not text", got=str(node.value)[:40],
+            f"{name} line {node.start_mark.line + 1} has a key that is not text",
+            got=str(node.value)[:40],
             remedy="quote it if it is meant as text",
         )
     return str(node.value)

@@ -81,5 +81,7 @@ def _object(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Shape:
     if properties is None:
         extra = schema.get("additionalProperties", True)
         return Shape("map", item=_shape(extra, defs) if isinstance(extra, dict) else ANY)
-    optional = frozenset(name for name, part in properties.items() if any(o.get("type") == "null" for o in part.get("anyOf", ())))
+    optional = frozenset(
+        name for name, part in properties.items() if any(o.get("type") == "null" for o in part.get("anyOf", ()))
+    )
     return Shape("object", fields={name: _shape(part, defs) for name, part in properties.items()}, optional=optional)

@@ -1,8 +1,8 @@
 """The syntax tree of a condition, as the CEL library itself parsed it.
 
 ``Expression.serialize`` gives the checked expression in protobuf's wire format (cel-spec, proto/cel/expr/checked.proto
-and syntax.proto). It is read here with a dozen lines, so that no second parser can disagree with the one that evaluates,
-and no protobuf runtime is needed. Macros come back as the loops they stand for and are recognised by their shape.
+and syntax.proto). It is read here with a dozen lines, so that no second parser can disagree with the one that
+evaluates, and no protobuf runtime is needed. Macros come back as the loops they stand for and are recognised by their shape.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _node(wire: bytes) -> Node:
     raise PolicyInvalid("the condition uses something that policies may not use", remedy="see docs/policy.md")
 
 
-def _make(kind: Kind, wire: bytes, name: str = "", args: tuple[Node, ...] = (), value: object = None, variable: str = "") -> Node:
+def _make(
+    kind: Kind, wire: bytes, name: str = "", args: tuple[Node, ...] = (), value: object = None, variable: str = ""
+) -> Node:
     return Node(kind, name, args, value, variable, wire)
 
 
@@ -93,10 +95,10 @@ def _const(body: bytes, wire: bytes) -> Node:
     number, raw = found[0] if found else (1, 0)
     value: object = None
     if isinstance(raw, int):
-        value = bool(raw) if number == 2 else raw - (1 << 64) if number == 3 and raw >= _SIGN else raw  # noqa: PLR2004
-    elif number == 5:  # noqa: PLR2004 - double_value
+        value = bool(raw) if number == 2 else raw - (1 << 64) if number == 3 and raw >= _SIGN else raw
+    elif number == 5:
         value = struct.unpack("<d", raw)[0]
-    elif number == 6:  # noqa: PLR2004 - string_value
+    elif number == 6:
         value = raw.decode("utf-8")
     return _make("const", wire, value=value)
 
@@ -114,7 +116,7 @@ def _select(body: bytes, wire: bytes) -> Node:
 def _call(body: bytes, wire: bytes) -> Node:
     fields = list(_fields(body))
     target = [_node(_bytes(value)) for number, value in fields if number == 1]
-    args = [_node(_bytes(value)) for number, value in fields if number == 3]  # noqa: PLR2004
+    args = [_node(_bytes(value)) for number, value in fields if number == 3]
     return _make("call", wire, name=_text(dict(fields)[2]), args=(*target, *args))
 
 
@@ -143,14 +145,21 @@ def _comprehension(body: bytes, wire: bytes) -> Node:
         elif step.name == "_?_:_" and start.kind == "list" and _keeps(step.args[1], variable):
             name, inner = "filter", step.args[0]
     if inner is None:
-        raise PolicyInvalid("a condition may loop only by all, exists, exists_one and filter", remedy="rewrite it with one of them")
+        raise PolicyInvalid(
+            "a condition may loop only by all, exists, exists_one and filter", remedy="rewrite it with one of them"
+        )
     return _make("macro", wire, name=name, args=(range_, inner), variable=variable)
 
 
 def _keeps(step: Node, variable: str) -> bool:
     """Whether a loop step appends the element itself, as ``filter`` does and ``map`` does not."""
     added = step.args[1] if step.kind == "call" and len(step.args) > 1 else step
-    return added.kind == "list" and len(added.args) == 1 and added.args[0].kind == "ident" and added.args[0].name == variable
+    return (
+        added.kind == "list"
+        and len(added.args) == 1
+        and added.args[0].kind == "ident"
+        and added.args[0].name == variable
+    )
 
 
 _READERS = {3: _const, 4: _ident, 5: _select, 6: _call, 7: _list, 8: _struct, 9: _comprehension}
@@ -186,7 +195,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         result |= (byte & 127) << shift
         shift += 7
-        if byte < 128:  # noqa: PLR2004
+        if byte < 128:
             return result, at
 
 
@@ -196,7 +205,7 @@ def _field(number: int, payload: bytes) -> bytes:
 
 def _to_varint(value: int) -> bytes:
     out = bytearray()
-    while value > 127:  # noqa: PLR2004
+    while value > 127:
         out.append(value & 127 | 128)
         value >>= 7
     out.append(value)

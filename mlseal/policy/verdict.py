@@ -98,9 +98,13 @@ class Verdict:
     def to_dict(self) -> dict[str, object]:
         """For ``--json`` and HTTP bodies."""
         return {
-            "verdict": self.kind, "mode": self.mode, "time": rfc3339(self.time), "treeSize": self.tree_size,
+            "verdict": self.kind,
+            "mode": self.mode,
+            "time": rfc3339(self.time),
+            "treeSize": self.tree_size,
             "subjects": [{"name": s.name, "sha256": s.sha256} for s in self.subjects],
-            "action": dict(self.action), "assurance": dict(self.assurance),
+            "action": dict(self.action),
+            "assurance": dict(self.assurance),
             "policies": [{"name": name, "sha256": sha256} for name, sha256 in self.policies],
             "reasons": [reason.to_dict() for reason in self.reasons],
             "inputs": [
@@ -142,7 +146,10 @@ def raise_for(verdict: Verdict) -> None:
     remedies = list(dict.fromkeys(reason.remedy for reason in stopping if reason.remedy))
     error = RuleBroken if isinstance(verdict, Refused) else Unchecked
     words = " | ".join(str(Reason(r.rule, r.message, got=r.got, expected=r.expected)) for r in stopping)
-    raise error(f"{verdict.kind} by {', '.join(n for n, _ in verdict.policies) or 'no policy'}: {words}", remedy="; ".join(remedies) or None)
+    raise error(
+        f"{verdict.kind} by {', '.join(n for n, _ in verdict.policies) or 'no policy'}: {words}",
+        remedy="; ".join(remedies) or None,
+    )
 
 
 def to_statement(verdict: Verdict, subjects: Sequence[Subject] = (), *, nonce: str | None = None) -> Statement:
@@ -157,18 +164,32 @@ def to_statement(verdict: Verdict, subjects: Sequence[Subject] = (), *, nonce: s
         raise Misuse("the verdict is about other bytes", expected=", ".join(s.sha256[:16] for s in verdict.subjects))
     allowed = verdict.kind == "allowed"
     predicate = slsa_vsa.Predicate(
-        verifier=slsa_vsa.VerifierId(id=VERIFIER_ID), time_verified=rfc3339(verdict.time),
-        resource_uri=resource_uri(verdict.action), policy=_policy(verdict.policies),
+        verifier=slsa_vsa.VerifierId(id=VERIFIER_ID),
+        time_verified=rfc3339(verdict.time),
+        resource_uri=resource_uri(verdict.action),
+        policy=_policy(verdict.policies),
         input_attestations=[
-            ResourceDescriptor(digest={"sha256": i.bundle_sha256}, annotations={"evidenceId": i.evidence_id, "predicateType": i.predicate_type})
+            ResourceDescriptor(
+                digest={"sha256": i.bundle_sha256},
+                annotations={"evidenceId": i.evidence_id, "predicateType": i.predicate_type},
+            )
             for i in verdict.inputs
         ],
         verification_result="PASSED" if allowed else "FAILED",
-        verified_levels=[f"MLSEAL_{axis}_{level}".upper().replace("-", "_") for axis, level in sorted(verdict.assurance.items())] if allowed else [],
+        verified_levels=[
+            f"MLSEAL_{axis}_{level}".upper().replace("-", "_") for axis, level in sorted(verdict.assurance.items())
+        ]
+        if allowed
+        else [],
         mlseal=slsa_vsa.Details(
-            verdict=verdict.kind, reasons=_reasons(verdict.reasons),
+            verdict=verdict.kind,
+            reasons=_reasons(verdict.reasons),
             policies=[slsa_vsa.PolicyReference(name=name, sha256=sha256) for name, sha256 in verdict.policies],
-            tree_size=verdict.tree_size, assurance=dict(verdict.assurance), mode=verdict.mode, action=dict(verdict.action), nonce=nonce,
+            tree_size=verdict.tree_size,
+            assurance=dict(verdict.assurance),
+            mode=verdict.mode,
+            action=dict(verdict.action),
+            nonce=nonce,
         ),
     )
     return statement.make(about, slsa_vsa.URI, predicate.to_json())
@@ -186,13 +207,20 @@ def _policy(policies: tuple[tuple[str, str], ...]) -> ResourceDescriptor:
     if len(policies) == 1:
         return ResourceDescriptor(uri=policies[0][0], digest={"sha256": policies[0][1]})
     listed = canonical.dumps([list(policy) for policy in policies])
-    return ResourceDescriptor(uri=" + ".join(n for n, _ in policies) or "none", digest={"sha256": hashlib.sha256(listed).hexdigest()})
+    return ResourceDescriptor(
+        uri=" + ".join(n for n, _ in policies) or "none", digest={"sha256": hashlib.sha256(listed).hexdigest()}
+    )
 
 
 def _reasons(reasons: tuple[Reason, ...]) -> list[slsa_vsa.Reason]:
     made = [
         slsa_vsa.Reason(
-            rule=r.rule, message=r.message[:500], got=_cut(r.got), expected=_cut(r.expected), remedy=_cut(r.remedy), control=list(r.control)
+            rule=r.rule,
+            message=r.message[:500],
+            got=_cut(r.got),
+            expected=_cut(r.expected),
+            remedy=_cut(r.remedy),
+            control=list(r.control),
         )
         for r in reasons[:MAX_REASONS]
     ]

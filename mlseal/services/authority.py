@@ -101,7 +101,9 @@ class Authority:
         grants = Grants(state.directory / "grants.json")
         issuer = LocalIssuer(state.name, keys.issuer, grants, os.geteuid(), clock=clock)
         return Generation(
-            state=state, fingerprint=state.fingerprint, issuer=issuer,
+            state=state,
+            fingerprint=state.fingerprint,
+            issuer=issuer,
             tokens=TokenVerifier([issuer, *self._providers], clock=clock),
             certificates=CertificateAuthority(keys.ca, keys.ca_chain, keys.ct, issuance, clock=clock),
             time=TimestampAuthority(keys.tsa, keys.tsa_chain[0], clock=clock),
@@ -118,5 +120,3 @@ class Authority:
 
 def _intermediate(entry: dict[str, Any]) -> x509.Certificate:
     return x509.load_der_x509_certificate(base64.b64decode(entry["certChain"]["certificates"][0]["rawBytes"]))
-
-

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mlseal.errors import Misuse, StaleEvidence
-from mlseal.evidence.clock import Clock, utcnow
-from mlseal.services import der
+from mlseal.evidence.clock import Clock, rfc3339, utcnow
+from mlseal.services import der, logs
 from mlseal.services.keys import spki, usage
 from mlseal.services.tokens import Caller
 from mlseal.tlog.writer import LogWriter
@@ -48,8 +48,13 @@ class CertificateAuthority:
     """
 
     def __init__(
-        self, key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate],
-        ct_key: ec.EllipticCurvePrivateKey, issuance: LogWriter, *, clock: Clock = utcnow,
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        chain: Sequence[x509.Certificate],
+        ct_key: ec.EllipticCurvePrivateKey,
+        issuance: LogWriter,
+        *,
+        clock: Clock = utcnow,
     ) -> None:
         self.chain = tuple(chain)
         self._key, self._ct_key, self._issuance, self._clock = key, ct_key, issuance, clock
@@ -68,13 +73,14 @@ class CertificateAuthority:
         now = self._clock()
         if now + LIFETIME > self.chain[0].not_valid_after_utc:
             raise StaleEvidence(
-                "the certificate authority is at its end", got=f"{self.chain[0].not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
+                "the certificate authority is at its end",
+                got=rfc3339(self.chain[0].not_valid_after_utc),
                 remedy="its owner runs 'mlseal trust rotate'",
             )
         builder = self._profile(caller, public_key)
         precertificate = builder.sign(self._key, hashes.SHA256()).tbs_certificate_bytes
         leaf = self._leaf(precertificate)
-        self._issuance.append(leaf, identity_of(leaf))
+        logs.append(self._issuance, leaf, identity_of(leaf))
         extension = x509.UnrecognizedExtension(_SCT_LIST, self._sct_list(leaf))
         return builder.add_extension(extension, critical=False).sign(self._key, hashes.SHA256()), *self.chain
 
@@ -82,9 +88,13 @@ class CertificateAuthority:
         start = self._clock().replace(microsecond=0)
         san = x509.RFC822Name(caller.san) if _is_email(caller.san) else x509.UniformResourceIdentifier(caller.san)
         builder = (
-            x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(self.chain[0].subject)
-            .public_key(public_key).serial_number(x509.random_serial_number())
-            .not_valid_before(start).not_valid_after(start + LIFETIME)
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(self.chain[0].subject)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(start + LIFETIME)
             .add_extension(usage(signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
@@ -92,7 +102,9 @@ class CertificateAuthority:
             .add_extension(x509.SubjectAlternativeName([san]), critical=True)
         )
         facts = (
-            (_ISSUER_RAW, caller.issuer.encode()), (_ISSUER, _utf8(caller.issuer)), (_TOKEN_SUBJECT, _utf8(caller.subject))
+            (_ISSUER_RAW, caller.issuer.encode()),
+            (_ISSUER, _utf8(caller.issuer)),
+            (_TOKEN_SUBJECT, _utf8(caller.subject)),
         )
         for identifier, content in facts:
             builder = builder.add_extension(x509.UnrecognizedExtension(identifier, content), critical=False)
@@ -109,8 +121,13 @@ class CertificateAuthority:
     def _sct_list(self, leaf: bytes) -> bytes:
         signature = self._ct_key.sign(leaf, ec.ECDSA(hashes.SHA256()))
         sct = (
-            bytes([_SCT_V1]) + self._ct_id + leaf[2:10] + _NO_EXTENSIONS + _SHA256_ECDSA
-            + struct.pack(">H", len(signature)) + signature
+            bytes([_SCT_V1])
+            + self._ct_id
+            + leaf[2:10]
+            + _NO_EXTENSIONS
+            + _SHA256_ECDSA
+            + struct.pack(">H", len(signature))
+            + signature
         )
         return der.value(der.OCTET_STRING, struct.pack(">HH", len(sct) + 2, len(sct)) + sct)
 

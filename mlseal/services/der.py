@@ -91,7 +91,7 @@ class Reader:
         """The next INTEGER."""
         content = self.take(INTEGER)
         padded = len(content) > 1 and (
-            (content[0] == 0 and content[1] < _LONG_FORM) or (content[0] == 0xFF and content[1] >= _LONG_FORM)  # noqa: PLR2004
+            (content[0] == 0 and content[1] < _LONG_FORM) or (content[0] == 0xFF and content[1] >= _LONG_FORM)
         )
         if not content or padded:
             raise self._wrong("an INTEGER is empty or padded")
@@ -104,7 +104,7 @@ class Reader:
 
     def _bounds(self, tag: int) -> tuple[int, int]:
         data, at = self.data, self.position
-        if len(data) - at < 2:  # noqa: PLR2004 - tag and length
+        if len(data) - at < 2:
             raise self._wrong("it ends too early")
         if data[at] != tag or tag & _MULTI_BYTE_TAG == _MULTI_BYTE_TAG:
             raise self._wrong(f"tag 0x{data[at]:02x} where 0x{tag:02x} belongs")

@@ -20,18 +20,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from mlseal.errors import ForgedEvidence, MalformedEvidence, Misuse, StaleEvidence, UntrustedSigner
 from mlseal.evidence import canonical
 from mlseal.evidence.bundle import unbase64
-from mlseal.evidence.clock import SKEW, Clock, utcnow
+from mlseal.evidence.clock import SKEW, Clock, rfc3339, utcnow
+from mlseal.services import logs
 from mlseal.tlog.writer import Appended, LogWriter
 
 _KIND, _VERSION = "hashedrekord", "0.0.2"
 _KEY_DETAILS = "PKIX_ECDSA_P256_SHA_256"
+_FOREIGN = "the certificate is not from this authority"
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,18 @@ class Entry:
     def body(self) -> bytes:
         """The canonical body that becomes the log's leaf (RFC 8785, exactly these members)."""
         verifier = {"keyDetails": _KEY_DETAILS, "x509Certificate": {"rawBytes": _b64(self.certificate)}}
-        return canonical.dumps({
-            "apiVersion": _VERSION, "kind": _KIND,
-            "spec": {"hashedRekordV002": {
-                "data": {"algorithm": "SHA2_256", "digest": _b64(self.digest)},
-                "signature": {"content": _b64(self.signature), "verifier": verifier},
-            }},
-        })
+        return canonical.dumps(
+            {
+                "apiVersion": _VERSION,
+                "kind": _KIND,
+                "spec": {
+                    "hashedRekordV002": {
+                        "data": {"algorithm": "SHA2_256", "digest": _b64(self.digest)},
+                        "signature": {"content": _b64(self.signature), "verifier": verifier},
+                    }
+                },
+            }
+        )
 
 
 class StatementLog:
@@ -79,7 +86,7 @@ class StatementLog:
         """
         entry = parse_request(request)  # (1)
         self._check(entry)  # (2) (3)
-        appended = self._writer.append(entry.body, entry.digest)
+        appended = logs.append(self._writer, entry.body, entry.digest)
         return self._document(appended), appended.duplicate
 
     def _check(self, entry: Entry) -> None:
@@ -87,14 +94,15 @@ class StatementLog:
             certificate = x509.load_der_x509_certificate(entry.certificate)
             authority = self._authorities.get(certificate.issuer.public_bytes())
             if authority is None:
-                raise UntrustedSigner("the certificate is not from this authority", got=certificate.issuer.rfc4514_string())
+                raise UntrustedSigner(_FOREIGN, got=certificate.issuer.rfc4514_string()[:120])
             certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature) as error:
-            raise UntrustedSigner("the certificate is not from this authority", got=str(error)[:120] or "forged") from error
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+            raise UntrustedSigner(_FOREIGN, got=str(error)[:120] or "a forged signature") from error
         now = self._clock()
         if not certificate.not_valid_before_utc - SKEW <= now <= certificate.not_valid_after_utc + SKEW:
             raise StaleEvidence(
-                "the certificate has expired", got=f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
+                "the certificate has expired",
+                got=rfc3339(certificate.not_valid_after_utc),
                 remedy="sign again with a fresh certificate",
             )
         key = certificate.public_key()
@@ -107,11 +115,16 @@ class StatementLog:
 
     def _document(self, appended: Appended) -> dict[str, Any]:
         return {
-            "logIndex": str(appended.index), "logId": {"keyId": self._log_id},
-            "kindVersion": {"kind": _KIND, "version": _VERSION}, "integratedTime": "0",
+            "logIndex": str(appended.index),
+            "logId": {"keyId": self._log_id},
+            "kindVersion": {"kind": _KIND, "version": _VERSION},
+            "integratedTime": "0",
             "inclusionProof": {
-                "logIndex": str(appended.index), "rootHash": _b64(appended.root), "treeSize": str(appended.size),
-                "hashes": [_b64(node) for node in appended.proof], "checkpoint": {"envelope": appended.checkpoint},
+                "logIndex": str(appended.index),
+                "rootHash": _b64(appended.root),
+                "treeSize": str(appended.size),
+                "hashes": [_b64(node) for node in appended.proof],
+                "checkpoint": {"envelope": appended.checkpoint},
             },
             "canonicalizedBody": _b64(appended.leaf),
         }
@@ -128,7 +141,8 @@ def parse_request(request: object) -> Entry:
         if verifier["keyDetails"] != _KEY_DETAILS:
             raise Misuse("unknown kind of key", got=str(verifier["keyDetails"])[:60], expected=_KEY_DETAILS)
         entry = Entry(
-            unbase64(parts["digest"], "digest"), unbase64(signature["content"], "signature"),
+            unbase64(parts["digest"], "digest"),
+            unbase64(signature["content"], "signature"),
             unbase64(certificate["rawBytes"], "certificate"),
         )
     except MalformedEvidence as error:

@@ -20,7 +20,7 @@ PRIVATE, PUBLIC = 0o600, 0o644
 
 
 def write(path: Path, data: bytes, *, mode: int) -> None:
-    """Replace `path` by `data`, whole or not at all. Raises `Unreadable` when the disk refuses; nothing is left then."""
+    """Replace `path` by `data`, whole or not at all. Raises `Unreadable`, and leaves nothing, if the disk refuses."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -61,7 +61,7 @@ def new_directory(path: Path, *, mode: int) -> Iterator[Path]:
     except OSError as error:
         if path.exists() and not work.exists():
             raise
-        if isinstance(error, FileExistsError) or error.errno == 39:  # noqa: PLR2004 - ENOTEMPTY: somebody was faster
+        if isinstance(error, FileExistsError) or error.errno == 39:
             require_absent(path)
         raise _cannot_write(path, error) from error
     finally:
@@ -72,7 +72,8 @@ def require_absent(path: Path) -> None:
     """Raise `DuplicateName` if something other than an empty directory is at `path`."""
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
         raise DuplicateName(
-            f"{path} exists already", expected="a name that is free; keys and trust are never overwritten",
+            f"{path} exists already",
+            expected="a name that is free; keys and trust are never overwritten",
             remedy="choose another directory, or remove that one yourself if nothing it signed matters any more",
         )
 
@@ -87,7 +88,8 @@ def read_private(path: Path) -> bytes:
         raise Unreadable(f"cannot read {path}", got=error.strerror, remedy="run as the owner of the service") from error
     if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077:
         raise Refusal(
-            f"{path} is open to others", got=f"owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):04o}",
+            f"{path} is open to others",
+            got=f"owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):04o}",
             expected=f"owner {os.geteuid()}, mode 0600",
             remedy="treat the key as leaked: 'mlseal trust rotate'; or restore its mode if you know better",
         )

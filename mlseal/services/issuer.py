@@ -1,4 +1,4 @@
-"""Tokens for users of this machine: the kernel says who calls, the owner's grants say which identity that user may have.
+"""Tokens for users of this machine: the kernel says who calls, grants say which identity that user may have.
 
 The user who owns the authority may ask for every role. Anybody else needs a grant, which names identities by glob; a
 star does not cross a slash, so ``roles/reviewer/*`` gives every reviewer but no other role.
@@ -39,7 +39,11 @@ _GLOB = re.compile(r"roles/[a-z*?]{1,32}(/[a-z0-9._@*?-]{1,64})?")
 def check_subject(subject: str) -> str:
     """`subject`, if it is ``roles/ROLE`` or ``roles/ROLE/person``. Raises `Misuse`."""
     if not _SUBJECT.fullmatch(subject):
-        raise Misuse("not an identity of this authority", got=subject[:100], expected=f"roles/{{{','.join(ROLES)}}}[/person]")
+        raise Misuse(
+            "not an identity of this authority",
+            got=subject[:100],
+            expected=f"roles/ROLE[/person], ROLE of {', '.join(ROLES)}",
+        )
     return subject
 
 
@@ -67,7 +71,7 @@ class Grants:
         """Grant `patterns` to `uid`, from now on; returns all grants. Raises `Misuse` for a bad pattern or uid."""
         for pattern in patterns:
             if not _GLOB.fullmatch(pattern):
-                raise Misuse("not an identity glob", got=pattern[:100], expected="roles/gate, roles/reviewer/alice or roles/reviewer/*")
+                raise Misuse("not an identity glob", got=pattern[:100], expected="roles/gate or roles/reviewer/*")
         if uid < 0:
             raise Misuse("not a uid", got=uid)
         grants = self.read()
@@ -116,13 +120,20 @@ class LocalIssuer:
         check_subject(subject)
         if uid != self._owner and not self._allowed(uid, subject):
             raise UntrustedSigner(
-                f"user {uid} may not act as {subject}", expected="a grant by the owner of the service",
+                f"user {uid} may not act as {subject}",
+                expected="a grant by the owner of the service",
                 remedy=f"the owner runs 'mlseal trust grant --uid {uid} {subject}'",
             )
         now = int(self._clock().timestamp())
         claims = {
-            "iss": self.issuer, "sub": f"https://{self.name}/{subject}", "aud": self.audience, "iat": now, "nbf": now,
-            "exp": now + int(LIFETIME.total_seconds()), "jti": uuid.uuid4().hex, "uid": uid,
+            "iss": self.issuer,
+            "sub": f"https://{self.name}/{subject}",
+            "aud": self.audience,
+            "iat": now,
+            "nbf": now,
+            "exp": now + int(LIFETIME.total_seconds()),
+            "jti": uuid.uuid4().hex,
+            "uid": uid,
         }
         return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
 
@@ -145,8 +156,13 @@ class LocalIssuer:
         """The public key as a JSON Web Key Set."""
         numbers = self._key.public_key().public_numbers()
         key = {
-            "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self._key_id,
-            "x": _url64(numbers.x.to_bytes(32, "big")), "y": _url64(numbers.y.to_bytes(32, "big")),
+            "kty": "EC",
+            "crv": "P-256",
+            "alg": "ES256",
+            "use": "sig",
+            "kid": self._key_id,
+            "x": _url64(numbers.x.to_bytes(32, "big")),
+            "y": _url64(numbers.y.to_bytes(32, "big")),
         }
         return {"keys": [key]}
 

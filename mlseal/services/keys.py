@@ -48,10 +48,24 @@ def generate(name: str, number: int, start: datetime, end: datetime) -> Keys:
     """Fresh keys for generation `number` of authority `name`, their certificates valid from `start` to `end`."""
     ca, tsa, ct, issuer = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
     return Keys(
-        ca=ca, tsa=tsa, ct=ct, issuer=issuer,
-        log=ed25519.Ed25519PrivateKey.generate(), issuance=ed25519.Ed25519PrivateKey.generate(),
-        ca_chain=_chain(name, f"certificate authority {number}", ca, start, end, purpose=ExtendedKeyUsageOID.CODE_SIGNING, is_ca=True),
-        tsa_chain=_chain(name, f"time-stamping {number}", tsa, start, end, purpose=ExtendedKeyUsageOID.TIME_STAMPING, is_ca=False),
+        ca=ca,
+        tsa=tsa,
+        ct=ct,
+        issuer=issuer,
+        log=ed25519.Ed25519PrivateKey.generate(),
+        issuance=ed25519.Ed25519PrivateKey.generate(),
+        ca_chain=_chain(
+            name,
+            f"certificate authority {number}",
+            ca,
+            start,
+            end,
+            purpose=ExtendedKeyUsageOID.CODE_SIGNING,
+            is_ca=True,
+        ),
+        tsa_chain=_chain(
+            name, f"time-stamping {number}", tsa, start, end, purpose=ExtendedKeyUsageOID.TIME_STAMPING, is_ca=False
+        ),
     )
 
 
@@ -74,6 +88,7 @@ def load(directory: Path) -> Keys:
     Raises `Refusal` if anybody else could read one, `Unreadable` if one is missing, `MalformedEvidence` if a file is
     not the key that its name says.
     """
+
     def elliptic(name: str) -> ec.EllipticCurvePrivateKey:
         key = _private(directory / f"{name}.pem")
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -87,9 +102,14 @@ def load(directory: Path) -> Keys:
         return key
 
     return Keys(
-        ca=elliptic("ca"), tsa=elliptic("tsa"), ct=elliptic("ct"), issuer=elliptic("issuer"),
-        log=edwards("log"), issuance=edwards("issuance"),
-        ca_chain=_certificates(directory / "ca_chain.pem"), tsa_chain=_certificates(directory / "tsa_chain.pem"),
+        ca=elliptic("ca"),
+        tsa=elliptic("tsa"),
+        ct=elliptic("ct"),
+        issuer=elliptic("issuer"),
+        log=edwards("log"),
+        issuance=edwards("issuance"),
+        ca_chain=_certificates(directory / "ca_chain.pem"),
+        tsa_chain=_certificates(directory / "tsa_chain.pem"),
     )
 
 
@@ -101,14 +121,27 @@ def spki(key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> bytes:
 def usage(*, signature: bool = False, authority: bool = False) -> x509.KeyUsage:
     """The KeyUsage extension with digitalSignature, or with certificate and CRL signing."""
     return x509.KeyUsage(
-        digital_signature=signature, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=authority, crl_sign=authority, encipher_only=False, decipher_only=False,
+        digital_signature=signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 
 def _chain(
-    name: str, what: str, key: ec.EllipticCurvePrivateKey, start: datetime, end: datetime,
-    *, purpose: x509.ObjectIdentifier, is_ca: bool,
+    name: str,
+    what: str,
+    key: ec.EllipticCurvePrivateKey,
+    start: datetime,
+    end: datetime,
+    *,
+    purpose: x509.ObjectIdentifier,
+    is_ca: bool,
 ) -> tuple[x509.Certificate, ...]:
     root_key = ec.generate_private_key(ec.SECP384R1())
     root_name = _name(name, f"{what} root")
@@ -135,15 +168,23 @@ def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime, end: datetime
 ) -> x509.CertificateBuilder:
     return (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-        .serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
     )
 
 
 def _name(authority: str, what: str) -> x509.Name:
-    return x509.Name([
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, authority[:64]), x509.NameAttribute(NameOID.COMMON_NAME, what),
-    ])
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, authority[:64]),
+            x509.NameAttribute(NameOID.COMMON_NAME, what),
+        ]
+    )
 
 
 def _private(path: Path) -> object:

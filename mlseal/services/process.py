@@ -8,7 +8,7 @@ Life of the process, in this order:
 4. The socket is bound under another name and renamed into place: a socket file that exists either accepts, or was left
    by a process that died and is replaced.
 5. Requests, until a signal, until nobody asked anything for the idle time, or until STATE is gone.
-6. The socket file is removed first, requests that are under way are finished, the logs are closed, the lock is released.
+6. The socket file is removed first, what is under way is finished, logs are closed, the lock is released.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import resource
 import signal
 import socket
 import ssl
-import stat
 import subprocess
 import sys
 import threading
@@ -31,12 +30,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from mlseal.errors import Misuse, Refusal, ServiceUnavailable, Unreadable
+from mlseal.errors import Misuse, ServiceUnavailable, Unreadable
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.services import providers, routes
 from mlseal.services import state as states
 from mlseal.services.authority import Authority
-from mlseal.services.server import Server
+from mlseal.services.server import MAX_CONNECTIONS, Server
 from mlseal.services.state import State
 
 IDLE_SECONDS = 600
@@ -45,8 +44,14 @@ _logger = logging.getLogger("mlseal.services")
 
 
 def serve(
-    directory: Path, *, idle: float | None = None, listen: str | None = None, certificate: Path | None = None,
-    key: Path | None = None, issuers: Path | None = None, clock: Clock = utcnow,
+    directory: Path,
+    *,
+    idle: float | None = None,
+    listen: str | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    issuers: Path | None = None,
+    clock: Clock = utcnow,
 ) -> bool:
     """Run the service of the authority in `directory` until it is told to stop; False if another process runs it.
 
@@ -60,14 +65,14 @@ def serve(
     Raises as `mlseal.services.state.load` and the logs do, `Misuse` for arguments that do not fit together.
     """
     if (listen is None) != (certificate is None) or (certificate is None) != (key is None):
-        raise Misuse("listening on the network needs a certificate and its key", expected="--listen, --tls-cert and --tls-key")
+        raise Misuse("listening needs a certificate and its key", expected="--listen, --tls-cert and --tls-key")
     state = states.load(directory)
-    _require_private(state.directory)  # (1)
+    states.require_own(state.directory)  # (1)
     with _lock(state) as held:  # (2)
         if not held:
             return False
         _log_to(state.directory / "service.log")
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every key
+        _limit_resources()
         os.umask(0o022)
         external = providers.load(issuers, reserved=state.name) if issuers else ()
         tls = _tls(certificate, key) if certificate and key else None
@@ -89,7 +94,11 @@ def start(directory: Path, *, idle: float = IDLE_SECONDS, deadline: float = _STA
         return None
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "mlseal", "serve", "--state", str(state.directory), "--idle", str(idle)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
     )
     end = time.monotonic() + deadline
     while time.monotonic() < end:
@@ -99,7 +108,8 @@ def start(directory: Path, *, idle: float = IDLE_SECONDS, deadline: float = _STA
             break
         time.sleep(0.02)
     raise ServiceUnavailable(
-        "the trust service did not start", got=f"exit status {process.poll()}",
+        "the trust service did not start",
+        got=f"exit status {process.poll()}",
         remedy=f"run 'mlseal serve --state {state.directory}' to see why",
     )
 
@@ -115,7 +125,9 @@ def accepts(path: Path) -> bool:
     return True
 
 
-def _run(state: State, authority: Authority, idle: float | None, listen: str | None, tls: ssl.SSLContext | None) -> None:
+def _run(
+    state: State, authority: Authority, idle: float | None, listen: str | None, tls: ssl.SSLContext | None
+) -> None:
     dispatch = partial(routes.dispatch, authority)
     servers = [Server(_bound(state), dispatch)]  # (4)
     try:
@@ -191,13 +203,13 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _require_private(directory: Path) -> None:
-    facts = directory.stat()
-    if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o022:
-        raise Refusal(
-            f"{directory} is not this user's alone", got=f"owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):04o}",
-            expected=f"owner {os.geteuid()}, mode 0711", remedy=f"run as its owner, or 'chmod 0711 {directory}'",
-        )
+def _limit_resources() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every key
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * MAX_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
 
 
 @contextmanager
@@ -214,7 +226,8 @@ def _lock(state: State) -> Iterator[bool]:
                     return
                 if time.monotonic() > end:
                     raise ServiceUnavailable(
-                        "another process holds this authority and does not answer", got=str(state.directory / "lock"),
+                        "another process holds this authority and does not answer",
+                        got=str(state.directory / "lock"),
                         remedy="end that process, then start again",
                     ) from None
                 time.sleep(0.02)

@@ -4,7 +4,8 @@ Configured by whoever runs the authority, in one JSON file:
 
     {"issuers": [
       {"issuer": "https://oidc.cluster-a.example", "audience": "sigstore", "san": "kubernetes",
-       "jwks": "https://kubernetes.default.svc/openid/v1/jwks", "caFile": "/var/run/…/ca.crt", "tokenFile": "/var/run/…/token"},
+       "jwks": "https://kubernetes.default.svc/openid/v1/jwks",
+       "caFile": "/var/run/secrets/…/ca.crt", "tokenFile": "/var/run/secrets/…/token"},
       {"issuer": "https://login.hospital.example", "audience": "mlseal", "san": "email"},
       {"issuer": "https://token.actions.githubusercontent.com", "audience": "sigstore",
        "san": "https://github.com/{job_workflow_ref}"}]}
@@ -71,34 +72,45 @@ class KeySource:
         self._issuer, self._where, self._ca_file, self._token_file = issuer, where, ca_file, token_file
         self._lock = threading.Lock()
         self._keys: list[tuple[str | None, PublicKey]] = []
-        self._fetched = float("-inf")
+        self._fetched = self._failed = float("-inf")
 
     def find(self, key_id: str | None) -> list[PublicKey]:
-        """The keys for `key_id`. Raises `ServiceUnavailable` when the set is not to be had and none is fresh."""
+        """The keys for `key_id`. Raises `ServiceUnavailable` when the set is not to be had and none is fresh.
+
+        After a failure the next attempt waits ten seconds, so that callers do not queue behind a provider that hangs.
+        """
         with self._lock:
-            age = time.monotonic() - self._fetched
+            age, since_failure = time.monotonic() - self._fetched, time.monotonic() - self._failed
             if age > _FRESH or (age > _RETRY and not _matching(self._keys, key_id)):
-                self._keys, self._fetched = self._load(), time.monotonic()
+                if since_failure < _RETRY:
+                    raise ServiceUnavailable(f"the keys of {self._issuer} could not be had a moment ago")
+                try:
+                    self._keys = self._load()
+                except ServiceUnavailable:
+                    self._failed = time.monotonic()
+                    raise
+                self._fetched = time.monotonic()
             return _matching(self._keys, key_id)
 
     def _load(self) -> list[tuple[str | None, PublicKey]]:
-        if self._where is not None and not _is_url(self._where):
-            try:
-                data = Path(self._where).read_bytes()
-            except OSError as error:
-                raise ServiceUnavailable(f"cannot read the keys of {self._issuer}", got=error.strerror) from error
-        else:
-            data = self._get(self._where or self._discovered())
         try:
+            if self._where is not None and not _is_url(self._where):
+                data = Path(self._where).read_bytes()
+            else:
+                data = self._get(self._where or self._discovered())
             return _public_keys(canonical.parse(data, what=f"keys of {self._issuer}", limit=_MAX_DOCUMENT))
         except MalformedEvidence as error:
             raise ServiceUnavailable(error.message, got=error.got) from error
+        except OSError as error:
+            raise ServiceUnavailable(f"cannot get the keys of {self._issuer}", got=type(error).__name__) from error
 
     def _discovered(self) -> str:
         data = self._get(self._issuer.rstrip("/") + "/.well-known/openid-configuration")
         document = canonical.parse(data, what=f"discovery document of {self._issuer}", limit=_MAX_DOCUMENT)
-        if not isinstance(document, dict) or document.get("issuer") != self._issuer or not _is_url(document.get("jwks_uri")):
-            raise ServiceUnavailable(f"{self._issuer} does not describe itself", expected="its own issuer and an https jwks_uri")
+        if not isinstance(document, dict) or document.get("issuer") != self._issuer:
+            raise ServiceUnavailable(f"{self._issuer} does not describe itself", expected="its own name as 'issuer'")
+        if not _is_url(document.get("jwks_uri")):
+            raise ServiceUnavailable(f"{self._issuer} names no https jwks_uri")
         return str(document["jwks_uri"])
 
     def _get(self, url: str) -> bytes:
@@ -107,15 +119,17 @@ class KeySource:
         headers = {}
         if self._token_file:
             headers["Authorization"] = f"Bearer {Path(self._token_file).read_text().strip()}"
-        try:
-            with requests.Session() as session:
-                session.trust_env = False
-                answer = session.get(
-                    url, timeout=_TIMEOUT, allow_redirects=False, headers=headers, verify=self._ca_file or True, stream=True
-                )
-                body = answer.raw.read(_MAX_DOCUMENT + 1, decode_content=True)
-        except (requests.RequestException, OSError) as error:
-            raise ServiceUnavailable(f"cannot get the keys of {self._issuer}", got=type(error).__name__) from error
+        with requests.Session() as session:  # its errors are OSErrors
+            session.trust_env = False
+            answer = session.get(
+                url,
+                timeout=_TIMEOUT,
+                allow_redirects=False,
+                headers=headers,
+                verify=self._ca_file or True,
+                stream=True,
+            )
+            body = answer.raw.read(_MAX_DOCUMENT + 1, decode_content=True)
         if answer.status_code != requests.codes.ok:
             raise ServiceUnavailable(f"cannot get the keys of {self._issuer}", got=f"status {answer.status_code}")
         return bytes(body)
@@ -169,7 +183,9 @@ def _check_mapping(mapping: str, reserved: str) -> None:
         return
     host = urlsplit(_FIELD.sub("x", mapping)).hostname
     if not mapping.startswith("https://") or not _FIELD.search(mapping) or not host:
-        raise Misuse("not a mapping to an identity", got=mapping[:120], expected="kubernetes, email or https://…/{claim}")
+        raise Misuse(
+            "not a mapping to an identity", got=mapping[:120], expected="kubernetes, email or https://…/{claim}"
+        )
     if "{" in urlsplit(mapping).netloc or host == reserved or host.endswith("." + reserved):
         raise Misuse("a mapping may not make this authority's own identities", got=mapping[:120])
 

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mlseal.errors import Error, MalformedEvidence, Misuse, Unchecked, UntrustedSigner
+from mlseal.errors import Error, MalformedEvidence, Misuse, StaleEvidence, Unchecked, UntrustedSigner
 from mlseal.evidence import canonical
 from mlseal.evidence.bundle import unbase64
 from mlseal.services import timestamping
@@ -67,7 +67,7 @@ class Response:
 
 def answer(status: int, document: object) -> Response:
     """A JSON answer."""
-    return Response(status, json.dumps(document, ensure_ascii=False).encode())
+    return Response(status, json.dumps(document).encode())
 
 
 def failure(status: int, message: str) -> Response:
@@ -79,10 +79,9 @@ def dispatch(authority: Authority, request: Request) -> Response:
     """The answer to `request`; never raises one of our own errors."""
     try:
         return _route(authority.current(), request)
-    except Unchecked as error:
-        return failure(503, str(error))
     except Error as error:
-        return failure(error.http_status, str(error))
+        ours = isinstance(error, Unchecked) and not isinstance(error, StaleEvidence)
+        return failure(503 if ours else error.http_status, str(error))
 
 
 def _route(now: Generation, request: Request) -> Response:
@@ -102,17 +101,17 @@ def _authority(now: Generation, _: Request) -> Response:
     state, logs = now.state, []
     for number, generation in enumerate(state.generations, 1):
         raw = unbase64(generation["log"]["publicKey"]["rawBytes"], "log key")[-32:].hex()
-        logs += [
-            {"origin": state.statement_origin(number), "kind": "statements", "key": raw, "open": number == state.number},
-            {"origin": state.issuance_origin(number), "kind": "certificates", "key": generation["issuanceKey"],
-             "open": number == state.number},
-        ]
+        both = (
+            (state.statement_origin(number), "statements", raw),
+            (state.issuance_origin(number), "certificates", generation["issuanceKey"]),
+        )
+        logs += [{"origin": o, "kind": kind, "key": key, "open": number == state.number} for o, kind, key in both]
     return answer(200, {"name": state.name, "fingerprint": now.fingerprint, "logs": logs})
 
 
 def _token(now: Generation, request: Request) -> Response:
     if request.uid is None:
-        return failure(403, "tokens are given on the unix socket only; over the network bring one of your identity provider")
+        return failure(403, "tokens are given on the unix socket only; bring one of your identity provider")
     document = request.json()
     subject = document.get("subject") if isinstance(document, dict) else None
     if not isinstance(subject, str):
@@ -122,11 +121,18 @@ def _token(now: Generation, request: Request) -> Response:
 
 def _discovery(now: Generation, _: Request) -> Response:
     base = now.state.base
-    return answer(200, {
-        "issuer": now.issuer.issuer, "jwks_uri": f"{base}/issuer/keys", "token_endpoint": f"{base}/issuer/token",
-        "authorization_endpoint": f"{base}/issuer/auth", "response_types_supported": ["id_token"],
-        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
-    })
+    return answer(
+        200,
+        {
+            "issuer": now.issuer.issuer,
+            "jwks_uri": f"{base}/issuer/keys",
+            "token_endpoint": f"{base}/issuer/token",
+            "authorization_endpoint": f"{base}/issuer/auth",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        },
+    )
 
 
 def _certificate(now: Generation, request: Request) -> Response:
@@ -155,23 +161,24 @@ def _bearer(request: Request, document: dict[str, Any]) -> str:
 
 def _proven_key(document: dict[str, Any], subject: str) -> ec.EllipticCurvePublicKey:
     """The public key that the caller proved to hold, by a signed CSR or by a signature over the token's subject."""
+    public: object
     try:
         if "certificateSigningRequest" in document:
             csr = x509.load_pem_x509_csr(unbase64(document["certificateSigningRequest"], "certificateSigningRequest"))
-            key, proven = csr.public_key(), csr.is_signature_valid
+            public, proven = csr.public_key(), csr.is_signature_valid
         else:
             wanted = document["publicKeyRequest"]
-            key = serialization.load_pem_public_key(str(wanted["publicKey"]["content"]).encode())
+            public = serialization.load_pem_public_key(str(wanted["publicKey"]["content"]).encode())
             proof = unbase64(wanted["proofOfPossession"], "proofOfPossession")
-            if proven := isinstance(key, ec.EllipticCurvePublicKey):
-                key.verify(proof, subject.encode(), ec.ECDSA(hashes.SHA256()))
+            if proven := isinstance(public, ec.EllipticCurvePublicKey):
+                public.verify(proof, subject.encode(), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         proven = False
-    except (KeyError, TypeError, ValueError, MalformedEvidence) as error:
-        raise Misuse("the request holds no readable key", got=str(error)[:120], expected="a PKCS#10 request in PEM") from error
-    if not proven or not isinstance(key, ec.EllipticCurvePublicKey):
+    except (KeyError, TypeError, ValueError, UnsupportedAlgorithm, MalformedEvidence) as error:
+        raise Misuse("the request holds no readable key", got=str(error)[:120], expected="a CSR in PEM") from error
+    if not proven or not isinstance(public, ec.EllipticCurvePublicKey):
         raise Misuse("the caller did not prove to hold the key", expected="an ECDSA P-256 key and a valid proof")
-    return key
+    return public
 
 
 def _trust_bundle(now: Generation, _: Request) -> Response:
@@ -221,9 +228,8 @@ def _append(now: Generation, request: Request, origin: str) -> Response:
     if request.method != "POST":
         return failure(405, f"{request.method} is not for {request.path[:100]}")
     if origin != now.state.statement_origin():
-        return failure(
-            410, f"the log {origin} takes no entries; use the newest trust configuration, which names {now.state.statement_origin()}"
-        )
+        newest = now.state.statement_origin()
+        return failure(410, f"the log {origin} takes no entries; use the newest trust configuration, with {newest}")
     document, existed = now.log.append(request.json())
     return answer(409 if existed else 201, document)
 

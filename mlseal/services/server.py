@@ -15,10 +15,12 @@ import socket
 import socketserver
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -26,7 +28,7 @@ from typing import Any
 from mlseal.services.routes import MAX_BODY, Request, Response, failure
 
 REQUEST_SECONDS, IDLE_SECONDS = 10.0, 30.0
-MAX_CONNECTIONS, MAX_PER_PEER = 512, 160
+MAX_CONNECTIONS, MAX_PER_PEER = 1024, 512
 _BACKLOG = 256
 _METHODS = ("GET", "HEAD", "POST")
 _logger = logging.getLogger("mlseal.services")
@@ -41,15 +43,26 @@ class Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
         listener: AF_UNIX, or TCP with `tls`.
         dispatch: answers one request; its exceptions become a 500 that says nothing.
         tls: for a TCP listener.
+        request_seconds: for one request, from its first byte; and for writing the answer.
+        idle_seconds: until the next request on a connection that is kept.
     """
 
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
 
-    def __init__(self, listener: socket.socket, dispatch: Dispatch, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        dispatch: Dispatch,
+        *,
+        tls: ssl.SSLContext | None = None,
+        request_seconds: float = REQUEST_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         super().__init__(listener.getsockname(), _Handler)
         self.socket, self.dispatch, self.tls = listener, dispatch, tls
+        self.request_seconds, self.idle_seconds = request_seconds, idle_seconds
         self.last_used = time.monotonic()
         self.busy = 0
         self._count_lock = threading.Lock()
@@ -70,12 +83,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
             full = self._peers.total() >= MAX_CONNECTIONS or self._peers[client_address] >= MAX_PER_PEER
             if not full:
                 self._peers[client_address] += 1
+                self.last_used = time.monotonic()  # who looks whether the service is there is about to ask
         if full and self.tls is None:
             request.settimeout(0.2)
-            try:
+            with suppress(OSError):
                 request.sendall(encode(failure(503, "too many connections; try again"), keep=False))
-            except OSError:
-                pass
         return not full
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -90,20 +102,19 @@ class Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection."""
-        try:
+        with suppress(OSError):
             request.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
         request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke is not worth more than a line."""
-        _logger.debug("connection of %s broke", client_address, exc_info=True)
+        del request
+        _logger.info("connection of %s broke: %r", client_address, sys.exception())
 
     def server_close(self) -> None:
         """Take in what connected before now, then stop listening. After `shutdown` only."""
         while select.select([self.socket], [], [], 0)[0]:
-            self._handle_request_noblock()
+            self._handle_request_noblock()  # type: ignore[attr-defined]  # of socketserver, not in its stub
         self.socket.close()
 
     def used(self, change: int) -> None:
@@ -158,29 +169,29 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection = self.request
         if self.server.tls is not None:
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.connection.settimeout(REQUEST_SECONDS)
+            self.connection.settimeout(self.server.request_seconds)
             self.request = self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)
         self._deadline = _Deadline(self.connection)
-        self.rfile = io.BufferedReader(self._deadline, 16 * 1024)
+        self.rfile = self._reader = io.BufferedReader(self._deadline, 16 * 1024)
 
     def finish(self) -> None:
         if self.server.tls is not None:
             self.server.shutdown_request(self.connection)  # the wrapped socket; the plain one is detached
 
     def handle_one_request(self) -> None:
-        self.close_connection = True
+        self.close_connection, limit = True, self.server.request_seconds
         try:
-            self._deadline.end = time.monotonic() + IDLE_SECONDS
-            if not self.rfile.peek(1):
+            self._deadline.end = time.monotonic() + self.server.idle_seconds
+            if not self._reader.peek(1):
                 return
         except OSError:
             return
         self.server.used(1)
         try:
-            self._deadline.end = time.monotonic() + REQUEST_SECONDS
+            self._deadline.end = time.monotonic() + limit
             self._one()
         except TimeoutError:
-            self._send(failure(408, f"the request took longer than {REQUEST_SECONDS:.0f} s"))
+            self._send(failure(408, f"the request took longer than {limit:g} s"))
         except OSError:
             pass
         finally:
@@ -204,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(failure(400, "the length of the body is not a number"))
         elif self.command not in _METHODS:
             self._send(failure(405, f"{self.command[:20]} is not served"))
-        elif lengths and (len(lengths[0]) > 9 or int(lengths[0]) > MAX_BODY):  # noqa: PLR2004 - before int() works on it
+        elif lengths and (len(lengths[0]) > 9 or int(lengths[0]) > MAX_BODY):
             self._send(failure(413, f"the body is larger than {MAX_BODY} bytes"))
         else:
             size = int(lengths[0]) if lengths else 0
@@ -218,22 +229,27 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         peer = self.client_address
         request = Request(
-            self.command, self.path.partition("?")[0], body, self.headers.get("Content-Type", ""),
-            self.headers.get("Authorization", ""), peer if isinstance(peer, int) else None,
+            self.command,
+            self.path.partition("?")[0],
+            body,
+            self.headers.get("Content-Type", ""),
+            self.headers.get("Authorization", ""),
+            peer if isinstance(peer, int) else None,
         )
         try:
             response = self.server.dispatch(request)
         except Exception:  # the client learns nothing about the inside, the log does
-            _logger.exception("%s %s failed", request.method, request.path)
+            _logger.exception("%s %r failed", request.method, request.path)
             response = failure(500, "the trust service failed; its log says why")
         if response.status >= HTTPStatus.BAD_REQUEST and response.status != HTTPStatus.CONFLICT:
-            _logger.info("%s %s by %s: %d %s", request.method, request.path, peer, response.status, response.body.decode())
+            told = response.body.decode()
+            _logger.info("%s %r by %s: %d %s", request.method, request.path, peer, response.status, told)
         self._send(response, keep=not self.close_connection)
 
     def _send(self, response: Response, *, keep: bool = False) -> None:
         self.close_connection = not keep
         try:
-            self.connection.settimeout(REQUEST_SECONDS)
+            self.connection.settimeout(self.server.request_seconds)
             self.connection.sendall(encode(response, keep=keep, body=getattr(self, "command", "") != "HEAD"))
         except OSError:
             self.close_connection = True

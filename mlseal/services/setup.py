@@ -18,7 +18,8 @@ import fcntl
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -43,8 +44,13 @@ class Installed:
 
 
 def initialise(
-    directory: Path, *, name: str, state: Path | None = None, url: str | None = None,
-    lifetime: timedelta = states.LIFETIME, clock: Clock = utcnow,
+    directory: Path,
+    *,
+    name: str,
+    state: Path | None = None,
+    url: str | None = None,
+    lifetime: timedelta = states.LIFETIME,
+    clock: Clock = utcnow,
 ) -> Installed:
     """A new authority, its files for clients in `directory`, pinned for this user.
 
@@ -53,26 +59,27 @@ def initialise(
     """
     directory, home = directory.absolute(), (state or paths.data_dir() / name).absolute()
     _require_apart(directory, home)
-    files.require_absent(directory)
-    resumed = _unfinished(home, name)
-    authority = states.load(home) if resumed else states.create(home, name, url=url, lifetime=lifetime, clock=clock)
-    made = False
-    try:
-        with files.new_directory(directory, mode=0o755) as work:
-            _write_client_files(work, authority)
-            (work / "evidence").mkdir()
-            files.write(work / "policy.yaml", starter_policy.text(authority.name).encode(), mode=files.PUBLIC)
-        made = True
-        _register(authority, directory)
-        _mark(authority, directory)
-    except (Error, OSError):
-        with suppress(OSError, Error):
-            _unregister(authority)
-        if made:
-            shutil.rmtree(directory, ignore_errors=True)
-        if not resumed:
-            shutil.rmtree(home, ignore_errors=True)
-        raise
+    with _locked("init.lock"):
+        files.require_absent(directory)
+        resumed = _unfinished(home, name)
+        authority = states.load(home) if resumed else states.create(home, name, url=url, lifetime=lifetime, clock=clock)
+        before = pinned.default_fingerprint()
+        try:
+            with files.new_directory(directory, mode=0o755) as work:
+                _write_client_files(work, authority)
+                (work / "evidence").mkdir()
+                files.write(work / "policy.yaml", starter_policy.text(authority.name).encode(), mode=files.PUBLIC)
+            try:
+                _register(authority, default=True)
+                _mark(authority, directory)
+            except BaseException:
+                _unregister(authority, before)
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
+        except BaseException:
+            if not resumed:
+                shutil.rmtree(home, ignore_errors=True)
+            raise
     return Installed(authority, directory)
 
 
@@ -93,11 +100,10 @@ def rotate(
     root themselves, by its fingerprint.
     """
     rotated = states.rotate(state, overlap=overlap, lifetime=lifetime, clock=clock)
-    directories = [Path(line) for line in _read_mark(state)]
+    directories = [directory for line in _read_mark(state) if (directory := Path(line)).is_dir()]
     for directory in directories:
-        if directory.is_dir():
-            _write_client_files(directory, rotated)
-    _register(rotated, directories[0] if directories else None)
+        _write_client_files(directory, rotated)
+    _register(rotated, default=pinned.default_fingerprint() in {None, state.fingerprint})
     return Installed(rotated, directories[0] if directories else state.directory)
 
 
@@ -109,7 +115,8 @@ def authority_of(explicit: Path | None) -> State:
     known = _services().get(fingerprint)
     if known is None:
         raise Misuse(
-            "this user runs no trust service for the trust root in force", got=fingerprint,
+            "this user runs no trust service for the trust root in force",
+            got=fingerprint,
             remedy="name it with --state, or choose another root with 'mlseal trust use'",
         )
     return states.load(Path(known["state"]))
@@ -117,7 +124,8 @@ def authority_of(explicit: Path | None) -> State:
 
 def default_name(directory: Path) -> str:
     """A name made of the folder that `directory` lies in: ``/home/ana/heart/.mlseal`` gives ``heart.mlseal.local``."""
-    label = "".join(c if c.isascii() and c.isalnum() else "-" for c in directory.absolute().parent.name.lower()).strip("-")
+    folder = directory.absolute().parent.name.lower()
+    label = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder).strip("-")
     return f"{label[:60].rstrip('-') or 'project'}.mlseal.local"
 
 
@@ -127,31 +135,40 @@ def _write_client_files(directory: Path, state: State) -> None:
         files.write(directory / f"{name}.json", text.encode(), mode=files.PUBLIC)
 
 
-def _register(state: State, directory: Path | None) -> None:
-    """Pin the root for this user and note which STATE serves it."""
+def _register(state: State, *, default: bool) -> None:
+    """Pin the root for this user and note which STATE serves it. The root comes from STATE, never from a project."""
     config = paths.private(paths.config_dir())
-    with (config / "services.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked("services.lock"):
         services = {**_services(), state.fingerprint: {"state": str(state.directory)}}
         files.write(config / "services.json", canonical.dumps(services), mode=files.PRIVATE)
-    source = directory / "trust_config.json" if directory else config / "services-root.json"
-    if directory is None:
+        source = config / "services.root.json"
         files.write(source, canonical.dumps(state.client_config()), mode=files.PRIVATE)
-    pinned.pin(source, state.fingerprint, default=True)
-    if directory is None:
-        source.unlink()
+        try:
+            pinned.pin(source, state.fingerprint, default=default)
+        finally:
+            source.unlink()
 
 
-def _unregister(state: State) -> None:
+def _unregister(state: State, default: str | None) -> None:
+    """Undo `_register`, as far as it came."""
     config = paths.config_dir()
-    with (config / "services.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with suppress(OSError, Error), _locked("services.lock"):
         services = _services()
         if services.pop(state.fingerprint, None) is not None:
             files.write(config / "services.json", canonical.dumps(services), mode=files.PRIVATE)
-    (config / "trust" / f"{state.fingerprint.replace(':', '-')}.json").unlink(missing_ok=True)
-    if pinned.default_fingerprint() == state.fingerprint:
-        (config / "trust" / "default").unlink(missing_ok=True)
+    with suppress(OSError, Error):
+        (config / "trust" / f"{state.fingerprint.replace(':', '-')}.json").unlink(missing_ok=True)
+        if pinned.default_fingerprint() == state.fingerprint:
+            (config / "trust" / "default").unlink()
+            if default is not None:
+                pinned.use(default)
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    with (paths.private(paths.config_dir()) / name).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _services() -> dict[str, dict[str, str]]:
@@ -163,14 +180,16 @@ def _services() -> dict[str, dict[str, str]]:
 
 
 def _unfinished(home: Path, name: str) -> bool:
-    """Whether `home` holds an authority `name` of this user whose initialisation was cut short and that signed nothing."""
+    """Whether `home` holds an authority `name` whose initialisation was cut short and that signed nothing yet."""
     if not (home / "authority.json").is_file():
         return False
     state = states.load(home)
     used = (home / _MARK).exists() or any(any(state.log_directory(origin).glob("*")) for origin in state.origins())
     if used or state.name != name or home.stat().st_uid != os.geteuid():
         raise DuplicateName(
-            f"an authority is in {home} already", got=state.name, expected="a state directory that is free",
+            f"an authority is in {home} already",
+            got=state.name,
+            expected="a state directory that is free",
             remedy="'mlseal trust export DIR' writes its files again; for another authority pass --name or --state",
         )
     return True
@@ -192,6 +211,8 @@ def _require_apart(directory: Path, home: Path) -> None:
     project = directory.parent.resolve()
     if home.resolve().is_relative_to(project) and (project / ".git").exists():
         raise Misuse(
-            "the service's keys would lie inside the project", got=home, expected="a directory outside it",
+            "the service's keys would lie inside the project",
+            got=home,
+            expected="a directory outside it",
             remedy="pass --state outside the working tree",
         )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 _TEXT = """\
-# Policy of {name}. Nothing is allowed that no rule below allows; every verdict records this file's digest.
-# Check it with: mlseal policy lint {{this file}}
+# What must be proven before a model goes on. Nothing is allowed that no rule below allows, and every verdict records
+# the digest of this file. After a change: mlseal policy lint FILE
 policy: starter/1
 applies:
-  - {{tool: mlflow, action: alias, alias: champion, model: "*", workspace: "*"}}
-  - {{tool: kfp, action: gate, model: "*", workspace: "*"}}
-  - {{tool: cli, action: gate, model: "*", workspace: "*"}}
-# This authority runs on one machine: identities are as good as its users are apart, and time is its own clock. An
-# absent key would demand the strictest level.
+  - {{tool: mlseal, action: gate}}
+  - {{tool: kfp, action: gate}}
+  - {{tool: mlflow, action: alias, alias: champion}}
+  - {{tool: mlflow, action: load}}
+# This authority serves one machine: its identities are as good as that machine's users are apart, its time is its own
+# clock, its log has no witness. A key left out would demand the strictest level.
 assurance: {{identity: local, log: pinned, time: local}}
 revocationMaxAge: 24h
-revokers:
-  - {{issuer: "https://{name}/issuer", san: "https://{name}/roles/monitor"}}
+revokers: [{{issuer: "https://{name}/issuer", san: "https://{name}/roles/monitor"}}]
+gate: [{{issuer: "https://{name}/issuer", san: "https://{name}/roles/gate"}}]
 require:
   - predicate: slsa-provenance
     by: [{{issuer: "https://{name}/issuer", san: "https://{name}/roles/producer"}}]
@@ -26,14 +27,14 @@ require:
     maxAge: 30d
     when:
       - id: gap
-        message: "the interval of the equalized odds difference reaches over 0.15"
+        message: "upper bound of the equalized odds difference"
         check: 'p.metric("equalizedOddsDifference").ciHigh <= 0.15'
       - id: enough
-        message: "fewer than 100 positives in the smallest group"
+        message: "positives in the smallest group"
         check: "p.smallestGroupPositives >= 100"
     control: [EU-AI-Act:Art10, NIST-AI-RMF:MEASURE-2.11]
   - predicate: human-approval
-    by: [{{issuer: "https://{name}/issuer", san: "https://{name}/roles/reviewer/*"}}]
+    by: [{{issuer: "https://{name}/issuer", san: "https://{name}/roles/reviewer"}}]
     distinct: 1
 """
 

@@ -19,6 +19,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,6 +173,7 @@ def rotate(
     other; a crash leaves the authority as it was.
     """
     _check(state.name, None, lifetime)
+    require_own(state.directory)
     if overlap < timedelta():
         raise Misuse("the overlap is negative", got=overlap, expected="zero or more")
     with _exclusive(state.directory):
@@ -187,20 +189,37 @@ def rotate(
         return rotated
 
 
+def require_own(directory: Path) -> None:
+    """Raise `Refusal` unless STATE belongs to this user and nobody else may write to it."""
+    facts = directory.stat()
+    mode = stat.S_IMODE(facts.st_mode)
+    if facts.st_uid != os.geteuid() or mode & 0o022:
+        raise Refusal(
+            f"{directory} is not this user's alone",
+            got=f"owner {facts.st_uid}, mode {mode:04o}",
+            expected=f"owner {os.geteuid()}, mode 0711",
+            remedy=f"run as its owner, or 'chmod 0711 {directory}'",
+        )
+
+
 def _generation(name: str, number: int, directory: Path, lifetime: timedelta, now: datetime) -> dict[str, Any]:
-    """Make and store keys, and say what is public about them. Begins `SKEW` ago, for verifiers whose clock is behind."""
+    """Make and store keys; what is public about them. They begin `SKEW` ago, for verifiers whose clock is behind."""
     start, end = (now - SKEW).replace(microsecond=0), (now + lifetime).replace(microsecond=0)
     fresh = keys.generate(name, number, start, end)
     keys.store(fresh, directory)
     return {
         **trust_root.entries(name, number, fresh, start, end),
-        "issuanceKey": fresh.issuance.public_key().public_bytes_raw().hex(), "created": rfc3339(now),
+        "issuanceKey": fresh.issuance.public_key().public_bytes_raw().hex(),
+        "created": rfc3339(now),
     }
 
 
 def _write_record(where: Path, state: State) -> None:
     record = {
-        "format": FORMAT, "name": state.name, "base": state.base, "socket": str(state.socket),
+        "format": FORMAT,
+        "name": state.name,
+        "base": state.base,
+        "socket": str(state.socket),
         "generations": list(state.generations),
     }
     files.write(where / "authority.json", canonical.dumps(record), mode=files.PUBLIC)

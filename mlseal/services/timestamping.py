@@ -33,8 +33,11 @@ _MESSAGE_DIGEST = der.oid("1.2.840.113549.1.9.4")
 _SIGNING_TIME = der.oid("1.2.840.113549.1.9.5")
 _SIGNING_CERTIFICATE_V2 = der.oid("1.2.840.113549.1.9.16.2.47")
 _ECDSA_WITH_SHA256 = der.oid("1.2.840.10045.4.3.2")
-_HASHES = {"sha256": (der.oid("2.16.840.1.101.3.4.2.1"), 32), "sha384": (der.oid("2.16.840.1.101.3.4.2.2"), 48),
-           "sha512": (der.oid("2.16.840.1.101.3.4.2.3"), 64)}
+_HASHES = {
+    "sha256": (der.oid("2.16.840.1.101.3.4.2.1"), 32),
+    "sha384": (der.oid("2.16.840.1.101.3.4.2.2"), 48),
+    "sha512": (der.oid("2.16.840.1.101.3.4.2.3"), 64),
+}
 _SHA256 = der.value(der.SEQUENCE, _HASHES["sha256"][0])
 _CONTEXT_0, _DIRECTORY_NAME, _EXTENSIONS = 0xA0, 0xA4, 0xA0
 _GRANTED = der.value(der.SEQUENCE, der.integer(0))
@@ -83,13 +86,12 @@ def parse_query(data: bytes) -> Query:
     if body.peek() == _EXTENSIONS:
         raise Misuse("the timestamp query has extensions, and this authority knows none")
     body.finish()
-    if nonce is not None and nonce.bit_length() > _MAX_NONCE_BITS:
-        raise Misuse("the nonce is too long", got=f"{nonce.bit_length()} bits", expected=f"at most {_MAX_NONCE_BITS}")
+    _check_nonce(nonce)
     return Query(imprint, nonce, wants_certificate)
 
 
 def make_query(algorithm: str, digest: bytes, *, nonce: int | None = None, certificate: bool = False) -> Query:
-    """A query from its parts, for callers that do not speak DER. Raises `Misuse` for an unknown hash or wrong length."""
+    """A query from its parts, for callers without DER. Raises `Misuse` for an unknown hash or wrong length."""
     if algorithm.lower() not in _HASHES:
         raise Misuse("unknown hash algorithm", got=algorithm[:40], expected=", ".join(_HASHES))
     identifier, _ = _HASHES[algorithm.lower()]
@@ -97,7 +99,13 @@ def make_query(algorithm: str, digest: bytes, *, nonce: int | None = None, certi
         der.SEQUENCE, der.value(der.SEQUENCE, identifier, der.value(der.NULL)), der.value(der.OCTET_STRING, digest)
     )
     _check_imprint(imprint)
+    _check_nonce(nonce)
     return Query(imprint, nonce, certificate)
+
+
+def _check_nonce(nonce: int | None) -> None:
+    if nonce is not None and nonce.bit_length() > _MAX_NONCE_BITS:
+        raise Misuse("the nonce is too long", got=f"{nonce.bit_length()} bits", expected=f"at most {_MAX_NONCE_BITS}")
 
 
 def _check_imprint(imprint: bytes) -> None:
@@ -123,7 +131,9 @@ class TimestampAuthority:
     Thread-safe: it holds no state but the clock.
     """
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, *, clock: Clock = utcnow) -> None:
+    def __init__(
+        self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, *, clock: Clock = utcnow
+    ) -> None:
         self._key, self._clock = key, clock
         self._certificate = certificate.public_bytes(serialization.Encoding.DER)
         issuer, serial = certificate.issuer.public_bytes(), der.integer(certificate.serial_number)
@@ -135,7 +145,8 @@ class TimestampAuthority:
         )
         certificates = der.value(der.SEQUENCE, der.value(der.SEQUENCE, cert_id))
         self._fixed_attributes = (
-            _attribute(_CONTENT_TYPE, _TST_INFO), _attribute(_SIGNING_CERTIFICATE_V2, certificates)
+            _attribute(_CONTENT_TYPE, _TST_INFO),
+            _attribute(_SIGNING_CERTIFICATE_V2, certificates),
         )
 
     def respond(self, query: Query) -> bytes:
@@ -150,8 +161,13 @@ class TimestampAuthority:
         signed = der.set_of(*attributes)
         signature = self._key.sign(signed, ec.ECDSA(hashes.SHA256()))
         signer = der.value(
-            der.SEQUENCE, der.integer(1), self._signer_id, _SHA256, bytes([_CONTEXT_0]) + signed[1:],
-            der.value(der.SEQUENCE, _ECDSA_WITH_SHA256), der.value(der.OCTET_STRING, signature),
+            der.SEQUENCE,
+            der.integer(1),
+            self._signer_id,
+            _SHA256,
+            bytes([_CONTEXT_0]) + signed[1:],
+            der.value(der.SEQUENCE, _ECDSA_WITH_SHA256),
+            der.value(der.OCTET_STRING, signature),
         )
         content = der.value(der.SEQUENCE, _TST_INFO, der.value(_CONTEXT_0, der.value(der.OCTET_STRING, info)))
         certificates = der.value(_CONTEXT_0, self._certificate) if query.certificate else b""
@@ -165,8 +181,13 @@ class TimestampAuthority:
 def _info(query: Query, moment: datetime) -> bytes:
     """TSTInfo (RFC 3161, 2.4.2). The time is cut to whole seconds: never later than the true moment."""
     return der.value(
-        der.SEQUENCE, der.integer(1), der.oid(POLICY), query.imprint, der.integer(secrets.randbits(159) | 1),
-        der.value(der.GENERALIZED_TIME, moment.strftime("%Y%m%d%H%M%SZ").encode()), _ACCURACY_ONE_SECOND,
+        der.SEQUENCE,
+        der.integer(1),
+        der.oid(POLICY),
+        query.imprint,
+        der.integer(secrets.randbits(159) | 1),
+        der.value(der.GENERALIZED_TIME, moment.strftime("%Y%m%d%H%M%SZ").encode()),
+        _ACCURACY_ONE_SECOND,
         b"" if query.nonce is None else der.integer(query.nonce),
     )
 

@@ -8,7 +8,7 @@
 4. The provider has a key with the token's ``kid`` whose type is the one that the algorithm needs.
 5. The signature verifies under that key.
 6. ``aud`` contains the audience configured for this provider.
-7. ``exp`` is ahead; ``iat`` and ``nbf`` are not more than 5 minutes ahead; the whole span is within the provider's limit.
+7. ``exp`` is ahead; ``iat`` and ``nbf`` are at most 5 minutes ahead; the span is within the provider's limit.
 8. The provider's mapping turns the claims into one identity.
 
 Spec: RFC 7519, RFC 8725 (best current practice), OpenID Connect Core 3.1.3.7.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +31,8 @@ from mlseal.evidence.clock import SKEW, Clock, utcnow
 
 MAX_TOKEN = 16 * 1024
 _MIN_RSA_BITS = 2048
+_MAX_SUBJECT = 512
+_END_OF_TIME = 1e12  # also refuses infinity, NaN and integers that no float holds
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -88,20 +89,23 @@ class TokenVerifier:
         header, unverified = _parts(token)  # (1)
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in _FITS or "crit" in header:  # (2)
-            raise UntrustedSigner("the token's algorithm is not accepted", got=str(algorithm)[:40], expected=", ".join(_FITS))
+            raise UntrustedSigner(
+                "the token's algorithm is not accepted", got=str(algorithm)[:40], expected=", ".join(_FITS)
+            )
         issuer = unverified.get("iss")
         provider = self._providers.get(issuer) if isinstance(issuer, str) else None
         if provider is None:  # (3)
             raise UntrustedSigner(
                 "the token's issuer is not one that this authority accepts",
-                got=str(issuer)[:120], expected=", ".join(sorted(self._providers)),
+                got=str(issuer)[:120],
+                expected=", ".join(sorted(self._providers)),
             )
         claims = _verified_claims(token, algorithm, header.get("kid"), provider)  # (4) (5)
         _check_audience(claims, provider)  # (6)
         self._check_times(claims, provider)  # (7)
         subject = claims.get("sub")
-        if not isinstance(subject, str) or not subject:
-            raise UntrustedSigner("the token names no subject", expected="a 'sub' claim")
+        if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT or not subject.isprintable():
+            raise UntrustedSigner("the token names no subject", expected="a printable 'sub' claim")
         return Caller(provider.issuer, subject, provider.san(claims))  # (8)
 
     def _check_times(self, claims: Mapping[str, Any], provider: Provider) -> None:
@@ -112,20 +116,25 @@ class TokenVerifier:
             raise UntrustedSigner("the token has expired", got=f"{now - expires:.0f} s ago", remedy="get a fresh token")
         if max(issued, not_before) > now + skew:
             raise UntrustedSigner(
-                "the token is from the future", got=f"{max(issued, not_before) - now:.0f} s ahead",
-                expected=f"at most {skew:.0f} s", remedy="set both machines' clocks",
+                "the token is from the future",
+                got=f"{max(issued, not_before) - now:.0f} s ahead",
+                expected=f"at most {skew:.0f} s",
+                remedy="set both machines' clocks",
             )
         if expires - issued > provider.lifetime.total_seconds():
             raise UntrustedSigner(
-                "the token lives too long", got=f"{expires - issued:.0f} s",
+                "the token lives too long",
+                got=f"{expires - issued:.0f} s",
                 expected=f"at most {provider.lifetime.total_seconds():.0f} s",
             )
 
 
 def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     parts = token.split(".")
-    if len(token) > MAX_TOKEN or len(parts) != 3:  # noqa: PLR2004 - JWS compact serialisation
-        raise UntrustedSigner("not an identity token", got=f"{len(token)} characters", expected="a JWT of at most 16 kB")
+    if len(token) > MAX_TOKEN or len(parts) != 3:
+        raise UntrustedSigner(
+            "not an identity token", got=f"{len(token)} characters", expected="a JWT of at most 16 kB"
+        )
     return _json(parts[0]), _json(parts[1])
 
 
@@ -155,8 +164,10 @@ def _verified_claims(token: str, algorithm: str, key_id: object, provider: Provi
         if isinstance(value, dict) and value.get("iss") == provider.issuer:
             return value
     raise UntrustedSigner(
-        "the token was not signed by its issuer", got=f"key id {str(key_id)[:80]}, {algorithm}",
-        expected=f"a signature by {provider.issuer}", remedy="get a token from that issuer",
+        "the token was not signed by its issuer",
+        got=f"key id {str(key_id)[:80]}, {algorithm}",
+        expected=f"a signature by {provider.issuer}",
+        remedy="get a token from that issuer",
     )
 
 
@@ -169,6 +180,6 @@ def _check_audience(claims: Mapping[str, Any], provider: Provider) -> None:
 
 def _moment(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _END_OF_TIME:
         raise UntrustedSigner(f"the token's '{name}' is not a time", got=str(value)[:40], expected="seconds since 1970")
     return float(value)

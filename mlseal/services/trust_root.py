@@ -40,8 +40,11 @@ def entries(name: str, number: int, keys: Keys, start: datetime, end: datetime) 
     return {
         "log": _log(f"https://{origin}", spki(keys.log.public_key()), "PKIX_ED25519", log_id(origin, keys), valid),
         "ct": _log(
-            f"https://ct{number}.{name}", spki(keys.ct.public_key()), "PKIX_ECDSA_P256_SHA_256",
-            hashlib.sha256(spki(keys.ct.public_key())).digest(), valid,
+            f"https://ct{number}.{name}",
+            spki(keys.ct.public_key()),
+            "PKIX_ECDSA_P256_SHA_256",
+            hashlib.sha256(spki(keys.ct.public_key())).digest(),
+            valid,
         ),
         "ca": _authority(name, f"certificate authority {number}", f"https://{name}", keys.ca_chain, valid),
         "tsa": _authority(name, f"time-stamping {number}", f"https://{name}/api/v1/timestamp", keys.tsa_chain, valid),
@@ -50,6 +53,7 @@ def entries(name: str, number: int, keys: Keys, start: datetime, end: datetime) 
 
 def cut(entry_set: dict[str, Any], end: datetime) -> dict[str, Any]:
     """The entries of a generation with their end moved forward to `end`; a nearer end stays."""
+
     def shortened(valid: dict[str, str]) -> dict[str, str]:
         return {**valid, "end": min(valid["end"], rfc3339(end))}
 
@@ -73,6 +77,7 @@ def trusted_root(generations: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def client_config(root: dict[str, Any], *, name: str, base: str, origin: str, start: str) -> dict[str, Any]:
     """A ClientTrustConfig: the root and where to sign (signing config v0.2)."""
+
     def service(path: str, version: int) -> list[dict[str, Any]]:
         return [{"url": base + path, "majorApiVersion": version, "validFor": {"start": start}, "operator": name}]
 
@@ -81,16 +86,20 @@ def client_config(root: dict[str, Any], *, name: str, base: str, origin: str, st
         "trustedRoot": root,
         "signingConfig": {
             "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
-            "caUrls": service("", 1), "oidcUrls": service("/issuer", 1),
-            "rekorTlogUrls": service(f"/log/{origin}", 2), "rekorTlogConfig": {"selector": "ANY"},
-            "tsaUrls": service("/api/v1/timestamp", 1), "tsaConfig": {"selector": "ANY"},
+            "caUrls": service("", 1),
+            "oidcUrls": service("/issuer", 1),
+            "rekorTlogUrls": service(f"/log/{origin}", 2),
+            "rekorTlogConfig": {"selector": "ANY"},
+            "tsaUrls": service("/api/v1/timestamp", 1),
+            "tsaConfig": {"selector": "ANY"},
         },
     }
 
 
 def _log(url: str, key: bytes, details: str, identifier: bytes, valid: dict[str, str]) -> dict[str, Any]:
     return {
-        "baseUrl": url, "hashAlgorithm": "SHA2_256",
+        "baseUrl": url,
+        "hashAlgorithm": "SHA2_256",
         "publicKey": {"rawBytes": _b64(key), "keyDetails": details, "validFor": valid},
         "logId": {"keyId": _b64(identifier)},
     }
@@ -101,8 +110,10 @@ def _authority(
 ) -> dict[str, Any]:
     certificates = [{"rawBytes": _b64(c.public_bytes(serialization.Encoding.DER))} for c in chain]
     return {
-        "subject": {"organization": name, "commonName": what}, "uri": uri,
-        "certChain": {"certificates": certificates}, "validFor": valid,
+        "subject": {"organization": name, "commonName": what},
+        "uri": uri,
+        "certChain": {"certificates": certificates},
+        "validFor": valid,
     }
 
 

@@ -160,8 +160,10 @@ class TileLog:
 
     def _append(self, batch: Sequence[Entry], state: Recovered, identities: Identities) -> list[Appended]:
         held = self._held(batch, state, identities)
-        fresh = {identity: body for body, identity in reversed(batch) if identity not in held}
-        fresh = dict(reversed(fresh.items()))  # in order of submission, the first of each identity
+        fresh: dict[bytes, bytes] = {}
+        for body, identity in batch:
+            if identity not in held:
+                fresh.setdefault(identity, body)
         proven: dict[bytes, _Proven] = {}
         if fresh:
             first = state.edge.size

@@ -20,17 +20,17 @@ remember a later checkpoint can tell: verifiers that pin checkpoints, and witnes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlseal.errors import ForgedEvidence, MalformedEvidence, SplitView
 from mlseal.tlog.checkpoint import Checkpoint
-from mlseal.tlog.edge import Edge, Growth, read_edge
+from mlseal.tlog.edge import Edge, read_edge
 from mlseal.tlog.files import CHECKPOINT, LogFiles, sync
 from mlseal.tlog.journal import Journal, Record
 from mlseal.tlog.proofs import HashReader
-from mlseal.tlog.tiles import TILE_WIDTH, entries_path, tile_path
+from mlseal.tlog.tiles import TILE_WIDTH, tile_path
 
 JOURNAL = "journal"
 _RESTORE = "restore the log's directory from a backup or mirror that is whole; never sign on from this state"
@@ -76,7 +76,8 @@ def recover(files: LogFiles, open_own: OpenOwn, empty_note: Callable[[], str]) -
         # (4): nothing newer
         _refuse_newer(files, published, last)
         # (5): write, compare with what was published, publish
-        _write(files, growth)
+        for path, data in growth.files():
+            files.write(path, data)
         if published is not None:
             _refuse_other(files, published, last)
         note = records[-1].note
@@ -142,31 +143,27 @@ def _refuse_newer(files: LogFiles, published: Checkpoint | None, last: Checkpoin
             expected=f"at least {published.size}",
             remedy=_RESTORE,
         )
-    n, width = divmod(last.size, TILE_WIDTH)
+    for path in _behind(files.path, last.size):
+        raise SplitView(
+            "the log holds a tile newer than its last checkpoint",
+            got=path.relative_to(files.path),
+            expected=f"nothing behind {last.size} entries",
+            remedy=_RESTORE,
+        )
+
+
+def _behind(root: Path, size: int) -> Iterator[Path]:
+    """Tiles and bundles that a log of `size` entries cannot have yet: the next ones, full or partial."""
+    n, width = divmod(size, TILE_WIDTH)
     for level in ("entries", 0):
-        later = [files.path / tile_path(level, n), *_partials(files.path, level, n + 1, 0)]
-        later += [files.path / tile_path(level, n + 1), *_partials(files.path, level, n, width)]
-        for path in later:
-            if path.exists():
-                raise SplitView(
-                    "the log holds a tile newer than its last checkpoint",
-                    got=path.relative_to(files.path),
-                    expected=f"nothing behind {last.size} entries, {entries_path(n, width) if width else ''}",
-                    remedy=_RESTORE,
-                )
-
-
-def _partials(root: Path, level: int | str, n: int, above: int) -> list[Path]:
-    """Partial tiles of `n` wider than `above`."""
-    folder = root / f"{tile_path(level, n)}.p"
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if path.name.isdigit() and int(path.name) > above]
-
-
-def _write(files: LogFiles, growth: Growth) -> None:
-    for path, data in growth.files():
-        files.write(path, data)
+        for following in (n, n + 1):
+            full = root / tile_path(level, following)
+            yield from [full] if full.exists() else []
+            partial = full.with_name(f"{full.name}.p")
+            widest = width if following == n else 0
+            for path in partial.iterdir() if partial.is_dir() else ():
+                if not path.name.isdigit() or int(path.name) > widest:
+                    yield path
 
 
 def _refuse_other(files: LogFiles, published: Checkpoint, last: Checkpoint) -> None:

@@ -89,6 +89,9 @@ class Connection:
             self._drop()
             raise self._unavailable(error) from error
 
+    def __del__(self) -> None:
+        self._drop()
+
     def _once(self, method: str, path: str, body: bytes | None, headers: dict[str, str], end: float) -> Response:
         connection = self._connection(end)
         connection.request(method, self._prefix + path, body=body, headers=headers)
@@ -133,10 +136,10 @@ class Connection:
             connection.sock.settimeout(left)
 
     def _drop(self) -> None:
-        connection = getattr(self._local, "connection", None)
+        connection = getattr(getattr(self, "_local", None), "connection", None)
         if connection is not None:
             connection.close()
-        self._local.connection = None
+            self._local.connection = None
 
     def _unavailable(self, error: Exception) -> ServiceUnavailable:
         return ServiceUnavailable(

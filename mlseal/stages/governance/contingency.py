@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     Counts = NDArray[np.float64]
     Codes = NDArray[np.int64]
 
-_CHUNK = 4_000_000
-"""Numbers that one chunk of resampled clusters may hold: 32 MB of memory, whatever the number of replicates."""
+_CHUNK = 300_000
+"""Numbers that one chunk of resampled clusters holds: it stays in the processor cache, which halves the time."""
 _DRAW_COST = 12
-"""A binomial draw of numpy's multinomial costs about as much as drawing and counting this many single clusters."""
+"""A binomial draw of numpy's multinomial costs about as much as drawing and counting this many clusters one by one."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,21 @@ def resample_clusters(
 ) -> Counts:
     """`replicates` tables as if whole clusters had been drawn anew; `clusters` holds codes from 0."""
     tables, multiplicity = _distinct_tables((groups * 2 + truth) * 2 + decision, clusters, n_groups * 4)
-    m = int(multiplicity.sum())
-    if len(multiplicity) * _DRAW_COST <= m:
-        weights = rng.multinomial(m, multiplicity / m, size=replicates)
-        totals = weights.astype(np.float64) @ tables
-    else:
-        totals = _resample_one_by_one(tables, multiplicity, replicates, rng)
+    common = _worth_a_draw(multiplicity)
+    m, rare = int(multiplicity.sum()), multiplicity[common:]
+    # First how many of the m clusters have each common table and how many any rare one, then which rare ones.
+    shares = np.append(multiplicity[:common], rare.sum()) / m
+    drawn = rng.multinomial(m, shares, size=replicates)
+    totals = drawn[:, :common].astype(np.float64) @ tables[:common]
+    if len(rare):
+        totals += _draw_singly(tables[common:], rare, drawn[:, common], rng)
     return totals.reshape(replicates, n_groups, 2, 2)
+
+
+def _worth_a_draw(multiplicity: Codes) -> int:
+    """How many of the commonest tables to draw as numbers of clusters; `multiplicity` falls."""
+    left = np.append(multiplicity.sum(), multiplicity.sum() - np.cumsum(multiplicity))
+    return int(np.argmin(left + _DRAW_COST * np.arange(len(left))))
 
 
 def _distinct_tables(cells: Codes, clusters: Codes, n_cells: int) -> tuple[Counts, Codes]:
@@ -89,21 +97,25 @@ def _distinct_tables(cells: Codes, clusters: Codes, n_cells: int) -> tuple[Count
         key = key * base + per_cluster[:, column]
     else:
         _, first, multiplicity = np.unique(key, return_index=True, return_counts=True)
-    return per_cluster[first].astype(np.float64), multiplicity
+    falling = np.argsort(-multiplicity, kind="stable")
+    return per_cluster[first[falling]].astype(np.float64), multiplicity[falling]
 
 
-def _resample_one_by_one(tables: Counts, multiplicity: Codes, replicates: int, rng: np.random.Generator) -> Counts:
-    """For many different tables: draw cluster numbers and count them, in chunks of bounded size."""
-    m, kinds = int(multiplicity.sum()), len(multiplicity)
+def _draw_singly(tables: Counts, multiplicity: Codes, how_many: Codes, rng: np.random.Generator) -> Counts:
+    """For tables that few clusters have: draw clusters one by one and count them, in chunks of bounded size.
+
+    `how_many` clusters are drawn for each replicate.
+    """
+    kinds = len(multiplicity)
     kind_of = np.repeat(np.arange(kinds, dtype=np.int32), multiplicity)
-    totals = np.empty((replicates, tables.shape[1]))
-    step = max(1, _CHUNK // max(m, kinds))
-    for start in range(0, replicates, step):
-        rows = min(step, replicates - start)
-        drawn = kind_of[rng.integers(0, m, size=(rows, m), dtype=np.int32)]
-        drawn += (np.arange(rows, dtype=np.int32) * kinds)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * kinds).reshape(rows, kinds)
-        totals[start : start + rows] = weights.astype(np.float64) @ tables
+    totals = np.empty((len(how_many), tables.shape[1]))
+    step = max(1, _CHUNK // max(int(how_many.max()), kinds))
+    for start in range(0, len(how_many), step):
+        part = how_many[start : start + step]
+        drawn = kind_of[rng.integers(0, len(kind_of), size=int(part.sum()), dtype=np.int32)]
+        drawn += np.repeat(np.arange(len(part), dtype=np.int32) * np.int32(kinds), part)
+        weights = np.bincount(drawn, minlength=len(part) * kinds).reshape(len(part), kinds)
+        totals[start : start + step] = weights.astype(np.float64) @ tables
     return totals
 
 
@@ -162,7 +174,13 @@ def estimates(counts: Counts, replicates: Counts, level: float) -> list[Estimate
             continue
         drawn = metric(replicates)
         missing = ~np.isfinite(drawn)
-        low = float(np.quantile(np.where(missing, 0.0, drawn), tail))
-        high = float(np.quantile(np.where(missing, 1.0, drawn), 1 - tail))
-        found.append(Estimate(name, value, low, high, int(missing.sum())))
+        undefined = int(missing.sum())
+        if undefined:
+            low, high = (
+                np.quantile(np.where(missing, 0.0, drawn), tail),
+                np.quantile(np.where(missing, 1.0, drawn), 1 - tail),
+            )
+        else:
+            low, high = np.quantile(drawn, [tail, 1 - tail])
+        found.append(Estimate(name, value, float(low), float(high), undefined))
     return found

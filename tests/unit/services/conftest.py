@@ -68,8 +68,13 @@ class Lab:
 
     def mlseal(self, *args, ok=True, **kwargs):
         done = subprocess.run(
-            [sys.executable, "-m", "mlseal", *map(str, args)], env=self.env, cwd=self.project, capture_output=True, text=True,
-            timeout=60, **kwargs,
+            [sys.executable, "-m", "mlseal", *map(str, args)],
+            env=self.env,
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **kwargs,
         )
         assert not ok or done.returncode == 0, done.stderr
         return done
@@ -79,8 +84,12 @@ class Lab:
 
     def start(self, *args):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlseal", "serve", "--state", str(self.state), *args], env=self.env, cwd="/",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-m", "mlseal", "serve", "--state", str(self.state), *args],
+            env=self.env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         self.wait_until_up()
         return self.process
@@ -145,7 +154,12 @@ class Lab:
     def entry_request(self, digest, signature, certificate):
         rawbytes = b64(certificate.public_bytes(serialization.Encoding.DER))
         verifier = {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": {"rawBytes": rawbytes}}
-        return {"hashedRekordRequestV002": {"digest": b64(digest), "signature": {"content": b64(signature), "verifier": verifier}}}
+        return {
+            "hashedRekordRequestV002": {
+                "digest": b64(digest),
+                "signature": {"content": b64(signature), "verifier": verifier},
+            }
+        }
 
     def newest(self):
         return len(self.record["generations"])
@@ -157,29 +171,42 @@ class Lab:
         from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
 
         query = TimestampRequestBuilder().hash_algorithm(HashAlgorithm.SHA256).data(signature).nonce(nonce=True).build()
-        status, data = self.call("POST", "/api/v1/timestamp", query.as_bytes(), {"Content-Type": "application/timestamp-query"})
+        status, data = self.call(
+            "POST", "/api/v1/timestamp", query.as_bytes(), {"Content-Type": "application/timestamp-query"}
+        )
         assert status == 201, data
         return data
 
     def bundle(self, number=1, subject="roles/producer"):
         """A Sigstore bundle put together from the service's answers, as JSON text."""
         certificate, key = self.leaf(self.token(subject))
-        payload = json.dumps({
-            "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
-            "subject": [{"name": "model", "digest": {"sha256": f"{number:064x}"}}], "predicate": {"result": "PASSED"},
-        }).encode()
+        payload = json.dumps(
+            {
+                "_type": "https://in-toto.io/Statement/v1",
+                "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
+                "subject": [{"name": "model", "digest": {"sha256": f"{number:064x}"}}],
+                "predicate": {"result": "PASSED"},
+            }
+        ).encode()
         signature = key.sign(pae(payload), ec.ECDSA(hashes.SHA256()))
         stamp = self.timestamp(signature)
         status, entry = self.append(self.entry_request(hashlib.sha256(pae(payload)).digest(), signature, certificate))
         assert status == 201, entry
-        return json.dumps({
-            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-            "verificationMaterial": {
-                "certificate": {"rawBytes": b64(certificate.public_bytes(serialization.Encoding.DER))}, "tlogEntries": [entry],
-                "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": b64(stamp)}]},
-            },
-            "dsseEnvelope": {"payload": b64(payload), "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": b64(signature)}]},
-        })
+        return json.dumps(
+            {
+                "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+                "verificationMaterial": {
+                    "certificate": {"rawBytes": b64(certificate.public_bytes(serialization.Encoding.DER))},
+                    "tlogEntries": [entry],
+                    "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": b64(stamp)}]},
+                },
+                "dsseEnvelope": {
+                    "payload": b64(payload),
+                    "payloadType": "application/vnd.in-toto+json",
+                    "signatures": [{"sig": b64(signature)}],
+                },
+            }
+        )
 
     def size(self, kind="ct", number=None):
         """Entries in the issuance log (ct) or the statement log (log), read from the service."""

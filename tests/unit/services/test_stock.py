@@ -35,18 +35,25 @@ def test_certificate_follows_the_fulcio_profile(shared):
     san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert san.critical
     assert san.value.get_values_for_type(x509.UniformResourceIdentifier) == [f"https://{NAME}/roles/reviewer/alice"]
-    assert list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.CODE_SIGNING]
+    assert list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
+        ExtendedKeyUsageOID.CODE_SIGNING
+    ]
     assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).total_seconds() == 600
     by_oid = {e.oid.dotted_string: e.value for e in certificate.extensions}
     assert by_oid["1.3.6.1.4.1.57264.1.1"].value == ISSUER.encode()
     assert by_oid["1.3.6.1.4.1.57264.1.8"].value == bytes([12, len(ISSUER)]) + ISSUER.encode()
-    assert len(list(certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value)) == 1
+    assert (
+        len(list(certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value))
+        == 1
+    )
 
 
 def test_every_validity_has_an_end(shared):
     config = json.loads((shared.project / ".mlseal" / "trust_config.json").read_text())
     root = config["trustedRoot"]
-    entries = [e for group in ("tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities") for e in root[group]]
+    entries = [
+        e for group in ("tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities") for e in root[group]
+    ]
     assert len(entries) == 4
     for entry in entries:
         valid = entry.get("validFor") or entry["publicKey"]["validFor"]
@@ -58,8 +65,12 @@ def test_sct_is_honest_the_certificate_is_in_the_issuance_log(shared):
     from mlseal.tlog.tiles import DirectoryTiles, iter_entries
 
     certificate, _ = shared.leaf(shared.token())
-    sct = next(iter(certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value))
-    leaves = [entry for _, entry in iter_entries(DirectoryTiles(shared.state / "logs" / f"ct1.{NAME}"), shared.size("ct"))]
+    sct = next(
+        iter(certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value)
+    )
+    leaves = [
+        entry for _, entry in iter_entries(DirectoryTiles(shared.state / "logs" / f"ct1.{NAME}"), shared.size("ct"))
+    ]
     mine = [leaf for leaf in leaves if certificate.tbs_precertificate_bytes in leaf]
     assert len(mine) == 1
     # RFC 6962: the leaf is what the SCT signs, so the promise can be checked against the log by anybody.
@@ -67,7 +78,7 @@ def test_sct_is_honest_the_certificate_is_in_the_issuance_log(shared):
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-    key = load_der_public_key(base64.b64decode(json.loads(shared.trusted_root.read_text())["ctlogs"][0]["publicKey"]["rawBytes"]))
+    key = load_der_public_key(
+        base64.b64decode(json.loads(shared.trusted_root.read_text())["ctlogs"][0]["publicKey"]["rawBytes"])
+    )
     key.verify(sct.signature, mine[0], ec.ECDSA(hashes.SHA256()))
-
-

@@ -1,0 +1,99 @@
+"""Everything one DVC command needs at hand: policy, trust root, remotes, checkers, quarantine. Made once per command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlseal.errors import Misuse, Unchecked
+from mlseal.evidence import trust as trust_roots
+from mlseal.evidence.trust import Trust
+from mlseal_dvc import gitstate, revoked, session
+from mlseal_dvc.checking import Checker
+from mlseal_dvc.governing import Governance, Rule
+from mlseal_dvc.places import Place, of_remote
+from mlseal_dvc.pointers import Pointer
+from mlseal_dvc.shelf import Shelf, own_copies
+
+
+class Desk:
+    """The desk of `repo` (`dvc.repo.Repo`); `remote` is the name given on the command line."""
+
+    def __init__(self, repo: Any, remote: str | None = None) -> None:
+        self.repo, self.remote = repo, remote
+        self.session = session.current()
+        self.governance = Governance(repo, self.session)
+        self._remotes: dict[str | None, Any] = {}
+        self._checkers: dict[tuple[str | None, str], Checker] = {}
+
+    @property
+    def protected(self) -> bool:
+        """Whether evidence is demanded here."""
+        return self.governance.protected
+
+    @cached_property
+    def trust(self) -> Trust:
+        """The trust root in force."""
+        return trust_roots.resolve(self.session.trust)
+
+    @cached_property
+    def quarantine(self) -> Path:
+        """Where refused objects go: git-ignored, and untouched by ``dvc gc``."""
+        base = self.repo.tmp_dir
+        return Path(base) / "mlseal" / "quarantine" if base else own_copies().root.parent / "quarantine"
+
+    def remote_of(self, pointer: Pointer) -> Any:
+        """The DVC remote that an output's objects go to or come from; None when none is configured."""
+        name = self.remote or pointer.remote_name
+        if name not in self._remotes:
+            self._remotes[name] = self._open(name)
+        return self._remotes[name]
+
+    def place_of(self, pointer: Pointer) -> Place | None:
+        """The evidence beside those objects; None without a remote."""
+        remote = self.remote_of(pointer)
+        return None if remote is None else of_remote(remote)
+
+    def checker(self, pointer: Pointer, action: str, rules: Callable[[Pointer], tuple[Rule, ...]] | None = None) -> Checker:
+        """A verifier of evidence for outputs of that remote. `rules` replaces the policy's, for signers only."""
+        key = (self.remote or pointer.remote_name, action if rules is None else f"{action}+own")
+        if key not in self._checkers:
+            place = self.place_of(pointer)
+            places = [own_copies(), *([place] if place else [])]
+            self._checkers[key] = Checker(
+                self.trust,
+                Shelf(places),
+                rules or (lambda p: self.governance.rules(p, action)),
+                revocations=revoked.known(self.trust, self.governance.applicable(action), places, self.session.clock),
+                clock=self.session.clock,
+            )
+        return self._checkers[key]
+
+    def git_state(self, pointer: Pointer) -> tuple[str | None, bool, str | None]:
+        """Commit, dirty and origin for a pointer's revision."""
+        if pointer.rev not in self._states:
+            self._states[pointer.rev] = gitstate.state(self.repo, pointer.rev)
+        return self._states[pointer.rev]
+
+    @cached_property
+    def _states(self) -> dict[str | None, tuple[str | None, bool, str | None]]:
+        return {}
+
+    def _open(self, name: str | None) -> Any:
+        from dvc.config import NoRemoteError
+
+        try:
+            remote = self.repo.cloud.get_remote(name)
+        except NoRemoteError:
+            return None
+        if remote.worktree or remote.fs.version_aware:
+            raise Unchecked(
+                f"remote {remote.name} is cloud-versioned, which is not supported under protection",
+                expected="a remote of DVC's own layout (files/md5/…)",
+                remedy="dvc remote modify NAME version_aware false, or use another remote",
+            )
+        if not remote.path:
+            raise Misuse(f"remote {remote.name} has no path")
+        return remote

@@ -1,0 +1,210 @@
+"""Which repositories are protected, and who may sign their data. Both decided outside of the repository.
+
+A repository is protected when any of these says so:
+
+* a committed marker, ``.dvc/mlseal.json``: it can switch protection on for everyone who clones;
+* this clone's git configuration, ``mlseal.dvc = required``, set by ``mlseal dvc install``: a branch that deletes the
+  marker changes nothing here;
+* a policy of this user or machine whose ``applies`` matches ``tool: dvc`` and the repository.
+
+Who may sign comes from the command line, or from the policy: the entries for ``tool: dvc`` with a requirement for
+``data-provenance``. The marker names nobody. Protected and nobody named means: stop.
+
+Facts that a policy can match: ``tool: dvc``, ``action: push | pull``, ``output`` (path from the git root) and
+``repository`` (URL of ``origin`` without credentials).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlseal.errors import NotInitialised, RuleBroken, StaleEvidence, Unchecked
+from mlseal.evidence import paths
+from mlseal.evidence.clock import SKEW
+from mlseal.evidence.identity import IdentityMatcher
+from mlseal.evidence.predicates import data_provenance
+from mlseal.evidence.verifying import IDENTITY_LEVELS, LOG_LEVELS, TIME_LEVELS, VerifiedStatement
+from mlseal_dvc import gitstate
+from mlseal_dvc.pointers import Pointer
+from mlseal_dvc.session import Session
+
+if TYPE_CHECKING:
+    from mlseal.policy.model import Policy, Requirement
+
+MARKER = "mlseal.json"
+CONFIG_KEY = "mlseal.dvc"
+REQUIRED = "required"
+
+
+def _anything(_: VerifiedStatement) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one policy, or the command line, demands of an output's evidence.
+
+    Attributes:
+        name: for messages.
+        identities: who may have signed; not empty.
+        require: raises unless the verified statement satisfies the rest (age, assurance, conditions).
+    """
+
+    name: str
+    identities: tuple[IdentityMatcher, ...]
+    require: Callable[[VerifiedStatement], None] = field(default=_anything)
+
+
+class Governance:
+    """The decisions in force for one DVC repository."""
+
+    def __init__(self, repo: Any, session: Session) -> None:
+        self._session = session
+        self._marked = _marked(repo)
+        self._configured = gitstate.has_git(repo) and _configured(repo.scm.root_dir)
+        self._repository = gitstate.state(repo, None)[2] if gitstate.has_git(repo) else None
+        self.policies: tuple[Policy, ...] = () if session.identities else load_policies(session)
+
+    @property
+    def protected(self) -> bool:
+        """Whether anything demands evidence here."""
+        return bool(self._session.forced or self._marked or self._configured or self.applicable("pull"))
+
+    def rules(self, pointer: Pointer, action: str) -> tuple[Rule, ...]:
+        """Every rule that the evidence about `pointer` has to satisfy, all of them.
+
+        Raises:
+            NotInitialised: nobody is named who may sign this output.
+            Unchecked: a policy demands evidence of a kind that only a gate can judge.
+        """
+        if self._session.identities:
+            return (Rule("the command line", self._session.identities),)
+        policies = self.applicable(action, pointer.path)
+        if not policies:
+            raise NotInitialised(
+                f"nobody is named who may sign {pointer.path}",
+                expected=f"a policy for tool: dvc, action: {action} in $MLSEAL_POLICY or {paths.config_dir()}/policy.yaml",
+                remedy="write one, or name the signer: mlseal dvc pull --identity SAN --issuer URL",
+            )
+        return tuple(_rule(policy, requirement, self._session) for policy in policies for requirement in policy.require)
+
+    def signers_known(self, action: str) -> bool:
+        """Whether anybody is named at all, for any output."""
+        return bool(self._session.identities or self.applicable(action))
+
+    def applicable(self, action: str, path: str | None = None) -> list[Policy]:
+        """The policies that govern `action`, on `path` or on anything."""
+        facts = self._facts(action, path)
+        return [policy for policy in self.policies if policy.applies(facts)]
+
+    def _facts(self, action: str, path: str | None) -> Mapping[str, str]:
+        """Canonical facts. One without a canonical form is left out, which policies read as "covered"."""
+        if not self.policies:
+            return {}
+        from mlseal.policy.names import canonical
+
+        stated = {"tool": "dvc", "action": action, "output": path, "repository": self._repository}
+        facts = {}
+        for name, value in stated.items():
+            try:
+                facts[name] = canonical(value or "")
+            except ValueError:
+                continue
+        return facts
+
+
+def load_policies(session: Session) -> tuple[Policy, ...]:
+    """The policies of this user and machine; none is not an error here. Raises `PolicyInvalid` for a broken one."""
+    named = session.policy or os.environ.get("MLSEAL_POLICY")
+    files = [Path(named)] if named else [paths.config_dir() / "policy.yaml"]
+    files.append(paths.machine_config_dir() / "policy.yaml")
+    present = [file for index, file in enumerate(files) if (index == 0 and named) or file.exists()]
+    if not present:
+        return ()
+    from mlseal.policy.load import load_all
+
+    return load_all(present)
+
+
+def _marked(repo: Any) -> bool:
+    """Whether the tree that DVC reads, the workspace or a revision, holds the marker."""
+    return bool(repo.dvc_dir) and bool(repo.fs.exists(repo.fs.join(repo.dvc_dir, MARKER)))
+
+
+def _configured(directory: str) -> bool:
+    return gitstate.run(directory, "config", "--local", "--get", CONFIG_KEY, check=False) == REQUIRED
+
+
+def _rule(policy: Policy, requirement: Requirement, session: Session) -> Rule:
+    part = requirement.part
+    beyond = [key for key in ("of", "input", "distinct", "not_by", "reviewed") if getattr(part, key) is not None]
+    if requirement.predicate_type != data_provenance.URI or beyond:
+        raise Unchecked(
+            f"policy {policy.name} demands {requirement.id} of data, which DVC's adapter cannot judge",
+            expected="data-provenance with by, maxAge, assurance and when",
+            remedy="judge it with 'mlseal gate', or move the requirement to another policy",
+        )
+
+    def require(verified: VerifiedStatement) -> None:
+        _require_signer(policy, requirement, verified)
+        _require_age(policy, requirement, verified, session)
+        _require_assurance(policy, requirement, verified)
+        _require_conditions(policy, requirement, verified, session)
+
+    return Rule(f"policy {policy.name}", tuple(requirement.by), require)
+
+
+def _require_signer(policy: Policy, requirement: Requirement, verified: VerifiedStatement) -> None:
+    if not any(matcher.matches(verified.identity) for matcher in requirement.by):
+        raise RuleBroken(
+            f"policy {policy.name} does not list this signer",
+            got=str(verified.identity),
+            expected=" or ".join(map(str, requirement.by)),
+        )
+
+
+def _require_age(policy: Policy, requirement: Requirement, verified: VerifiedStatement, session: Session) -> None:
+    limit = requirement.part.max_age
+    age = session.clock() - verified.time
+    if limit is not None and age > limit + SKEW:
+        raise StaleEvidence(
+            f"provenance is older than policy {policy.name} allows",
+            got=f"{age.days} d",
+            expected=f"at most {limit}",
+            remedy="have the owner sign again: mlseal dvc sign --again",
+        )
+
+
+def _require_assurance(policy: Policy, requirement: Requirement, verified: VerifiedStatement) -> None:
+    wanted, got = policy.assurance_of(requirement), verified.assurance
+    axes: Sequence[tuple[str, tuple[str, ...]]] = (
+        ("identity", IDENTITY_LEVELS),
+        ("log", LOG_LEVELS),
+        ("time", TIME_LEVELS),
+    )
+    for axis, levels in axes:
+        has, needs = getattr(got, axis), getattr(wanted, axis)
+        if levels.index(has) < levels.index(needs):
+            raise Unchecked(
+                f"policy {policy.name} wants more {axis} assurance",
+                got=has,
+                expected=f"at least {needs}",
+                remedy=f"state 'assurance: {{{axis}: {has}}}' in the policy if that is enough here",
+            )
+
+
+def _require_conditions(policy: Policy, requirement: Requirement, verified: VerifiedStatement, session: Session) -> None:
+    fields = verified.statement.predicate
+    moments = {"now": session.clock(), "signed_on": verified.time}
+    if requirement.where is not None and requirement.where.evaluate(fields, **moments).holds is False:
+        return
+    for rule in requirement.rules:
+        answer = rule.condition.evaluate(fields, **moments)
+        if answer.holds is None:
+            raise Unchecked(f"{policy.name} {rule.id}: {rule.message}", got=answer.problem)
+        if not answer.holds:
+            raise RuleBroken(f"{policy.name} {rule.id}: {rule.message}", got=answer.got)

@@ -1,0 +1,340 @@
+"""Sign outputs before DVC uploads them. The steps of `seal`, performed under these numbers:
+
+1. Select the outputs that this push is about, as DVC does.
+2. Valid evidence exists: nothing is hashed or signed again; it is copied to the remote if it is not there.
+3. Otherwise hash the cache objects. What is not in the cache is carried over from earlier *verified* evidence of the
+   same output (same path inside it, same MD5), or stops the push.
+4. Sign. The finished bundle must satisfy the same rules as everyone else's, or nothing is uploaded.
+5. Upload in this order: manifests, log tiles, bundles. The data come after, by DVC: data are never on the remote
+   without their evidence. An interrupted push leaves evidence without data, which the next one completes.
+6. Hand DVC's upload the objects it may send, each with its SHA-256.
+
+An output of which nothing is in the cache has nothing to upload and is passed over; the usual clone without data must be
+able to push code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlseal.errors import DigestMismatch, Error, NoEvidence, Revoked, StaleEvidence, Unchecked, Withheld
+from mlseal.evidence import paths, signing
+from mlseal.evidence.bundle import Bundle, write_atomic
+from mlseal.evidence.digest import FileEntry
+from mlseal.evidence.hashcache import HashCache
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.statement import Statement
+from mlseal.evidence.store import Store
+from mlseal_dvc import gitstate, halt, layout, logcopy, objects, origin, pointers, revoked, statement
+from mlseal_dvc.checking import Attested, Checker, read_directory_object
+from mlseal_dvc.desk import Desk
+from mlseal_dvc.governing import Rule
+from mlseal_dvc.objects import Content, Hashed
+from mlseal_dvc.places import Place
+from mlseal_dvc.pointers import Pointer
+from mlseal_dvc.shelf import own_copies
+
+
+@dataclass
+class Sealed:
+    """What may be uploaded, and what was done for it.
+
+    Attributes:
+        objects: object id → expected SHA-256.
+        seen: cache path → what it hashed to, so that unchanged files are not read twice in one push.
+    """
+
+    objects: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, Hashed] = field(default_factory=dict)
+    signed: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+
+
+class _Missing(Exception):  # noqa: N818 - a signal inside this module
+    """An object is neither in the cache nor known from earlier evidence."""
+
+
+def seal(desk: Desk, call: dict[str, Any], *, upload: bool = True, again: bool = False) -> Sealed:
+    """See the module. `upload` off signs into this user's own copies only; `again` signs although evidence exists."""
+    work = pointers.selected(desk.repo, call, push=True)  # (1)
+    return _Sealer(desk, upload=upload, again=again).run(work)
+
+
+class _Sealer:
+    def __init__(self, desk: Desk, *, upload: bool, again: bool) -> None:
+        self._desk, self._upload, self._again = desk, upload, again
+        self._own = own_copies()
+        self._sealed = Sealed()
+        self._known: dict[tuple[str, str], str] = {}
+        self._made: list[tuple[Pointer, Attested]] = []
+        self._store = _store(desk)
+
+    def run(self, work: Sequence[Pointer]) -> Sealed:
+        unsigned: list[tuple[Pointer, Content]] = []
+        with HashCache() as cache:
+            for pointer in work:
+                existing = None if self._again else self._existing(pointer)  # (2)
+                if existing is not None:
+                    self._keep(pointer, existing)
+                    continue
+                content = self._content(pointer, cache)  # (3)
+                if content is None:
+                    self._sealed.passed_over.append(pointer.path)
+                else:
+                    self._know(pointer, content.subjects[-1].sha256)
+                    unsigned.append((pointer, content))
+        self._sign(unsigned)  # (4)
+        if self._upload:
+            self._publish()  # (5)
+        return self._sealed  # (6)
+
+    def _existing(self, pointer: Pointer) -> Attested | None:
+        """Valid evidence; None when there is none or it is too old. Invalid evidence is replaced by our own.
+
+        Withdrawn evidence stops the push: signing the same data again would undo the withdrawal.
+        """
+        try:
+            return self._checker(pointer).attested(pointer)
+        except (NoEvidence, StaleEvidence):
+            return None
+        except Revoked:
+            raise
+        except Error as error:
+            halt.say(f"evidence of {pointer.path} found on the remote does not hold and is made anew ({error})")
+            return None
+
+    def _checker(self, pointer: Pointer) -> Checker:
+        """Whoever a policy names for pushes; without any, the identity this user last signed as."""
+        if self._desk.governance.signers_known("push"):
+            return self._desk.checker(pointer, "push")
+        return self._desk.checker(pointer, "push", lambda _: (Rule("this user", tuple(own_identities(self._desk))),))
+
+    def _keep(self, pointer: Pointer, attested: Attested) -> None:
+        self._sealed.kept.append(pointer.path)
+        self._know(pointer, attested.sha256)
+        self._made.append((pointer, attested))
+        if attested.manifest is None:
+            self._sealed.objects[pointer.oid] = attested.sha256
+            return
+        raw = read_directory_object(pointer)
+        if raw is None:
+            return  # no directory object here, so DVC has none of its files to send for it
+        signed = {entry.path: entry for entry in attested.manifest.files}
+        tree = objects.read_tree(raw, pointer.path)
+        if tree.keys() != signed.keys():
+            raise DigestMismatch(
+                f"the directory object of {pointer.path} in the cache is not the signed one",
+                remedy="remove it from the cache, fetch it again, then push",
+            )
+        self._sealed.objects[pointer.oid] = objects.sha256(raw)
+        self._sealed.objects.update({oid: signed[path].sha256 for path, oid in tree.items()})
+
+    def _know(self, pointer: Pointer, sha256: str) -> None:
+        self._known[pointer.path, pointer.oid] = sha256
+
+    def _content(self, pointer: Pointer, cache: HashCache) -> Content | None:
+        """The hashed content; None if nothing of it is in the cache."""
+
+        def hashed(oid: str) -> Hashed:
+            path = pointer.cache_path(oid)
+            if path not in self._sealed.seen:
+                self._sealed.seen[path] = objects.hash_file(path, cache)
+            return self._sealed.seen[path]
+
+        if not pointer.isdir:
+            try:
+                return self._allow(objects.content_of_file(pointer.path, hashed(pointer.oid), pointer.oid))
+            except FileNotFoundError:
+                return None
+        raw = read_directory_object(pointer)
+        if raw is None:
+            return None
+        earlier: dict[tuple[str, str], FileEntry] | None = None
+        carried = 0
+
+        def digest(path: str, oid: str) -> Hashed | FileEntry:
+            nonlocal earlier, carried
+            try:
+                return hashed(oid)
+            except FileNotFoundError:
+                earlier = self._earlier(pointer) if earlier is None else earlier
+                carried += 1
+                if (path, oid) in earlier:
+                    return earlier[path, oid]
+                raise _Missing(path) from None
+
+        try:
+            content = objects.content_of_directory(pointer.path, pointer.oid, raw, digest)
+        except _Missing as missing:
+            if not any(os.path.exists(pointer.cache_path(oid)) for oid in objects.read_tree(raw, pointer.path).values()):
+                return None
+            raise Unchecked(
+                f"{pointer.path} is only partly in the cache, so its provenance cannot be signed",
+                got=f"{str(missing)!r} is missing and no verified evidence tells its digest",
+                remedy=f"dvc fetch {pointer.path}, then push again",
+            ) from None
+        return self._allow(content)
+
+    def _allow(self, content: Content) -> Content:
+        self._sealed.objects.update(content.objects)
+        return content
+
+    def _earlier(self, pointer: Pointer) -> dict[tuple[str, str], FileEntry]:
+        """(path, MD5) → digest, from verified evidence about other versions of the same directory in this clone's git."""
+        found: dict[tuple[str, str], FileEntry] = {}
+        for version in _other_versions(self._desk.repo, pointer):
+            raw = read_directory_object(version)
+            try:
+                attested = self._checker(version).attested(version)
+                tree = objects.read_tree(raw, version.path) if raw is not None else {}
+            except Error:
+                continue
+            signed = {e.path: e for e in attested.manifest.files} if attested.manifest else {}
+            if tree.keys() == signed.keys():
+                found.update({(path, oid): signed[path] for path, oid in tree.items()})
+        return found
+
+    def _sign(self, unsigned: Sequence[tuple[Pointer, Content]]) -> None:
+        if not unsigned:
+            return
+        desk = self._desk
+        signer = signing.signer_for(
+            desk.session.role, trust=desk.trust, store=self._store, token_file=desk.session.token_file, clock=desk.session.clock
+        )
+        from dvc import __version__ as dvc_version
+
+        for pointer, content in unsigned:
+            place = desk.place_of(pointer)
+            made = statement.make(
+                pointer,
+                content,
+                git=desk.git_state(pointer),
+                remote=gitstate.without_credentials(_url(desk.remote_of(pointer))),
+                origin=origin.of(pointer, origin.notes_of(desk.repo)),
+                known=self._known,
+                dvc_version=dvc_version,
+            )
+            if content.manifest is not None:
+                self._own.write(layout.manifest(content.manifest.sha256), content.manifest.to_bytes())
+            bundle = self._signed(signer, made, pointer, place)
+            remember_identity(desk, bundle)
+            attested = self._checker(pointer).verify_bundle(bundle, self._own, pointer)
+            self._own.write(_name(pointer, attested), bundle.raw)
+            self._made.append((pointer, attested))
+            self._sealed.signed.append(pointer.path)
+
+    def _signed(self, signer: signing.Signer, made: Statement, pointer: Pointer, place: Place | None) -> Bundle:
+        """The bundle; found again when a crash, or another clone at the same moment, logged this statement before."""
+        try:
+            return signer.sign(made)
+        except Withheld:
+            signer.recover()
+            for name in [n for p in (self._own, place) if p for n in p.names(_slot(pointer)) or ()]:
+                for source in (self._own, place):
+                    raw = source.read(name) if source else None
+                    if raw and Bundle(raw).evidence_id == made.evidence_id:
+                        return Bundle(raw)
+            return signer.sign(made)
+
+    def _publish(self) -> None:
+        by_place: dict[str, tuple[Place, list[tuple[Pointer, Attested]]]] = {}
+        for pointer, attested in self._made:
+            place = self._desk.place_of(pointer)
+            if place is not None:
+                by_place.setdefault(str(place), (place, []))[1].append((pointer, attested))
+        for place, items in by_place.values():
+            missing = [(p, a) for p, a in items if place.read(_name(p, a)) != a.bundle.raw]
+            for _, attested in missing:
+                if attested.manifest is not None:
+                    name = layout.manifest(attested.manifest.sha256)
+                    if place.read(name) != (data := attested.manifest.to_bytes()):
+                        place.write(name, data)
+            logcopy.bring_up_to_date(self._desk.trust, place, _sizes(a for _, a in items))
+            revoked.copy_from_store(place)
+            for pointer, attested in missing:
+                place.write(_name(pointer, attested), attested.bundle.raw)
+
+
+def own_identities(desk: Desk) -> list[Identity]:
+    """The identities that this user signed as under the trust root in force; used only to recognise one's own work."""
+    try:
+        rows = json.loads(_identities_file().read_bytes())[desk.trust.fingerprint]
+        return [Identity(row["issuer"], row["san"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def remember_identity(desk: Desk, bundle: Bundle) -> None:
+    """Note who signed `bundle`, which this process made and verified itself."""
+    identity = _identity_in(bundle)
+    known = own_identities(desk)
+    if identity in known:
+        return
+    try:
+        everything = json.loads(_identities_file().read_bytes())
+    except (OSError, ValueError):
+        everything = {}
+    everything[desk.trust.fingerprint] = [{"issuer": i.issuer, "san": i.san} for i in (*known, identity)]
+    write_atomic(_identities_file(), json.dumps(everything).encode(), mode=0o600)
+
+
+def _identity_in(bundle: Bundle) -> Identity:
+    from cryptography import x509
+
+    from mlseal.evidence.bundle import unbase64
+    from mlseal.evidence.strict import certificate_identity
+
+    der = unbase64(bundle.document["verificationMaterial"]["certificate"]["rawBytes"], "certificate")
+    return certificate_identity(x509.load_der_x509_certificate(der))
+
+
+def _identities_file() -> Path:
+    return paths.private(paths.state_dir() / "dvc") / "signed-as.json"
+
+
+def _store(desk: Desk) -> Store:
+    """Where finished bundles are kept for audits: ``$MLSEAL_STORE``, the repository's own store, else this user's."""
+    if named := os.environ.get("MLSEAL_STORE"):
+        return Store(named)
+    local = Path(gitstate.top(desk.repo)) / ".mlseal" / "evidence"
+    return Store(local if local.is_dir() else paths.state_dir() / "dvc" / "evidence")
+
+
+def _other_versions(repo: Any, pointer: Pointer) -> Iterable[Pointer]:
+    """The same output in the 50 latest commits that touched its DVC files."""
+    if not gitstate.has_git(repo):
+        return []
+    listed = gitstate.run(
+        repo.scm.root_dir, "log", "-50", "--format=%H", "--", ":(top,glob)**/*.dvc", ":(top,glob)**/dvc.lock", check=False
+    )
+    revs = (listed or "").split()
+    if not revs:
+        return []
+    found = pointers.selected(repo, {"revs": revs, "workspace": False})
+    return [p for p in found if p.path == pointer.path and p.oid != pointer.oid and p.isdir]
+
+
+def _slot(pointer: Pointer) -> str:
+    return layout.slot(pointer.hash_name, pointer.oid, pointer.path)
+
+
+def _name(pointer: Pointer, attested: Attested) -> str:
+    return layout.bundle(_slot(pointer), attested.verified.identity)
+
+
+def _sizes(items: Iterable[Attested]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for attested in items:
+        log = attested.verified.log
+        sizes[log.origin] = max(sizes.get(log.origin, 0), log.tree_size)
+    return sizes
+
+
+def _url(remote: Any) -> str:
+    return str(remote.fs.unstrip_protocol(remote.path)) if remote is not None else "none"

@@ -1,0 +1,95 @@
+"""``mlseal mlflow …``: is the gate there, and did anything slip past it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_server = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="URL of the MLflow server; default: $MLFLOW_TRACKING_URI.")
+
+
+@click.group()
+def mlflow() -> None:
+    """The gate in front of an MLflow registry, and the verifying loader."""
+
+
+@mlflow.command()
+@_server
+@_as_json
+def doctor(tracking_uri: str | None, as_json: bool) -> None:
+    """Check what a gated server needs here and, with --tracking-uri, that the server at URL really refuses.
+
+    The second makes and deletes a model called mlseal-canary-…. Exit 11 when anything is amiss.
+    """
+    from mlseal.errors import Unchecked
+    from mlseal_mlflow import doctor as checks
+
+    rows = checks.server(tracking_uri) if tracking_uri else checks.local()
+    if as_json:
+        click.echo(json.dumps({"checks": [vars(row) for row in rows], "ok": all(row.ok for row in rows)}))
+    else:
+        for row in rows:
+            click.echo(f"{'ok     ' if row.ok else 'AMISS  '}{row.name}: {row.detail}")
+    amiss = [row.name for row in rows if not row.ok]
+    if amiss:
+        raise Unchecked("the MLflow gate is not in order", got=", ".join(amiss))
+
+
+@mlflow.command()
+@_server
+@click.option("--dry-run/--demote", default=True, show_default=True, help="Report only, or take back what must not stand.")
+@_as_json
+def reconcile(tracking_uri: str | None, dry_run: bool, as_json: bool) -> None:
+    """Ask of every alias and live stage what a loader would ask; report those that must not stand.
+
+    Exit 10 when any is found. Detects after the fact: enforcement is the registry store and the loader.
+    """
+    from mlseal.errors import Misuse, Refusal
+    from mlseal_mlflow import reconcile as reconciling
+
+    if not tracking_uri:
+        raise Misuse("no server named", expected="--tracking-uri URL", remedy="set MLFLOW_TRACKING_URI")
+    from mlflow import MlflowClient
+
+    client: Any = MlflowClient(tracking_uri, tracking_uri)
+    findings = list(reconciling.check(client, tracking_uri=tracking_uri))
+    wrong = [finding for finding in findings if finding.error is not None]
+    if not dry_run:
+        for finding in wrong:
+            reconciling.demote(client, finding)
+    if as_json:
+        click.echo(json.dumps({"findings": [finding.to_dict() for finding in findings], "demoted": not dry_run}))
+    else:
+        for finding in findings:
+            state = "stands " if finding.error is None else "found  " if dry_run else "demoted"
+            click.echo(f"{state} {finding.model}/{finding.version} {finding.what} {finding.value}"
+                       + (f": {finding.error}" if finding.error else ""))
+    if wrong:
+        raise Refusal("promotions that no verdict covers", got=f"{len(wrong)} of {len(findings)}", expected="none",
+                      remedy=None if not dry_run else "run again with --demote, and find out how they came about")
+
+
+@mlflow.command("prompt")
+@click.argument("name")
+@click.argument("version")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
+@_server
+def prompt(name: str, version: str, output: Path, tracking_uri: str | None) -> None:
+    """Write the bytes that stand for prompt NAME VERSION, to make evidence about them (their SHA-256 is the subject)."""
+    from mlseal.errors import Misuse
+    from mlseal.evidence.bundle import write_atomic
+    from mlseal_mlflow import names, prompts
+
+    if not tracking_uri:
+        raise Misuse("no server named", expected="--tracking-uri URL", remedy="set MLFLOW_TRACKING_URI")
+    from mlflow import MlflowClient
+
+    client: Any = MlflowClient(tracking_uri, tracking_uri)
+    found = client.get_model_version(name, names.version(version))
+    if not prompts.is_prompt(found.source, client.get_registered_model(name)._tags):  # noqa: SLF001 - .tags hides it
+        raise Misuse(f"{name} version {version} is not a prompt", got=found.source)
+    write_atomic(output, prompts.content(found.tags))

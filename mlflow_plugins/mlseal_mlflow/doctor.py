@@ -1,0 +1,110 @@
+"""Is the gate really there? Asked of the configuration here, and of a running server by trying it.
+
+A server whose operator forgot ``--registry-store-uri``, or whose plugin could not be imported, works and says OK to
+health checks. So the server is asked to do what must be refused: point an alias at a version that nothing proves, in a
+model made for this and deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlseal.errors import Error, Refusal, Unchecked
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question and its answer."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def local() -> list[Check]:
+    """What a server started with this environment would meet at its start."""
+    return [
+        _asked("mlflow surface", _surface),
+        _asked("trust root", _trust),
+        _asked("gate identity", _gate),
+        _asked("policy, store and token", _decisions),
+    ]
+
+
+def server(url: str) -> list[Check]:
+    """Whether the server at `url` refuses what nothing proves."""
+    return [_asked("server refuses an unproven alias", lambda: _canary(url))]
+
+
+def _asked(name: str, question: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, question())
+    except Error as error:
+        return Check(name, False, str(error))
+    except Exception as error:  # noqa: BLE001 - a doctor reports whatever it meets
+        return Check(name, False, f"{type(error).__name__}: {error}"[:300])
+
+
+def _surface() -> str:
+    import importlib.metadata
+
+    from mlflow.server import handlers
+    from mlflow.store.model_registry.abstract_store import AbstractStore
+    from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore as Stock
+
+    from mlseal_mlflow import surface
+    from mlseal_mlflow.store import SealedStore
+
+    surface.require_known(Stock, AbstractStore, type("Sealed", (SealedStore, Stock), {}))
+    surface.require_handlers(handlers)
+    return f"mlflow {importlib.metadata.version('mlflow')}, {len(surface.SURFACE)} registry methods classified"
+
+
+def _trust() -> str:
+    from mlseal.evidence import trust
+    from mlseal.evidence.clock import utcnow
+
+    root = trust.resolve()
+    root.require_current(utcnow())
+    return f"{root.fingerprint} from {root.source}"
+
+
+def _gate() -> str:
+    from mlseal.evidence import trust
+    from mlseal_mlflow.identity import gates
+
+    return ", ".join(map(str, gates(trust.resolve())))
+
+
+def _decisions() -> str:
+    from mlseal_mlflow import decision
+
+    found = decision.from_environment()
+    return ", ".join(f"{policy.name} sha256:{policy.sha256[:12]}" for policy in found.policies)
+
+
+def _canary(url: str) -> str:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client: Any = MlflowClient(url, url)
+    name = f"mlseal-canary-{uuid.uuid4().hex[:12]}"
+    try:
+        client.create_registered_model(name)
+        version = client.create_model_version(name, f"mlflow-artifacts:/{name}/nothing").version
+        try:
+            client.set_registered_model_alias(name, "mlseal-canary", version)
+        except MlflowException as error:
+            if error.get_http_status_code() == 403 and "mlseal" in str(error):  # noqa: PLR2004 - HTTP forbidden
+                return f"refused as it must be: {str(error)[:160]}"
+            raise Unchecked("the server failed otherwise than by refusing", got=str(error)[:200]) from error
+        raise Refusal("the server let an unproven alias through", got=url, expected="403 from mlseal",
+                      remedy="start it with --registry-store-uri mlseal:DATABASE-URI")
+    finally:
+        try:
+            client.delete_registered_model(name)
+        except MlflowException:
+            pass  # the canary model points at nothing

@@ -1,0 +1,301 @@
+"""Whether these bytes may be loaded for this use: the gate's verdict, looked for, verified and compared.
+
+A verdict counts when the gate signed it, it is about exactly these bytes, it was given for this use (the same alias or
+stage of the same model in the same workspace), it is the newest such verdict and allows, it is not too old, and neither
+it nor the evidence that it rests on was revoked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlseal.errors import Error, Misuse, NoEvidence, Refusal, RuleBroken, StaleEvidence, Withheld
+from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.digest import EXCLUDED_AT_ROOT, Measured
+from mlseal.evidence.identity import Identity
+from mlseal_mlflow import names
+from mlseal_mlflow.identity import gates
+
+if TYPE_CHECKING:
+    from mlseal.evidence.archive import Archive
+    from mlseal.evidence.bundle import Bundle
+    from mlseal.evidence.revocation import Revocations
+    from mlseal.evidence.trust import Trust
+    from mlseal.evidence.verifying import VerifiedStatement
+
+TOOL = "mlflow"
+MAX_FOUND = 64
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True)
+class Use:
+    """What is being loaded, and as what. Without a model name (``m-ID``) any allowing verdict on the bytes will do."""
+
+    pinned_uri: str
+    workspace: str
+    model: str | None = None
+    version: str | None = None
+    alias: str | None = None
+    stage: str | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The facts of action ``load``, and those that a verdict must share."""
+        known = {"workspace": self.workspace, "model": self.model, "version": self.version, "alias": self.alias, "stage": self.stage}
+        return {key: value for key, value in known.items() if value is not None}
+
+    def covered_by(self, action: dict[str, str]) -> bool:
+        """Whether a verdict on `action` speaks about this use."""
+        if action.get("tool") != TOOL:
+            return False
+        if self.model is None:
+            return True
+        if action.get("model") != self.model or action.get("workspace") != self.workspace:
+            return False
+        if self.alias is not None:
+            return action.get("action") == "alias" and action.get("alias") == self.alias
+        if self.stage is not None:
+            return action.get("action") == "stage" and action.get("stage") == self.stage
+        return True
+
+
+def resolve(uri: str, registry_uri: str | None) -> Use:
+    """The use that a ``models:`` URI stands for, with alias and stage resolved to one version, once.
+
+    Raises `Misuse` for a spelling that could be mistaken for another.
+    """
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.utils.models import _parse_model_uri, get_model_name_and_version
+    from mlflow.utils.workspace_context import get_request_workspace
+
+    workspace = names.canonical(get_request_workspace() or "default")
+    parsed = _parse_model_uri(uri)
+    if parsed.model_id is not None:
+        return Use(uri, workspace)
+    key = names.model(workspace, parsed.name)
+    alias = None if parsed.alias is None else names.alias(parsed.alias)
+    name, version = get_model_name_and_version(MlflowClient(registry_uri=registry_uri), uri)
+    version = names.version(version)
+    stage = None if parsed.stage is None else names.canonical(parsed.stage)
+    return Use(f"models:/{name}/{version}", workspace, key.name, version, alias, stage)
+
+
+def fetch(uri: str, private: Path, tracking_uri: str | None, registry_uri: str | None) -> Path:
+    """The whole model at `uri`, copied into `private`. Raises `Refusal` when storage lends its own directory instead."""
+    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+
+    target = private / "model"
+    target.mkdir(mode=0o700)
+    got = Path(os.path.realpath(ModelsArtifactRepository(uri, tracking_uri, registry_uri).download_artifacts("", os.fspath(target))))
+    if not got.is_relative_to(os.path.realpath(target)):
+        raise Refusal("storage did not give a copy", got=str(got), expected=f"a directory inside {target}")
+    return got
+
+
+def set_aside(model: Path, private: Path) -> Path:
+    """Take what no digest counts out of the copy; returns the directory that holds the bundles found there."""
+    aside = private / "evidence"
+    aside.mkdir(mode=0o700)
+    for name in EXCLUDED_AT_ROOT:
+        if os.path.lexists(model / name):
+            shutil.move(model / name, aside / name)
+    return aside / "attestations"
+
+
+def require_allowed(measured: Measured, use: Use, evidence: Path, *, clock: Clock = utcnow) -> None:
+    """Raise unless `measured` may be loaded for `use`; see the module.
+
+    Args:
+        measured: of the copy that will be loaded.
+        use: what was asked for.
+        evidence: directory with bundles that lay beside the model; untrusted, may be missing.
+        clock: the injected clock.
+    """
+    from mlseal.evidence import store, trust
+    from mlseal.evidence.archive import Archive
+
+    root = trust.resolve()
+    archive = Archive.open(root, store.resolve(), clock=clock)
+    archive.refresh()
+    if _judged_by_policy(measured, use, archive, clock):
+        return
+    require_verdict(measured, use, archive, _beside(evidence), clock=clock)
+
+
+def _judged_by_policy(measured: Measured, use: Use, archive: Archive, clock: Clock) -> bool:
+    """Judge action ``load`` where ``MLSEAL_POLICY`` governs it; False where no policy does."""
+    named = [Path(part) for part in os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
+    if not named:
+        return False
+    from mlseal.policy import gate, load
+    from mlseal.policy.names import Action, canonical_facts
+    from mlseal.policy.verdict import raise_for
+
+    policies = load.load_all(named)
+    action = Action(TOOL, "load", use.facts)
+    if not any(policy.applies(canonical_facts(action)) for policy in policies):
+        return False
+    raise_for(gate.judge(measured.subjects, action, policies, archive, clock=clock))
+    return True
+
+
+def require_verdict(
+    measured: Measured, use: Use, archive: Archive, beside: Sequence[Bundle] = (), *, clock: Clock = utcnow
+) -> VerifiedStatement:
+    """The newest verdict of the gate on these bytes for this use; raises unless it allows."""
+    from mlseal.evidence.predicates import slsa_vsa
+
+    trusted = gates(archive.trust)
+    revocations = _revocations(archive, trusted)
+    bundles = {b.evidence_id: b for b in (*_readable(beside), *archive.candidates([measured.sha256], [slsa_vsa.URI]))}
+    found = []
+    for bundle in bundles.values():
+        said = _verified(bundle, measured, archive, trusted, revocations)
+        if said is not None and use.covered_by(_details(said).action):
+            found.append(said)
+    if not found:
+        raise NoEvidence(
+            "the gate never allowed these bytes for this use", got=f"sha256:{measured.sha256}",
+            expected=f"a verdict of {trusted[0].san} on {_text(use)}",
+            remedy="if the model was approved, its storage was changed since: restore it; else promote it through the registry",
+        )
+    newest = _newest(found)
+    _require_passed(newest, use)
+    _require_fresh(newest, clock)
+    _require_inputs_standing(newest, revocations)
+    return newest
+
+
+def _newest(found: Iterable[VerifiedStatement]) -> VerifiedStatement:
+    """The newest verdict on one action; where several actions cover the use (a version under two aliases), an allowing
+    one goes before the others."""
+    latest: dict[tuple[tuple[str, str], ...], VerifiedStatement] = {}
+    for said in sorted(found, key=lambda said: (said.time, said.log.index)):
+        action = {key: value for key, value in _details(said).action.items() if key != "version"}
+        latest[tuple(sorted(action.items()))] = said
+    return max(latest.values(), key=lambda said: (_details(said).verdict == "allowed", said.time))
+
+
+def _verified(
+    bundle: Bundle, measured: Measured, archive: Archive, trusted: Sequence[Identity], revocations: Revocations
+) -> VerifiedStatement | None:
+    """The verified verdict, or None for what the gate did not sign or what is about other bytes.
+
+    What the log says the gate signed must verify or stop: a spoilt copy would hide a later refusal.
+    """
+    from mlseal.evidence.predicates import slsa_vsa
+
+    if bundle.statement.predicate_type != slsa_vsa.URI:
+        return None
+    if measured.sha256 not in {subject.sha256 for subject in bundle.statement.subjects}:
+        return None
+    if not archive.signed_by(bundle.evidence_id, trusted):
+        return None
+    return archive.verifier.verify(
+        bundle, predicate_type=slsa_vsa.URI, identities=trusted,
+        subjects=[subject.sha256 for subject in measured.subjects], revocations=revocations,
+    )
+
+
+def _details(said: VerifiedStatement) -> slsa_vsa.Details:  # type: ignore[name-defined]  # noqa: F821
+    from mlseal.evidence.predicates import slsa_vsa
+
+    assert isinstance(said.predicate, slsa_vsa.Predicate)
+    if said.predicate.mlseal is None:
+        return slsa_vsa.Details(verdict="undecided", tree_size=0)
+    return said.predicate.mlseal
+
+
+def _require_passed(said: VerifiedStatement, use: Use) -> None:
+    from mlseal.evidence.predicates import slsa_vsa
+
+    assert isinstance(said.predicate, slsa_vsa.Predicate)
+    if said.predicate.verification_result != "PASSED":
+        reasons = "; ".join(reason.message for reason in _details(said).reasons)
+        raise RuleBroken(f"the gate's newest verdict on {_text(use)} does not allow it", got=reasons or "FAILED",
+                         remedy="promote it again once the evidence holds")
+
+
+def _require_fresh(said: VerifiedStatement, clock: Clock) -> None:
+    oldest = max_age()
+    age = clock() - said.time
+    if age > oldest:
+        raise StaleEvidence("the gate's verdict is too old", got=f"{age.days} days", expected=f"at most {oldest}",
+                            remedy="promote the model again, or set MLSEAL_MLFLOW_MAX_AGE")
+
+
+def _require_inputs_standing(said: VerifiedStatement, revocations: Revocations) -> None:
+    from mlseal.evidence.predicates import slsa_vsa
+
+    assert isinstance(said.predicate, slsa_vsa.Predicate)
+    for rests_on in said.predicate.input_attestations:
+        evidence_id = (rests_on.annotations or {}).get("evidenceId")
+        if evidence_id is None:
+            raise Refusal("the gate's verdict does not say what it rests on", expected="an evidenceId for each input")
+        revocations.require_not_revoked(str(evidence_id))
+
+
+@dataclass(frozen=True)
+class _Local:
+    """Anyone whom the authority's own issuer vouches for. Taking evidence back only ever closes a load."""
+
+    trust: Trust
+
+    def matches(self, other: Identity) -> bool:
+        return self.trust.local_issuer(other.issuer)
+
+
+def _revocations(archive: Archive, trusted: Sequence[Identity]) -> Revocations:
+    """What was taken back, by a gate or by anyone of the authority's own. Raises `Withheld` for a leaf of theirs that
+    nobody shows: it might be a revocation."""
+    revokers = [*trusted, _Local(archive.trust)]
+    revocations = archive.revocations(revokers)
+    for leaf in archive.unresolved(revocations):
+        if any(matcher.matches(leaf.identity) for matcher in revokers):
+            raise Withheld(
+                "the log holds evidence that nobody shows, and it might be a revocation", got=f"leaf {leaf.index} by {leaf.identity.san}",
+                remedy=f"set MLSEAL_STORE to the store that holds evidence {leaf.evidence_id[:16]}…",
+            )
+    return revocations
+
+
+def _beside(directory: Path) -> list[Bundle]:
+    from mlseal.evidence.bundle import Bundle
+
+    files = sorted(directory.glob("*.json"))[:MAX_FOUND] if directory.is_dir() else []
+    return [Bundle.read(file) for file in files if file.is_file() and not file.is_symlink()]
+
+
+def _readable(bundles: Iterable[Bundle]) -> list[Bundle]:
+    found = []
+    for bundle in bundles:
+        try:
+            bundle.statement  # noqa: B018 - parses, or raises
+        except Error:
+            continue
+        found.append(bundle)
+    return found
+
+
+def max_age() -> timedelta:
+    """How old a verdict may be: ``$MLSEAL_MLFLOW_MAX_AGE`` such as ``12h`` or ``30d`` (the default)."""
+    text = os.environ.get("MLSEAL_MLFLOW_MAX_AGE", "30d")
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)
+    if match is None:
+        raise Misuse("MLSEAL_MLFLOW_MAX_AGE cannot be read", got=text[:40], expected="a number and s, m, h or d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _text(use: Use) -> str:
+    if use.model is None:
+        return use.pinned_uri
+    suffix = f"@{use.alias}" if use.alias else f"/{use.stage}" if use.stage else f"/{use.version}"
+    return f"{use.workspace}/{use.model}{suffix}"

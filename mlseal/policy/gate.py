@@ -1,0 +1,218 @@
+"""The gate: may this subject do this? Fail closed at every step.
+
+1. The action's names must be canonical: printable ASCII, compared without case.
+2. The policies that apply are found. None: refused, unless an exemption names owner and end. Several: all must allow.
+3. The log is brought up to date; what it holds and nobody shows leaves the verdict undecided.
+4. What was revoked must be known freshly enough.
+5. Each requirement is judged in the order of the file (`rule`, `approval`); waivers are looked up where a rule fails.
+6. Refused outweighs undecided, undecided outweighs allowed; an observing policy's objections are recorded only.
+
+`decide` is pure: facts in, verdict out. `judge` gives it verified statements from an archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from mlseal.errors import Error, Misuse, Refusal
+from mlseal.evidence.archive import Archive
+from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.digest import Measured, Subject
+from mlseal.policy import approval, rule
+from mlseal.policy.case import Case, weakest
+from mlseal.policy.facts import Source, Target, VerifiedFact
+from mlseal.policy.model import Matcher, Policy
+from mlseal.policy.names import Action, canonical_facts
+from mlseal.policy.remedies import Hints
+from mlseal.policy.source import ArchiveSource
+from mlseal.policy.verdict import Allowed, Input, Reason, Refused, Undecided, Verdict
+
+__all__ = ["Action", "decide", "judge"]
+
+
+def judge(
+    subject: Measured | Sequence[Subject],
+    action: Action | None,
+    policies: Sequence[Policy],
+    archive: Archive,
+    *,
+    clock: Clock = utcnow,
+    gate: Sequence[Matcher] = (),
+    hints: Hints | None = None,
+) -> Verdict:
+    """Judge what was measured from bytes, by the evidence in `archive`, brought up to date first.
+
+    Args:
+        subject: result of `measure`, or its subjects; the last of them binds everything.
+        action: what is about to happen; None when the caller chose the policies, which then all apply.
+        policies: those in force, from `load_all`; the caller does not filter them.
+        archive: trust, store, index.
+        clock: the injected clock.
+        gate: the judge's own identities, beside those the policies list; what they signed is no evidence.
+        hints: path and policy file, for the commands in remedies.
+
+    Never raises for what the evidence is; whatever cannot be checked is a reason of an undecided verdict.
+    """
+    subjects = tuple(subject.subjects if isinstance(subject, Measured) else subject)
+    if not subjects:
+        raise Misuse("nothing to judge", expected="at least one subject", remedy="measure the bytes first")
+    manifest = subject.manifest if isinstance(subject, Measured) else None
+    target = Target(subjects[0].name, subjects[-1].sha256, manifest)
+    chosen = hints or Hints(path=str(subject.path) if isinstance(subject, Measured) else subjects[0].name)
+    try:
+        archive.refresh()  # (3)
+    except Error as error:
+        verdict = _verdict([_failure("log", error)], [], (), policies, 0, action, clock(), observing=False)
+    else:
+        verdict = decide(ArchiveSource(archive), target, action, policies, now=clock(), gate=gate, hints=chosen)
+    return replace(verdict, subjects=subjects)
+
+
+def decide(
+    source: Source,
+    target: Target,
+    action: Action | None,
+    policies: Sequence[Policy],
+    *,
+    now: datetime,
+    gate: Sequence[Matcher] = (),
+    hints: Hints | None = None,
+) -> Verdict:
+    """The verdict on `target`, from what `source` shows; see the module for the steps."""
+    try:
+        facts = canonical_facts(action) if action else {}  # (1)
+    except ValueError as error:
+        reason = Reason("name", str(error), "refused", expected="a plain ASCII name", remedy="choose another name")
+        return _verdict([reason], [], (), (), source.tree_size, action, now, observing=False)
+    matching = tuple(p for p in policies if action is None or p.applies(facts))  # (2)
+    if not any(policy.require for policy in matching):
+        return _ungoverned(source, facts, action, policies, now)
+    cases = [
+        _case(source, target, policy, now, (*gate, *(m for p in policies for m in p.gate)), hints or Hints())
+        for policy in matching
+        if policy.require
+    ]
+    stopping = [case for case in cases if any(r.outcome != "note" for r in case.reasons)]
+    observing = bool(stopping) and all(case.policy.observes(now) for case in stopping)
+    weighed = {k: v for case in cases for k, v in case.weighed.items()}
+    extra = tuple(
+        dict.fromkeys(
+            i for case in cases for i in source.revocation_inputs(case.policy.revokers) if case.policy.revokers
+        )
+    )
+    reasons = [reason for case in cases for reason in case.reasons]
+    return _verdict(
+        reasons, list(weighed.values()), extra, matching, source.tree_size, action, now, observing=observing
+    )
+
+
+def _case(
+    source: Source, target: Target, policy: Policy, now: datetime, gate: tuple[Matcher, ...], hints: Hints
+) -> Case:
+    """Everything that one policy has to say."""
+    try:
+        revocations = source.revocations(policy.revokers)
+    except Error as error:
+        from mlseal.evidence.revocation import Revocations
+
+        case = Case(policy, source, target, now, Revocations(), gate, hints)
+        case.reasons.append(replace(_failure("revocations", error), policy=policy.name))
+        return case
+    case = Case(policy, source, target, now, revocations, gate, hints)
+    try:
+        _require_complete(case)  # (3)
+        _require_fresh_revocations(case)  # (4)
+        for requirement in policy.require:  # (5)
+            (approval if requirement.is_approval else rule).judge(case, requirement)
+    except Error as error:
+        case.reasons.append(replace(_failure("gate", error), policy=policy.name))
+    return case
+
+
+def _require_complete(case: Case) -> None:
+    for leaf in case.source.unresolved(case.revocations):
+        case.say(
+            "log",
+            f"the log holds evidence that nobody shows: leaf {leaf.index} of {leaf.origin}",
+            got=f"evidence {leaf.evidence_id} signed by {leaf.identity}",
+            expected="its bundle in the store",
+            remedy="copy the bundle into the store; never published: mlseal log recover, as its signer; lost: "
+            f"mlseal revoke {leaf.evidence_id}, as a listed revoker",
+        )
+
+
+def _require_fresh_revocations(case: Case) -> None:
+    if not case.policy.revokers:
+        case.say(
+            "revocations",
+            "the policy lists nobody who may revoke, so no snapshot can be believed",
+            expected="revokers in the policy",
+            remedy="list the monitor's identity under revokers",
+        )
+        return
+    try:
+        case.revocations.require_fresh(case.policy.revocation_max_age, case.now)
+    except Error as error:
+        case.reasons.append(replace(_failure("revocations", error), policy=case.policy.name))
+
+
+def _ungoverned(
+    source: Source, facts: dict[str, str], action: Action | None, policies: Sequence[Policy], now: datetime
+) -> Verdict:
+    exempt = [(policy, who) for policy in policies if action is not None and (who := policy.exempts(facts, now))]
+    if exempt:
+        note = Reason(
+            "applies",
+            "no policy governs this action",
+            "note",
+            got=f"exempted by {exempt[0][1]}",
+            policy=exempt[0][0].name,
+        )
+        return _verdict(
+            [note], [], (), tuple(policy for policy, _ in exempt), source.tree_size, action, now, observing=False
+        )
+    reason = Reason(
+        "applies",
+        "no policy governs this action, so it is refused",
+        "refused",
+        got=str(action) if action else "no policy",
+        expected="a policy whose applies covers it",
+        remedy="add it to a policy, or under ungoverned with owner and end",
+    )
+    return _verdict([reason], [], (), (), source.tree_size, action, now, observing=False)
+
+
+def _verdict(
+    reasons: list[Reason],
+    facts: list[VerifiedFact],
+    extra: tuple[Input, ...],
+    policies: Sequence[Policy],
+    tree_size: int,
+    action: Action | None,
+    now: datetime,
+    *,
+    observing: bool,
+) -> Verdict:
+    """The one place where a verdict is made (6)."""
+    outcomes = {reason.outcome for reason in reasons}
+    kind = Refused if "refused" in outcomes else Undecided if "undecided" in outcomes else Allowed
+    inputs = [Input(fact.evidence_id, fact.bundle_sha256, fact.predicate_type) for fact in facts]
+    return kind(
+        reasons=tuple(sorted(reasons, key=lambda r: r.outcome == "note")),
+        inputs=tuple(dict.fromkeys((*inputs, *extra))),
+        policies=tuple((policy.name, policy.sha256) for policy in policies),
+        tree_size=tree_size,
+        assurance=weakest(facts),
+        mode="observe" if observing else "enforce",
+        action=(action or Action("mlseal", "gate")).items,
+        time=now,
+    )
+
+
+def _failure(name: str, error: Error) -> Reason:
+    outcome = "refused" if isinstance(error, Refusal) else "undecided"
+    return Reason(
+        name, error.message, "refused" if outcome == "refused" else "undecided", error.got, error.expected, error.remedy
+    )

@@ -1,0 +1,239 @@
+"""One requirement of a policy, judged over everything that is known about its subject.
+
+1. Collect: all evidence of the type about this very digest, by the listed identities and no gate.
+2. Select: leave out what was superseded by something newer, and what ``where`` says the requirement is not about.
+3. Conditions: every result counts, the worst wins; a condition that is false for one of them is false.
+4. Standing: at least one of those for which everything holds must be unrevoked, fresh by verified time, strong enough
+   and assured enough.
+5. A rule that fails may be excused by a waiver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlseal.evidence.clock import rfc3339
+from mlseal.evidence.predicates import slsa_provenance
+from mlseal.policy import waiver
+from mlseal.policy.case import Case, short, shortfall
+from mlseal.policy.cel import Answer, Condition
+from mlseal.policy.facts import Found, Target, VerifiedFact, inputs_of
+from mlseal.policy.model import Requirement, Rule
+from mlseal.policy.verdict import Outcome
+
+_STRENGTHS = ("inferred", "declared", "measured")
+
+
+def judge(case: Case, requirement: Requirement) -> None:
+    """Add to `case` every reason why `requirement` is not satisfied, and what satisfies it."""
+    targets = targets_of(case, requirement)
+    standing: list[VerifiedFact] = []
+    for target in targets:
+        standing += _Judgement(case, requirement, target).run()
+    case.support[requirement.id] = tuple(standing)
+
+
+def targets_of(case: Case, requirement: Requirement) -> tuple[Target, ...]:
+    """What the evidence must be about: the subject, or with ``of`` each input that verified evidence names.
+
+    No input, or one without a SHA-256, is a reason: a chain that cannot be followed is not a chain.
+    """
+    of, wanted = requirement.part.of, requirement.part.input
+    if of is None:
+        return (case.target,)
+    inputs = [t for t in inputs_of(case.support.get(of, ())) if wanted is None or t.name == wanted]
+    if not inputs:
+        case.say(
+            requirement.id,
+            f"{of} names no input" + (f" called {wanted}" if wanted else ""),
+            expected="verified evidence whose inputs stand there by digest",
+            control=requirement.control,
+        )
+    for target in inputs:
+        if not target.sha256:
+            case.say(
+                requirement.id,
+                f"input {target.name} of {of} has no SHA-256 and cannot be followed",
+                control=requirement.control,
+            )
+    return tuple(target for target in inputs if target.sha256)
+
+
+def answer(case: Case, condition: Condition, fact: VerifiedFact) -> Answer:
+    """What a condition says about a fact."""
+    claim = fact.predicate.model_dump(by_alias=True, exclude_none=True, mode="json")
+    return condition.evaluate(claim, now=case.now, signed_on=fact.time)
+
+
+@dataclass
+class _Judgement:
+    case: Case
+    requirement: Requirement
+    target: Target
+
+    def run(self) -> list[VerifiedFact]:
+        found = self.case.find(
+            self.requirement.id, self.target, self.requirement.predicate_type, self.requirement.by
+        )  # (1)
+        facts = self._select(self.case.without_superseded(found.facts))  # (2)
+        self.case.weigh(facts)
+        if not facts:
+            if not found.rejected:
+                self._missing(found)
+            return []
+        failing = {fact.evidence_id for fact in self._failing(facts)}  # (3)
+        sound = [fact for fact in facts if fact.evidence_id not in failing]
+        return self._standing(sound) if sound else []  # (4)
+
+    def _select(self, facts: tuple[VerifiedFact, ...]) -> tuple[VerifiedFact, ...]:
+        if self.requirement.where is None:
+            return facts
+        chosen = []
+        for fact in facts:
+            found = answer(self.case, self.requirement.where, fact)
+            if found.holds is None:
+                self._say(f"'where' has no answer for evidence {short(fact.evidence_id)}", got=found.problem)
+            elif found.holds:
+                chosen.append(fact)
+        return tuple(chosen)
+
+    def _failing(self, facts: tuple[VerifiedFact, ...]) -> list[VerifiedFact]:
+        """The facts for which a condition is not true and not excused; each such condition is a reason."""
+        failing: list[VerifiedFact] = []
+        for rule in self.requirement.rules:
+            answers = [(fact, answer(self.case, rule.condition, fact)) for fact in facts]
+            bad = [(fact, found) for fact, found in answers if found.holds is not True]
+            if bad and not (
+                rule.waivable and waiver.excuse(self.case, rule.id, self.target, {f.identity for f, _ in bad})
+            ):
+                failing += [fact for fact, _ in bad]
+                self._broken(rule, bad, of=len(facts))
+        return failing
+
+    def _broken(self, rule: Rule, bad: list[tuple[VerifiedFact, Answer]], *, of: int) -> None:
+        wrong = [(fact, found) for fact, found in bad if found.holds is False]
+        fact, found = (wrong or bad)[-1]
+        where = f"evidence {short(fact.evidence_id)} by {fact.identity.san} of {rfc3339(fact.time)}"
+        count = f" ({len(bad)} of {of} results; the worst counts)" if of > 1 else ""
+        self.case.say(
+            rule.id,
+            rule.message + (" is not met" if wrong else " has no answer"),
+            outcome="refused" if wrong else "undecided",
+            got=f"{found.got or found.problem or 'false'} in {where}{count}",
+            expected=rule.condition.source,
+            remedy=self._remedy(of),
+            control=self.requirement.control,
+        )
+
+    def _remedy(self, of: int) -> str:
+        again = "change the subject, then " + self.case.hints.produce(self.requirement, self._path)
+        if of > 1:
+            again += (
+                "; an older result is set aside only by a listed revoker: mlseal revoke EVIDENCE_ID --reason superseded"
+            )
+        return again
+
+    def _standing(self, sound: list[VerifiedFact]) -> list[VerifiedFact]:
+        problems = [(fact, self._problem(fact)) for fact in sound]
+        good = [fact for fact, problem in problems if problem is None]
+        if good:
+            return good
+        if waiver.excuse(self.case, self.requirement.id, self.target, {fact.identity for fact in sound}):
+            return []
+        for fact, problem in problems:
+            outcome, message, got, expected = problem or ("undecided", "", None, None)
+            self._say(
+                f"evidence {short(fact.evidence_id)} {message}",
+                outcome=outcome,
+                got=got,
+                expected=expected,
+                remedy=self.case.hints.produce(self.requirement, self._path),
+            )
+        return []
+
+    def _problem(self, fact: VerifiedFact) -> tuple[Outcome, str, str | None, str | None] | None:
+        """What keeps a sound fact from satisfying the requirement: outcome, message, got, expected."""
+        part = self.requirement.part
+        if (reason := self.case.revoked(fact)) is not None:
+            return "refused", f"was {reason} by a listed revoker", reason, "evidence that stands"
+        if self.case.is_future(fact):
+            return "undecided", "lies in the future", rfc3339(fact.time), f"at most {rfc3339(self.case.now)}"
+        if self.case.is_older(fact, part.max_age):
+            return "undecided", "is too old", f"signed {rfc3339(fact.time)}", f"younger than {part.max_age}"
+        if low := shortfall(fact, self.case.policy.assurance_of(self.requirement)):
+            wanted = self.case.policy.assurance_of(self.requirement)
+            return (
+                "undecided",
+                "has too little assurance",
+                low,
+                f"identity {wanted.identity}, log {wanted.log}, time {wanted.time}",
+            )
+        return self._weakness(fact)
+
+    def _weakness(self, fact: VerifiedFact) -> tuple[Outcome, str, str | None, str | None] | None:
+        """Strength: what the training account says about its own model is a declaration, whatever it claims."""
+        wanted = self.requirement.part.strength
+        if wanted is None:
+            return None
+        claimed = str(getattr(fact.predicate, "strength", "declared"))
+        if wanted == "measured":
+            trainers = self.case.source.signers(self.target, slsa_provenance.URI)
+            if not trainers and self.requirement.part.of is None:
+                return (
+                    "undecided",
+                    "cannot count as measured: no provenance says who trained",
+                    None,
+                    "slsa-provenance of this subject",
+                )
+            if fact.identity in trainers:
+                return (
+                    "undecided",
+                    "counts as declared: the training account signed it",
+                    str(fact.identity),
+                    "measured by another identity",
+                )
+        if claimed not in _STRENGTHS or _STRENGTHS.index(claimed) < _STRENGTHS.index(wanted):
+            return "undecided", "is too weak a claim", claimed, wanted
+        return None
+
+    def _missing(self, found: Found) -> None:
+        if waiver.excuse(self.case, self.requirement.id, self.target, ()):
+            return
+        expected = " or ".join(map(str, self.requirement.by))
+        remedy = self.case.hints.produce(self.requirement, self._path)
+        about = f"{self.target.name} (sha256 {self.target.sha256[:16]}…)"
+        if found.others:
+            self._say(
+                f"{self.requirement.short} about {about} is signed by nobody who may",
+                outcome="refused",
+                got=", ".join(sorted(map(str, found.others))),
+                expected=expected,
+                remedy=remedy,
+            )
+        else:
+            self._say(
+                f"no {self.requirement.short} evidence about {about}", expected=f"signed by {expected}", remedy=remedy
+            )
+
+    @property
+    def _path(self) -> str | None:
+        return None if self.target is self.case.target else self.target.name
+
+    def _say(
+        self,
+        message: str,
+        *,
+        outcome: Outcome = "undecided",
+        got: str | None = None,
+        expected: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.case.say(
+            self.requirement.id,
+            message,
+            outcome=outcome,
+            got=got,
+            expected=expected,
+            remedy=remedy,
+            control=self.requirement.control,
+        )

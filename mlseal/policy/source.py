@@ -1,0 +1,105 @@
+"""Facts from an archive: every one of them a `VerifiedStatement`, made by `mlseal.evidence.verifying`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlseal.errors import Error
+from mlseal.evidence import oms
+from mlseal.evidence.archive import Archive
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.leaves import Leaf
+from mlseal.evidence.predicates import revocation, revocation_snapshot
+from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocations
+from mlseal.evidence.verifying import VerifiedStatement
+from mlseal.policy.facts import Found, Rejected, Target
+from mlseal.policy.model import Matcher
+from mlseal.policy.verdict import Input
+
+
+class ArchiveSource:
+    """A `Source` over an archive that was refreshed. Lives for one judgement: it remembers what it verified.
+
+    Revocation is judged by the policy, which tells superseded from withdrawn, and not by the verifier's step 5;
+    `Case.revoked` asks for every fact.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._verified: dict[tuple[str, str], VerifiedStatement] = {}
+        self._revocations: dict[tuple[Matcher, ...], Revocations] = {}
+
+    @property
+    def tree_size(self) -> int:
+        """Of the log, up to which the index reaches."""
+        return self._archive.tree_size
+
+    def find(self, target: Target, predicate_type: str, identities: Sequence[Matcher]) -> Found:
+        """All evidence of a type about a target.
+
+        Who signed is taken from the log, not from the bundle file: evidence of a listed identity that does not verify
+        is reported, not passed over, or a spoilt file would hide a failed result.
+        """
+        facts: list[VerifiedStatement] = []
+        rejected: list[Rejected] = []
+        others: list[Identity] = []
+        for bundle in self._archive.candidates([_digest(target, predicate_type)], [predicate_type]):
+            if not self._archive.signed_by(bundle.evidence_id, identities):
+                leaf = self._archive.index.leaf(bundle.evidence_id)
+                others += [leaf.identity] if leaf else []
+                continue
+            try:
+                facts.append(self._verify(bundle, target, predicate_type, identities))
+            except Error as error:
+                rejected.append(Rejected(bundle.evidence_id, error))
+        return Found(tuple(facts), tuple(rejected), tuple(dict.fromkeys(others)))
+
+    def signers(self, target: Target, predicate_type: str) -> frozenset[Identity]:
+        """Whoever signed evidence of a type about a target, as the log knows it."""
+        ids = self._archive.index.find([target.sha256], [predicate_type])
+        return frozenset(leaf.identity for i in ids if (leaf := self._archive.index.leaf(i)) is not None)
+
+    def revocations(self, revokers: Sequence[Matcher]) -> Revocations:
+        """What the revokers took back."""
+        key = tuple(revokers)
+        if key not in self._revocations:
+            self._revocations[key] = self._archive.revocations(key)
+        return self._revocations[key]
+
+    def revocation_inputs(self, revokers: Sequence[Matcher]) -> tuple[Input, ...]:
+        """The revocations and snapshots of the revokers."""
+        bundles = self._archive.of_type([revocation.URI, revocation_snapshot.URI])
+        return tuple(
+            Input(bundle.evidence_id, bundle.sha256, bundle.statement.predicate_type)
+            for bundle in bundles
+            if self._archive.signed_by(bundle.evidence_id, revokers)
+        )
+
+    def unresolved(self, revocations: Revocations) -> Sequence[Leaf]:
+        """Leaves without a bundle that no revoker accounted for."""
+        return self._archive.unresolved(revocations)
+
+    def _verify(
+        self, bundle: Bundle, target: Target, predicate_type: str, identities: Sequence[Matcher]
+    ) -> VerifiedStatement:
+        digest = _digest(target, predicate_type)
+        known = self._verified.get((bundle.evidence_id, digest))
+        if known is not None and any(matcher.matches(known.identity) for matcher in identities):
+            return known
+        verified = self._archive.verifier.verify(
+            bundle,
+            predicate_type=predicate_type,
+            identities=identities,
+            subjects=[digest],
+            revocations=NOTHING_REVOCABLE,
+        )
+        if predicate_type == oms.URI and target.manifest is not None:
+            oms.require_names(verified.statement, target.manifest)
+        self._verified[(bundle.evidence_id, digest)] = verified
+        return verified
+
+
+def _digest(target: Target, predicate_type: str) -> str:
+    """The digest that evidence must name: the binding one; but an OMS signature of a directory names its root only."""
+    return target.manifest.oms_root if predicate_type == oms.URI and target.manifest is not None else target.sha256

@@ -1,0 +1,300 @@
+"""A real `mlflow server` with two workers, gated by a real trust service, and clients over HTTP.
+
+`shop`    the module's server with policy, evidence store and what tests need to make evidence
+`new_shop` a factory for tests that want their own server, environment or policy
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+POLICY = """\
+policy: tests/1
+applies:
+  - {{tool: mlflow, action: alias, alias: champion, model: "risk-*", workspace: "*"}}
+  - {{tool: mlflow, action: stage, model: "risk-*", workspace: "*"}}
+  - {{tool: mlflow, action: create, model: "*-prod", workspace: "*"}}
+  - {{tool: mlflow, action: alias, model: "*-prod", workspace: "*"}}
+  - {{tool: mlflow, action: stage, model: "*-prod", workspace: "*"}}
+  - {{tool: mlflow, action: rename, model: "*-prod", workspace: "*"}}
+  - {{tool: mlflow, action: alias, model: "prompt-*", workspace: "*"}}
+assurance: {{identity: local, log: pinned, time: local}}
+revocationMaxAge: 24h
+revokers:
+  - {{issuer: "{issuer}", san: "{monitor}"}}
+ungoverned:
+  - {{tool: mlflow, action: alias, alias: scratch, model: "*", workspace: "*", owner: tests, until: "2100-01-01T00:00:00Z"}}
+require:
+  - predicate: test-result
+    by: [{{issuer: "{issuer}", san: "{evaluator}"}}]
+    when:
+      - {{id: passed, message: "the tests of this model did not pass", check: 'p.result == "PASSED"'}}
+"""
+
+
+@dataclass
+class Shop:
+    """A gated MLflow server and everything around it."""
+
+    authority: Any
+    base: Path
+    policy: Path
+    env: dict[str, str]
+    arguments: tuple[str, ...] = ()
+    workers: int = 2
+    url: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.base / "server.log"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where the server keeps what it proxies."""
+        return self.base / "artifacts"
+
+    def command(self, port: int) -> list[str]:
+        return [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", str(self.workers),
+            "--backend-store-uri", f"sqlite:///{self.base}/tracking.db",
+            "--registry-store-uri", f"mlseal:sqlite:///{self.base}/registry.db",
+            "--artifacts-destination", str(self.artifacts), *self.arguments,
+        ]
+
+    def start(self) -> None:
+        """Start the server and wait until the registry answers."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(port), env=self.env, cwd=self.base, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        end = time.monotonic() + 120
+        while not self._answers():
+            assert self.process.poll() is None, f"mlflow server ended: {self.log.read_text()[-3000:]}"
+            assert time.monotonic() < end, f"mlflow server does not answer: {self.log.read_text()[-3000:]}"
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        import requests
+
+        try:
+            return requests.get(f"{self.url}/api/2.0/mlflow/registered-models/search?max_results=1", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def stop(self) -> None:
+        """End the server with its workers."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(20)
+            self.process = None
+
+    # -- the client's side --------------------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Any:
+        """An MLflow client that speaks to the server over HTTP."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.url, self.url)
+
+    def post(self, route: str, **body: Any) -> Any:
+        """A raw REST call, as a browser would make it."""
+        return self.call("POST", route, body)
+
+    def call(self, method: str, route: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
+        import requests
+
+        return requests.request(method, f"{self.url}/api/2.0/mlflow/{route}", json=body, headers=headers, timeout=60)
+
+    def fresh(self, pattern: str = "risk-{}") -> str:
+        """A model name that no other test uses."""
+        return pattern.format(uuid.uuid4().hex[:10])
+
+    def upload(self, files: dict[str, bytes]) -> tuple[str, str]:
+        """Log a model with these files through the artifact proxy; returns (source, storage URI)."""
+        logged = self.client.create_logged_model("0", name="model")
+        for name, data in files.items():
+            self.overwrite(logged.artifact_location, name, data)
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        return f"models:/{logged.model_id}", logged.artifact_location
+
+    def overwrite(self, place: str, name: str, data: bytes) -> None:
+        """What anyone who reaches the server may do to stored files."""
+        import requests
+
+        place = place.removeprefix("mlflow-artifacts:/")
+        answer = requests.put(f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{place}/{name}", data=data, timeout=30)
+        assert answer.status_code == 200, answer.text
+
+    def model(self, files: dict[str, bytes] | None = None, *, name: str | None = None, proven: bool = False) -> tuple[str, str, str]:
+        """A registered model with one version: (name, version, storage URI)."""
+        name = name or self.fresh()
+        contents = files or pyfunc_model()
+        source, uri = self.upload(contents)
+        self.client.create_registered_model(name)
+        version = self.client.create_model_version(name, source, model_id=source.removeprefix("models:/")).version
+        if proven:
+            self.prove(contents)
+        return name, str(version), uri
+
+    # -- evidence -----------------------------------------------------------------------------------------------------
+
+    def measured(self, files: dict[str, bytes]) -> Any:
+        """The subjects of a model with these files."""
+        from mlseal.evidence.digest import measure
+
+        place = self.base / "measured" / uuid.uuid4().hex / "model"
+        for name, data in files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(data)
+        return measure(place)
+
+    def prove(self, files: dict[str, bytes], *, result: str = "PASSED", role: str = "evaluator", store: bool = True) -> Any:
+        """A test result about these files, signed by `role`."""
+        return self.prove_subjects(self.measured(files).subjects, result=result, role=role, store=store)
+
+    def prove_subjects(self, subjects: Any, *, result: str = "PASSED", role: str = "evaluator", store: bool = True) -> Any:
+        from mlseal.evidence import statement
+        from mlseal.evidence.predicates import test_result
+
+        predicate = {"result": result, "configuration": [{"name": uuid.uuid4().hex, "digest": {"sha256": "0" * 64}}]}
+        signer = self.authority.signer(role) if store else self.authority.signer(role, store=None)
+        return signer.sign(statement.make(subjects, test_result.URI, predicate))
+
+    def snapshot(self, *revoked: dict[str, str]) -> Any:
+        """A fresh revocation snapshot by the monitor."""
+        from mlseal.evidence import statement
+        from mlseal.evidence.archive import revocation_subject
+        from mlseal.evidence.clock import rfc3339
+        from mlseal.evidence.predicates import revocation_snapshot
+
+        now = datetime.now(UTC)
+        predicate = {
+            "origin": self.authority.trust.logs[0].origin, "treeSize": 0, "issuedAt": rfc3339(now),
+            "validUntil": rfc3339(now + timedelta(hours=24)), "revoked": list(revoked),
+        }
+        subject = revocation_subject(revoked[0]["evidenceId"] if revoked else uuid.uuid4().hex * 2)
+        return self.authority.signer("monitor").sign(statement.make([subject], revocation_snapshot.URI, predicate))
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """The registry's own answer, read after the attack."""
+        return {alias: str(version) for alias, version in self.client.get_registered_model(name).aliases.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def pyfunc_model(payload: object = None) -> dict[str, bytes]:
+    """A pyfunc model whose prediction is its payload; each call makes other bytes."""
+    mark = uuid.uuid4().hex
+    return {
+        "MLmodel": b"flavors:\n  python_function:\n    loader_module: canary_loader\n    data: model.pkl\n    code: code\n"
+        b"    python_version: "3.11"\n",
+        "code/canary_loader.py": b"import pickle\n\ndef _load_pyfunc(path):\n    return pickle.load(open(path, 'rb'))\n",
+        "model.pkl": pickle.dumps({"mark": mark, "payload": payload}),
+    }
+
+
+class Canary:
+    """Unpickling this runs code."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = str(file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.file}",)
+
+
+def require_mlflow() -> None:
+    assert importlib.util.find_spec("mlflow"), "these tests need mlflow: pip install 'mlseal[mlflow]'"
+
+
+def build(authority: Any, base: Path, *, policy: str = POLICY, workers: int = 2, arguments: tuple[str, ...] = (), **env: str) -> Shop:
+    """A server that is not started yet."""
+    require_mlflow()
+    base.mkdir(parents=True, exist_ok=True)
+    file = base / "policy.yaml"
+    file.write_text(policy.format(
+        issuer=authority.issuer, monitor=authority.san("monitor"), evaluator=authority.san("evaluator"),
+    ))
+    environment = authority.env | {
+        "MLSEAL_TRUST": str(authority.trust_config), "MLSEAL_POLICY": str(file), "MLSEAL_STORE": str(authority.store.root),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **env,
+    }
+    return Shop(authority, base, file, {k: v for k, v in environment.items() if v}, arguments, workers)
+
+
+@pytest.fixture
+def shop(_shop: Shop, authority: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """The module's server; the test's own process is a client with the same trust root and evidence store."""
+    enter(_shop, monkeypatch)
+    return _shop
+
+
+@pytest.fixture(scope="module")
+def _shop(_module_authority: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    one = build(_module_authority, tmp_path_factory.mktemp("shop"))
+    with pytest.MonkeyPatch.context() as patch:
+        enter(one, patch)
+        one.snapshot()
+        one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+        shutil.rmtree(one.base, ignore_errors=True)
+
+
+@pytest.fixture
+def new_shop(authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Shop]]:
+    """Makes servers for this test alone; ``start=False`` leaves the process out."""
+    made: list[Shop] = []
+
+    def make(*, start: bool = True, **kwargs: Any) -> Shop:
+        made.append(build(authority, tmp_path / f"shop{len(made)}", **kwargs))
+        enter(made[-1], monkeypatch)
+        if start:
+            made[-1].snapshot()
+            made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def enter(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in shop.authority.home.env.items():
+        if key.startswith(("HOME", "XDG_")):
+            monkeypatch.setenv(key, value)
+    for key in ("MLSEAL_TRUST", "MLSEAL_STORE"):
+        monkeypatch.setenv(key, shop.env[key])
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -1,0 +1,68 @@
+"""Mutation testing of our own checks: each is taken out once, and an attack must then come through.
+
+A mutant of a module is its source with one ``raise`` turned into ``pass``, or one marked call turned into nothing. A
+check that can be taken out without any attack noticing is either dead or untested.
+"""
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+
+class _Disable(ast.NodeTransformer):
+    def __init__(self, target: int, functions: set[str] | None) -> None:
+        self.target, self.functions, self.count, self.where = target, functions, -1, ""
+        self._inside: list[str] = []
+
+    def visit_FunctionDef(self, node):
+        self._inside.append(node.name)
+        self.generic_visit(node)
+        self._inside.pop()
+        return node
+
+    def visit_Raise(self, node):
+        if self._inside and (self.functions is None or self._inside[0] in self.functions or self._inside[-1] in self.functions):
+            self.count += 1
+            if self.count == self.target:
+                self.where = f"{self._inside[-1]}:{node.lineno}"
+                return ast.copy_location(ast.Pass(), node)
+        return node
+
+
+def mutants(module: ModuleType, functions: set[str] | None = None) -> Iterator[tuple[str, ModuleType]]:
+    """Every mutant of `module` by name (function:line), compiled but not installed."""
+    source = Path(module.__file__).read_text()
+    target = 0
+    while True:
+        tree = ast.parse(source)
+        disable = _Disable(target, functions)
+        tree = ast.fix_missing_locations(disable.visit(tree))
+        if not disable.where:
+            return
+        spec = importlib.util.spec_from_loader(module.__name__, loader=None, origin=module.__file__)
+        mutant = importlib.util.module_from_spec(spec)
+        mutant.__file__ = module.__file__
+        mutant.__package__ = module.__package__
+        previous = sys.modules[module.__name__]
+        sys.modules[module.__name__] = mutant
+        try:
+            exec(compile(tree, module.__file__, "exec"), mutant.__dict__)
+        finally:
+            sys.modules[module.__name__] = previous
+        yield disable.where, mutant
+        target += 1
+
+
+@contextmanager
+def installed(holder: ModuleType, attribute: str, value: object) -> Iterator[None]:
+    """`holder.attribute` is `value` for a while."""
+    before = getattr(holder, attribute)
+    setattr(holder, attribute, value)
+    try:
+        yield
+    finally:
+        setattr(holder, attribute, before)

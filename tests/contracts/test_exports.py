@@ -1,0 +1,87 @@
+"""What the package offers is small, real, and collides with nobody."""
+
+import ast
+import importlib
+import pkgutil
+from importlib.metadata import entry_points, packages_distributions
+from pathlib import Path
+
+import click
+import pytest
+
+import mlseal
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ["mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc"]
+# Import names that other distributions own; ours must stay apart, or a neighbour's install overwrites a gate.
+FOREIGN_NAMES = {"kfp_components", "mlflow_plugins", "dvc_hooks", "expectations", "tests", "benchmarks", "examples"}
+
+
+def test_the_package_offers_about_ten_names():
+    assert len(mlseal.__all__) <= 12
+    for name in mlseal.__all__:
+        assert getattr(mlseal, name) is not None
+    assert len((ROOT / "mlseal/__init__.py").read_text().splitlines()) <= 60
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'verify_everything'"):
+        mlseal.verify_everything  # noqa: B018
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_exported_name_exists_and_none_is_private(package):
+    for module in modules(package):
+        for name in getattr(module, "__all__", []):
+            assert hasattr(module, name), f"{module.__name__}.__all__ names {name}"
+            assert name == "__version__" or not name.startswith("_"), f"{module.__name__} exports {name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_is_imported_by_star(package):
+    for module in modules(package):
+        stars = [
+            node.lineno for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+            if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
+        ]
+        assert not stars, f"{module.__file__}:{stars}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_types_are_shipped(package):
+    assert Path(importlib.import_module(package).__file__).with_name("py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_our_import_names_are_ours_alone(name):
+    assert set(packages_distributions()[name]) == {"mlseal"}
+
+
+def test_we_take_no_name_of_others():
+    ours = {name for name, owners in packages_distributions().items() if "mlseal" in owners}
+    assert ours & FOREIGN_NAMES == set()
+
+
+@pytest.mark.parametrize("point", [p for g in ("mlseal.commands", "mlflow.model_registry_store", "mlflow.artifact_repository")
+                                   for p in entry_points(group=g) if p.dist.name == "mlseal"], ids=lambda p: f"{p.group}:{p.name}")
+def test_every_entry_point_loads(point):
+    assert callable(point.load())
+
+
+def test_every_command_of_the_table_is_a_command_with_help():
+    from mlseal.cli import COMMANDS, main
+
+    context = click.Context(main, info_name="mlseal")
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert isinstance(command, click.Command), name
+        assert (command.help or "").strip(), f"mlseal {name} has no help"
+    assert set(COMMANDS) <= set(main.list_commands(context))
+
+
+def modules(package):
+    root = importlib.import_module(package)
+    yield root
+    for found in pkgutil.walk_packages(root.__path__, package + "."):
+        if not found.name.endswith("__main__"):
+            yield importlib.import_module(found.name)
