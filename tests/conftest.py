@@ -10,6 +10,7 @@ No test reaches another machine: a connection to an address that is not local fa
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import shutil
@@ -118,14 +119,14 @@ class Authority:
         """Start the service and wait until it accepts connections."""
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "mlseal", "serve", "--state", str(self.state)],
-            env=self.env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=self.env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )
         from mlseal.evidence.signing.transport import socket_path
 
         path = socket_path(self.trust.endpoints.ca)
         end = time.monotonic() + START_SECONDS
         while not _listens(path):
-            assert self.process.poll() is None, f"mlseal serve ended: {self.process.stdout.read().decode()}"
+            assert self.process.poll() is None, f"mlseal serve ended: {self.process.stderr.read().decode()}"
             assert time.monotonic() < end, "mlseal serve did not start listening"
             time.sleep(0.02)
 
@@ -138,11 +139,12 @@ class Authority:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """This test's own home, in force for its process."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """This test's own home, in force for its process; services that the test had started on demand end with it."""
     own = Home(tmp_path / "home")
     _enter(own, monkeypatch)
-    return own
+    yield own
+    _end_services(tmp_path)
 
 
 @pytest.fixture
@@ -200,7 +202,21 @@ def _new_authority() -> Authority:
 
 def _remove(one: Authority) -> None:
     one.stop()
+    _end_services(one.state.parent)
     shutil.rmtree(one.state.parent, ignore_errors=True)
+
+
+def _end_services(below: Path) -> None:
+    """End the services that were started on demand for a state directory under `below`: they outlive their caller."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:  # ended meanwhile, or another user's
+                continue
+            if "serve" in words and any(word.startswith(f"{below}/") for word in words):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(entry.name), signal.SIGTERM)
 
 
 def _places(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ whatever a task leaves running is killed, also when it changed its session.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -25,12 +26,14 @@ from typing import Any
 from uuid import uuid4
 
 from mlseal.errors import Error, Misuse, Refusal, Unchecked
+from mlseal.evidence import trust as trusts
+from mlseal.evidence.signing import embedded
 from mlseal_kfp import compiled, image
 from mlseal_kfp.lint import forbidden_variable
-from mlseal_kfp.processes import RUN_TOKEN, kill_marked
 from mlseal_kfp.step import ERROR_MARK
 
 NOTICE = "development: not enforced (host processes, no isolation; the image named in the file is not what runs)"
+_END_SECONDS = 20.0
 _ARGV_LIMIT = 131_072  # MAX_ARG_STRLEN of Linux: KFP passes the whole ExecutorInput as one argument
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -122,14 +125,13 @@ def run(
     values = typed_parameters(pipeline, parameters)
     root = Path(os.path.abspath(root))
     root.mkdir(parents=True, exist_ok=True)
-    token = uuid4().hex
-    log = root / f"{pipeline.name}-{token[:12]}.log"
+    log = root / f"{pipeline.name}-{uuid4().hex[:12]}.log"
     request = {
         "file": os.path.abspath(file), "parameters": values, "root": os.fspath(root), "log": os.fspath(log),
         "modules": sorted(host.modules), "environment": dict(host.environment), "taskSeconds": host.task_seconds,
-        "token": token,
     }
-    events = _converse(request, token, host, progress)
+    _start_service()
+    events = _converse(request, host, progress)
     records = tuple(_record(event) for event in events if event.get("event") == "end")
     done = next((event for event in events if event.get("event") == "done"), None)
     if done is not None and done.get("kind") == "unsupported":
@@ -203,37 +205,49 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     return parsed
 
 
-def _converse(request: Mapping[str, Any], token: str, host: Host, progress: Progress | None) -> list[Mapping[str, Any]]:
-    """Start the run's own process, hand it the request, collect its events; leave no process behind."""
+def _converse(request: Mapping[str, Any], host: Host, progress: Progress | None) -> list[Mapping[str, Any]]:
+    """Start the run's own process, hand it the request, collect its events; leave no process behind.
+
+    The end of the child's stdin is the order to kill whatever it started and to end; so it also ends when this process
+    is killed.
+    """
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "mlseal_kfp.hostprocess"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, start_new_session=True, env={**os.environ, RUN_TOKEN: token},
+        text=True, start_new_session=True,
     )
-    deadline = threading.Timer(host.run_seconds, process.kill)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    order = process.stdin
+    deadline = threading.Timer(host.run_seconds, order.close)
     deadline.daemon = True
-    deadline.start()
     events: list[Mapping[str, Any]] = []
     try:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()  # stays open: its end tells the child that this process is gone
+        order.write(json.dumps(request) + "\n")
+        order.flush()
+        deadline.start()
         for line in process.stdout:
             events.append(json.loads(line))
             if progress is not None:
                 progress(events[-1])
-        process.wait()
     except BrokenPipeError:
-        process.wait()
+        pass  # it died before it could read; there is no event, and so no success
     finally:
         deadline.cancel()
-        process.kill()
-        process.wait()
-        kill_marked(RUN_TOKEN, token)
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
+        with contextlib.suppress(OSError):
+            order.close()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
     return events
+
+
+def _start_service() -> None:
+    """Have the embedded authority running before the first step, so that it is no step's child."""
+    with contextlib.suppress(Error):
+        embedded.ensure_running(trusts.resolve())
 
 
 def _record(event: Mapping[str, Any]) -> TaskRecord:

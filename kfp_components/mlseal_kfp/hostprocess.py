@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
 
+from mlseal.errors import Unchecked
+from mlseal.stages.training.run import BUILDER_VARIABLE
+from mlseal_kfp import processes
 from mlseal_kfp.host import error_in
-from mlseal_kfp.processes import RUN_TOKEN, TASK_TOKEN, kill_marked
 from mlseal_kfp.surroundings import HOST_PROCESS
 
 TESTED = ("2.17.0", "2.17.3")
@@ -56,11 +58,10 @@ class HostTask:
         self._command = [sys.executable, "-P", *full_command[1:]]  # -P: the current directory is no place for modules
         self._stage = full_command[3] if len(full_command) > 3 else full_command[2]  # noqa: PLR2004
         self._directory = _task_directory(full_command)
-        self._token = uuid4().hex
+        # A host process is no container, whatever the caller's shell or the file says.
         self._environment = {
-            **os.environ, **(env_vars or {}), **request["environment"],
-            HOST_PROCESS: "1", RUN_TOKEN: str(request["token"]), TASK_TOKEN: self._token,
-        }
+            k: v for k, v in {**os.environ, **(env_vars or {}), **request["environment"]}.items() if k != BUILDER_VARIABLE
+        } | {HOST_PROCESS: "1"}
         self._seconds = float(request["taskSeconds"])
         self._events = events
         self._expired = threading.Event()
@@ -82,14 +83,11 @@ class HostTask:
 
     def _execute(self) -> int:
         try:
-            process = subprocess.Popen(
-                self._command, env=self._environment, text=True, errors="replace", start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )
+            process = _LIVE.start(self._command, self._environment)
         except OSError as error:  # E2BIG: the ExecutorInput is one argument
             self._error = {"message": f"cannot start task {self._stage!r}", "got": error.strerror,
                            "remedy": "collect fewer artifacts, or pass a manifest"}
-            return 11
+            return Unchecked.exit_code
         timer = threading.Timer(self._seconds, self._expire, [process])
         timer.daemon = True
         timer.start()
@@ -101,14 +99,47 @@ class HostTask:
             return process.wait()
         finally:
             timer.cancel()
-            _kill_group(process)
-            kill_marked(TASK_TOKEN, self._token)
+            _LIVE.end(process)
 
     def _expire(self, process: subprocess.Popen[str]) -> None:
         """End the task and what it started: a grandchild that holds the pipe open would keep the reader waiting."""
         self._expired.set()
-        _kill_group(process)
-        kill_marked(TASK_TOKEN, self._token)
+        _LIVE.end(process)
+
+
+class Live:
+    """The tasks that run now; what is below this process and not below one of them was left behind."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pids: set[int] = set()
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        """Start a task in a session of its own. Raises `OSError`."""
+        with self._lock:
+            process = subprocess.Popen(  # noqa: S603 - an allowed module, an argument vector, no shell
+                list(command), env=dict(environment), text=True, errors="replace", start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+            self._pids.add(process.pid)
+            return process
+
+    def end(self, process: subprocess.Popen[str]) -> None:
+        """Kill the task, what is below it, and what it abandoned."""
+        with self._lock:
+            if process.returncode is None:
+                processes.kill_tree(process.pid)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            self._pids.discard(process.pid)
+            processes.kill_orphans({*self._pids, process.pid})
+
+    def end_all(self) -> None:
+        """Kill every task and everything below this process."""
+        processes.kill_orphans(())
+
+
+_LIVE = Live()
 
 
 def main() -> int:
@@ -118,6 +149,7 @@ def main() -> int:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    processes.adopt_orphans()
     threading.Thread(target=_end_with_caller, daemon=True).start()
     try:
         installed = version("kfp")
@@ -173,15 +205,10 @@ def _task_directory(command: Sequence[str]) -> Path | None:
     return None
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
 def _end_with_caller() -> None:
     """Stop everything when the caller's end of stdin closes."""
     sys.stdin.read()
-    kill_marked(RUN_TOKEN, os.environ.get(RUN_TOKEN, "-"))
+    _LIVE.end_all()
     os._exit(1)
 
 

@@ -10,6 +10,8 @@ Any exception refuses. One instance serves a process; it holds no verdict and no
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -34,9 +36,11 @@ from mlseal.evidence.verifying import self_verify
 from mlseal.policy import gate, load
 from mlseal.policy.model import Policy
 from mlseal.policy.names import Action, canonical_facts
+from mlseal.policy.remedies import Hints
 from mlseal.policy.verdict import Verdict, raise_for, to_statement
 from mlseal_mlflow import files
 from mlseal_mlflow.files import Limits, Measuring
+from mlseal_mlflow.identity import gates
 from mlseal_mlflow.recorder import Recorder
 
 _log = logging.getLogger(__name__)
@@ -44,6 +48,9 @@ _log = logging.getLogger(__name__)
 TOOL = "mlflow"
 MAX_FOUND = 64
 """Bundles taken from beside one model; the rest is ignored."""
+
+_VERDICT = "verdict-"
+"""How the gate's own verdicts are called beside a model; they are no evidence for it."""
 
 _SETTLE = (0.1, 0.3, 0.8)
 """Seconds to wait when a leaf has no bundle yet: another worker logs its verdict an instant before it stores it."""
@@ -68,6 +75,7 @@ class Decisions:
         self._signer, self._clock, self._webhook_hosts = signer, clock, webhook_hosts
         self._measuring = Measuring(paths.state_dir() / "mlflow", limits or Limits(), self.notice)
         self._recorder = Recorder(signer.sign)
+        self._gates = gates(archive.trust)
         self._judging = threading.Lock()
 
     def governs(self, action: str, facts: Mapping[str, str]) -> bool:
@@ -79,7 +87,7 @@ class Decisions:
         """The signed verdict that allows `action` for the model at `uri`; raises every reason otherwise."""
         location = files.locate(uri)
         bundle = self.decide(self._measuring.subjects(location, key, name=facts["model"]), action, facts)
-        self._publish(location, bundle)
+        self._publish(location, bundle, {**facts, "action": action})
         return bundle
 
     def decide_prompt(self, content: bytes, action: str, facts: Mapping[str, str]) -> Bundle:
@@ -102,22 +110,25 @@ class Decisions:
         raise Refusal("the verdict was not an allowing one", got=type(verdict).__name__)
 
     def _judge(self, subjects: Sequence[Subject], action: Action) -> Verdict:
+        hints = Hints(path=subjects[0].name, policy_file=os.environ.get("MLSEAL_POLICY", "POLICY"))
         with self._judging:
             for pause in (*_SETTLE, None):
-                self.archive.refresh()
-                if pause is None or not self.archive.unresolved():
+                verdict = gate.judge(
+                    subjects, action, self.policies, self.archive, clock=self._clock, gate=self._gates, hints=hints)
+                if pause is None or not any(reason.rule == "log" for reason in verdict.reasons):
                     break
                 time.sleep(pause)
-            return gate.judge(subjects, action, self.policies, self.archive, clock=self._clock)
+            return verdict
 
-    def notice(self, copy: Path) -> None:
+    def notice(self, model: Path) -> None:
         """Take bundles lying beside a model into the store: evidence may travel with what it is about.
 
         They are untrusted like all of the store, but a bundle that does not verify is not let in: the store keeps the
         first encoding of a piece of evidence, and a spoilt one would stand in the way of the good one.
         """
-        found = sorted((copy / "attestations").glob("*.json"))[:MAX_FOUND] if copy.is_dir() else []
-        for file in found:
+        beside = model / "attestations"
+        found = sorted(beside.glob("*.json")) if beside.is_dir() else []
+        for file in [file for file in found if not file.name.startswith(_VERDICT)][:MAX_FOUND]:
             try:
                 bundle = Bundle.read(file)
                 if not self.archive.store.path(bundle.evidence_id).is_file():
@@ -126,10 +137,14 @@ class Decisions:
             except Error as error:
                 _log.warning("mlseal: %s beside a model is no evidence: %s", file.name, error)
 
-    def _publish(self, location: files.Location, bundle: Bundle) -> None:
-        """A copy for loaders on other machines. The store has it already, so a read-only bucket is no reason to refuse."""
+    def _publish(self, location: files.Location, bundle: Bundle, action: Mapping[str, str]) -> None:
+        """A copy of the newest verdict on each action, for loaders on other machines.
+
+        The store has it already, so a bucket that cannot be written is no reason to refuse.
+        """
+        use = json.dumps(sorted((key, value) for key, value in action.items() if key != "version"))
         with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
-            file = Path(private) / f"{bundle.evidence_id}.sigstore.json"
+            file = Path(private) / f"{_VERDICT}{hashlib.sha256(use.encode()).hexdigest()[:16]}.sigstore.json"
             file.write_bytes(bundle.raw)
             try:
                 location.publish(file)

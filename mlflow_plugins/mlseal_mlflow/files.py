@@ -1,4 +1,8 @@
-"""From a storage URI to subjects, inside the server: a private copy is fetched, hashed and thrown away.
+"""From a storage URI to subjects, inside the server.
+
+A model on a disk of this server is hashed where it lies; any other is fetched into a private directory, hashed and
+thrown away. Nothing is loaded from either, so a copy of local files would prove nothing more: it is no more atomic than
+reading them, and `measure` refuses a file that changes under it.
 
 Models up to a size are hashed while the caller waits. Larger ones are hashed by a background thread; until it is done
 the answer is 409 "pending", and the result serves any worker of this server for ten minutes. What changes in storage
@@ -51,6 +55,14 @@ class Location:
                 raise Unchecked(f"{self.uri} holds too many files", expected=f"at most {MAX_FILES}")
         return sorted(found)
 
+    def here(self) -> Path | None:
+        """Where the model lies on a disk of this machine; None for storage elsewhere."""
+        from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+        if not isinstance(self.repository, LocalArtifactRepository):
+            return None
+        return Path(self.repository.get_local_path(self.path))
+
     def fetch(self, directory: Path) -> Path:
         """Copy everything below into `directory` and return where the model lies in it."""
         got = os.path.realpath(self.repository.download_artifacts(self.path, os.fspath(directory)))
@@ -95,7 +107,7 @@ class Measuring:
     Args:
         directory: private state, shared by the workers of this server.
         limits: what is hashed now, later, never.
-        notice: called with each private copy before it is hashed, so that evidence lying beside the model is found.
+        notice: called with each model's directory before it is hashed, so that evidence lying beside it is found.
     """
 
     def __init__(self, directory: Path, limits: Limits, notice: Callable[[Path], None]) -> None:
@@ -126,12 +138,16 @@ class Measuring:
         if not self._slots.acquire(timeout=30):
             raise Pending("the gate is hashing other models", remedy="ask again")
         try:
+            if (local := location.here()) is not None:
+                return self._of(local, name)
             with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
-                copy = location.fetch(Path(private))
-                self._notice(copy)
-                return measure(copy, name=name).subjects
+                return self._of(location.fetch(Path(private)), name)
         finally:
             self._slots.release()
+
+    def _of(self, model: Path, name: str) -> tuple[Subject, ...]:
+        self._notice(model)
+        return measure(model, name=name).subjects
 
     def _later(self, location: Location, job: str, total: int, name: str) -> tuple[Subject, ...]:
         result = self._directory / f"{job}.json"

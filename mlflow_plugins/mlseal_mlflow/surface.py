@@ -81,7 +81,7 @@ SURFACE: dict[str, tuple[Kind, str]] = {
 
 NOT_METHODS = frozenset({"CREATE_MODEL_VERSION_RETRIES", "supports_workspaces"})
 
-INTERNALS = ("_get_active_workspace", "_get_query", "_get_sql_model_version", "_get_registered_model")
+INTERNALS = ("_get_active_workspace", "_get_query", "_get_registered_model")
 """Methods of the stock store that the locked transaction rests on."""
 
 HANDLERS = (

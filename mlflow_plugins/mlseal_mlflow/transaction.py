@@ -111,28 +111,55 @@ def lock(store: Any, session: Any, name: str) -> None:
 
 def read(store: Any, session: Any, name: str, version: str) -> VersionRow:
     """The row of a version that is not deleted. Raises MLflow's 404 if there is none."""
-    found = store._get_sql_model_version(session, name, version)  # noqa: SLF001 - vetted in surface.py
-    return _row(store, found, found.registered_model)
+    found = [row for row in read_all(store, session, name, version) if row.version == int(version)]
+    if not found:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+        raise MlflowException(f"Model Version (name={name}, version={version}) not found", RESOURCE_DOES_NOT_EXIST)
+    return found[0]
 
 
-def read_all(store: Any, session: Any, name: str) -> tuple[VersionRow, ...]:
-    """The rows of every version of `name` that is not deleted, by number. Raises MLflow's 404 without such a model."""
+def read_all(store: Any, session: Any, name: str, version: str | None = None) -> tuple[VersionRow, ...]:
+    """The rows of every version of `name` that is not deleted (of `version` only, if given), by number.
+
+    Columns, not entities: a session would answer from its memory of a row, and MLflow's entities load four relations
+    one by one. Raises MLflow's 404 without such a model.
+    """
     from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
+    from mlflow.store.model_registry.dbmodels import models as db
 
-    model = store._get_registered_model(session, name)  # noqa: SLF001 - vetted in surface.py
-    live = [v for v in model.model_versions if v.current_stage != STAGE_DELETED_INTERNAL]
-    return tuple(_row(store, found, model) for found in sorted(live, key=lambda v: int(v.version)))
-
-
-def _row(store: Any, found: Any, model: Any) -> VersionRow:
-    return VersionRow(
-        workspace=store._get_active_workspace(), name=found.name, version=int(found.version),  # noqa: SLF001
-        created=int(found.creation_time), source=found.source or "",
-        location=found.storage_location or found.source or "", stage=found.current_stage,
-        aliases=tuple(sorted(a.alias for a in model.registered_model_aliases if int(a.version) == int(found.version))),
-        model_tags=tuple(sorted((t.key, t.value or "") for t in model.registered_model_tags)),
-        tags=tuple(sorted((t.key, t.value or "") for t in found.model_version_tags)),
+    store._get_registered_model(session, name)  # noqa: SLF001 - vetted in surface.py; raises the 404
+    workspace = store._get_active_workspace()  # noqa: SLF001
+    column = db.SqlModelVersion
+    query = session.query(
+        column.version, column.creation_time, column.source, column.storage_location, column.current_stage
+    ).filter(column.workspace == workspace, column.name == name, column.current_stage != STAGE_DELETED_INTERNAL)
+    if version is not None:
+        query = query.filter(column.version == int(version))
+    aliases = _related(session, db.SqlRegisteredModelAlias, workspace, name, "alias", "version")
+    model_tags = _related(session, db.SqlRegisteredModelTag, workspace, name, "key", "value")
+    tags = _related(session, db.SqlModelVersionTag, workspace, name, "version", "key", "value", version=version)
+    return tuple(
+        VersionRow(
+            workspace=workspace, name=name, version=int(number), created=int(created), source=source or "",
+            location=location or source or "", stage=stage,
+            aliases=tuple(sorted(alias for alias, of in aliases if int(of) == int(number))),
+            model_tags=tuple(sorted((key, value or "") for key, value in model_tags)),
+            tags=tuple(sorted((key, value or "") for of, key, value in tags if int(of) == int(number))),
+        )
+        for number, created, source, location, stage in query.order_by(column.version)
     )
+
+
+def _related(
+    session: Any, table: Any, workspace: str, name: str, *columns: str, version: str | None = None
+) -> list[tuple[Any, ...]]:
+    query = session.query(*(getattr(table, column) for column in columns))
+    query = query.filter(table.workspace == workspace, table.name == name)
+    if version is not None:
+        query = query.filter(table.version == int(version))
+    return [tuple(row) for row in query]
 
 
 def names_like(store: Any, session: Any, key: str) -> list[str]:

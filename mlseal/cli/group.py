@@ -93,7 +93,7 @@ class LazyGroup(click.Group):
         """Run the command. What it returns is dropped: only an exception or ``ctx.exit`` sets the exit code."""
         super().invoke(ctx)
 
-    def main(  # type: ignore[override]  # click overloads this by a Literal standalone_mode; the behaviour is the same
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -105,14 +105,19 @@ class LazyGroup(click.Group):
         argv = list(sys.argv[1:] if args is None else args)
         if not standalone_mode:
             return super().main(argv, prog_name, complete_var, standalone_mode=False, **extra)
-        run = partial(super().main, argv, prog_name, complete_var, standalone_mode=False, **extra)
-        sys.exit(_guarded(run, as_json=_json_wanted(argv)))
+        sys.exit(_guarded(partial(self._perform, argv, prog_name or "mlseal", complete_var, extra), _json_wanted(argv)))
+
+    def _perform(self, argv: list[str], prog_name: str, complete_var: str | None, extra: dict[str, Any]) -> None:
+        """The plain run. click's own `main` would turn a closed pipe into exit code 1, which is a fault's."""
+        self._main_shell_completion(extra, prog_name, complete_var)
+        with self.make_context(prog_name, argv, **extra) as ctx:
+            self.invoke(ctx)
 
 
-def _guarded(run: Callable[[], object], *, as_json: bool) -> int:
+def _guarded(run: Callable[[], None], as_json: bool) -> int:
     """Call `run`; turn however it ends into an exit code and, on failure, one sentence."""
     try:
-        code = run()
+        run()
         sys.stdout.flush()  # a full disk or a closed pipe behind stdout must not end as success
     except BrokenPipeError:
         _discard(sys.stdout)
@@ -123,11 +128,11 @@ def _guarded(run: Callable[[], object], *, as_json: bool) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+        click.echo(error.format_message(), err=True)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, it is a stop
         return _failed(error, as_json=as_json)
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _failed(error: Exception, *, as_json: bool) -> int:

@@ -11,15 +11,20 @@ import fcntl
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from mlseal.errors import SplitView, Unchecked
 from mlseal.evidence import paths
 from mlseal.evidence.bundle import write_atomic
 from mlseal.evidence.trust import LogKey
-from mlseal.tlog.checkpoint import Checkpoint, open_note
+from mlseal.tlog.checkpoint import Checkpoint
+from mlseal.tlog.checkpoint import open_note as _open_note
 from mlseal.tlog.proofs import HashReader, verify_consistency
 from mlseal.tlog.tiles import TileSource
+
+open_note = lru_cache(maxsize=1024)(_open_note)
+"""`mlseal.tlog.checkpoint.open_note`, remembered: one verification asks three times for the same signed note."""
 
 
 class PinnedCheckpoints:

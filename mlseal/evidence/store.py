@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlseal.errors import MalformedEvidence, NoEvidence
+from mlseal.errors import MalformedEvidence, NoEvidence, Unreadable
 from mlseal.evidence.bundle import Bundle
 
 _SUFFIX = ".sigstore.json"
@@ -34,8 +34,23 @@ class Store:
         """Keep `bundle`; the first encoding of a piece of evidence stays. Whole or not at all."""
         path = self.path(bundle.evidence_id)
         if not path.exists():
+            self._make_like_root(path.parent)
             bundle.write(path)
         return path
+
+    def _make_like_root(self, folder: Path) -> None:
+        """Make `folder` with the permissions of the store's root, so that a store opened to a group stays open to it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            mode = self.root.stat().st_mode & 0o1777
+            for part in (folder.parent, folder):
+                if not part.exists():
+                    part.mkdir(exist_ok=True)
+                    part.chmod(mode)
+        except OSError as error:
+            raise Unreadable(
+                f"cannot write to the store {self.root}", got=error.strerror, remedy="check space and permissions"
+            ) from error
 
     def get(self, evidence_id: str) -> Bundle:
         """The bundle of `evidence_id`. Raises `NoEvidence` if absent, `MalformedEvidence` if it is another."""

@@ -18,11 +18,11 @@ from cryptography import x509
 from mlseal.errors import ForgedEvidence, MalformedEvidence, StaleEvidence, UntrustedSigner
 from mlseal.evidence import canonical
 from mlseal.evidence.bundle import Bundle, unbase64
+from mlseal.evidence.checkpoints import open_note
 from mlseal.evidence.clock import SKEW
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.statement import Statement, pae
 from mlseal.evidence.trust import LogKey, Trust
-from mlseal.tlog.checkpoint import open_note
 
 _OID_ISSUER_V1 = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")  # fulcio docs/oid-info.md, raw string
 _OID_ISSUER_V2 = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")  # same, DER UTF8String

@@ -145,29 +145,44 @@ class RequirementPart(Part):
 
 
 class Sample(Part):
-    """Evidence as a policy test imagines it: who says what, how long ago."""
+    """Evidence as a policy's test imagines it. Fields left out of ``body`` get the least value their schema lets pass.
+
+    In texts ``{sha256:NAME}`` stands for the digest of what ``about: NAME`` is about (``target`` for the subject) and
+    ``{evidence:ID}`` for the evidence id of another sample.
+    """
 
     predicate: Text
     by: Signer
-    about: Text = "target"
-    age: Duration | None = None
     id: Id | None = None
-    body: dict[str, Any]
-    revoked: Literal["superseded", "expired", "withdrawn"] | None = None
+    about: Text = "target"
+    age: Duration = timedelta(hours=1)
+    body: dict[str, Any] = Field(default_factory=dict)
 
 
 class Control(Part):
-    """One test of the policy: samples, perhaps those of another test with changes, and what must come out."""
+    """One test of the policy: samples, perhaps those of another test with changes, and what must come out.
+
+    ``like`` names the test to start from; ``without``, ``set``, ``signer``, ``ages`` and ``revoked`` change its samples
+    by their id (``set`` takes paths such as ``fairness.metrics.0.ciHigh``). ``rule`` must be among the reasons.
+    """
 
     name: Text
     expect: Literal["allowed", "refused", "undecided"]
     rule: Id | None = None
     like: Text | None = None
-    without: list[Id] | None = None
-    set: dict[str, Any] | None = None
-    signer: dict[Id, Signer] | None = None
-    evidence: list[Sample] | None = None
-    snapshot_age: Duration | None = None
+    without: list[Id] = Field(default_factory=list)
+    set: dict[str, Any] = Field(default_factory=dict)
+    signer: dict[Id, Signer] = Field(default_factory=dict)
+    ages: dict[Id, Duration] = Field(default_factory=dict)
+    revoked: dict[Id, Literal["superseded", "expired", "withdrawn"]] = Field(default_factory=dict)
+    evidence: list[Sample] = Field(default_factory=list)
+    snapshot_age: Duration = timedelta(minutes=1)
+
+
+class Controls(Part):
+    """A file of tests beside a policy."""
+
+    tests: Annotated[list[Control], Field(min_length=1)]
 
 
 class PolicyPart(Part):

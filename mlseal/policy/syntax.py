@@ -2,7 +2,8 @@
 
 ``Expression.serialize`` gives the checked expression in protobuf's wire format (cel-spec, proto/cel/expr/checked.proto
 and syntax.proto). It is read here with a dozen lines, so that no second parser can disagree with the one that
-evaluates, and no protobuf runtime is needed. Macros come back as the loops they stand for and are recognised by their shape.
+evaluates, and no protobuf runtime is needed. Macros come back as the loops they stand for, recognised by
+their shape.
 """
 
 from __future__ import annotations

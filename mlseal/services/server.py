@@ -223,8 +223,17 @@ class _Handler(BaseHTTPRequestHandler):
             if len(body) == size:
                 return body
             self._send(failure(400, "the body is shorter than announced"))
-        self.close_connection = True
+        self._discard()
         return None
+
+    def _discard(self) -> None:
+        """Read what a refused client still sends, a little: closing at once would reset the refusal away."""
+        self.close_connection = True
+        self._deadline.end = min(self._deadline.end, time.monotonic() + 1)
+        left = 16 * MAX_BODY
+        with suppress(OSError):
+            while left > 0 and (chunk := self._reader.read1(MAX_BODY)):
+                left -= len(chunk)
 
     def _answer(self, body: bytes) -> None:
         peer = self.client_address

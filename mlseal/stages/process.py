@@ -117,11 +117,12 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 def _pump(stream: IO[bytes], tail: deque[str], log: Callable[[str], None]) -> None:
-    while raw := stream.readline(_MAX_LINE):
-        # Control characters of a child must not reach the terminal.
-        line = "".join(c if c.isprintable() or c == "\t" else " " for c in raw.decode("utf-8", "replace")).rstrip()
-        tail.append(line)
-        log(line)
+    with stream:
+        while raw := stream.readline(_MAX_LINE):
+            # Control characters of a child must not reach the terminal.
+            line = "".join(c if c.isprintable() or c == "\t" else " " for c in raw.decode("utf-8", "replace")).rstrip()
+            tail.append(line)
+            log(line)
 
 
 def _expire(pid: int, expired: threading.Event) -> None:

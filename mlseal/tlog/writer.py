@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mlseal.errors import Error, Misuse, Unchecked
 from mlseal.tlog.identities import IDENTITY_SIZE, IdentityOf
-from mlseal.tlog.log import Appended, Entry, TileLog
+from mlseal.tlog.log import SETTLE_AT, Appended, Entry, TileLog
 from mlseal.tlog.tiles import MAX_ENTRY
 
 __all__ = ["Appended", "LogWriter"]
@@ -42,6 +42,7 @@ class LogWriter:
         identity_of: the identity that an entry's bytes carry, by which the identity map can be built again.
         batch_wait: seconds to gather more submissions once one has come. Rarely of use; see above.
         lock_wait: seconds to wait for another writer to finish.
+        settle_at: bytes of journal after which it starts anew; bounds the work of the next opening.
 
     Raises:
         Refusal: the directory does not reproduce what was signed; see `recovery`.
@@ -58,9 +59,11 @@ class LogWriter:
         identity_of: IdentityOf,
         batch_wait: float = 0.0,
         lock_wait: float = 0.0,
+        settle_at: int = SETTLE_AT,
     ) -> None:
         self._identity_of = identity_of
         self._batch_wait = batch_wait
+        self._settle_at = settle_at
         self._log = TileLog(Path(directory), origin, key, identity_of, lock_wait=lock_wait)
         self._note = self._log.checkpoint()
         self._process = os.getpid()
@@ -88,9 +91,11 @@ class LogWriter:
         for body, identity in entries:
             self._check(body, identity)
         submission = _Submission(entries)
+        if os.getpid() != self._process:
+            raise Misuse("the log was opened by the parent of this process", remedy="submit through the service")
         with self._gate:
-            if self._closed or os.getpid() != self._process:
-                raise Misuse("the log is closed in this process", remedy="open it again")
+            if self._closed:
+                raise Misuse("the log is closed", remedy="open it again")
             self._queue.put(submission)
         return submission.result()
 
@@ -155,7 +160,7 @@ class LogWriter:
         for submission in batch:
             submission.finish([next(results) for _ in submission.entries])
         with suppress(Error):  # the batch is safe in the journal; the next one meets the same trouble and reports it
-            self._log.settle()
+            self._log.settle(beyond=self._settle_at)
 
 
 class _Submission:

@@ -24,12 +24,14 @@ def test_the_median_module_is_short():
     assert statistics.median(lines(f) for f in FILES if f.name != "__init__.py") <= 150
 
 
-def test_no_function_is_longer_than_eighty_lines():
+def test_no_function_is_longer_than_sixty_lines():
     long = {}
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno - node.lineno > 80:
-                long[f"{file.relative_to(ROOT)}:{node.name}"] = node.end_lineno - node.lineno
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                if (length := node.end_lineno - first.lineno + 1) > 60:
+                    long[f"{file.relative_to(ROOT)}:{node.name}"] = length
     assert long == {}
 
 

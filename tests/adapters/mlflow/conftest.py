@@ -215,7 +215,7 @@ def pyfunc_model(payload: object = None) -> dict[str, bytes]:
     mark = uuid.uuid4().hex
     return {
         "MLmodel": b"flavors:\n  python_function:\n    loader_module: canary_loader\n    data: model.pkl\n    code: code\n"
-        b"    python_version: "3.11"\n",
+        b'    python_version: "3.11"\n',
         "code/canary_loader.py": b"import pickle\n\ndef _load_pyfunc(path):\n    return pickle.load(open(path, 'rb'))\n",
         "model.pkl": pickle.dumps({"mark": mark, "payload": payload}),
     }

@@ -1,26 +1,20 @@
-import time, os, cProfile, pstats, io
-def test_prof(new_shop, monkeypatch):
-    s=new_shop(start=False); s.snapshot()
-    for k,v in s.env.items(): monkeypatch.setenv(k,v)
-    monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS","true"); monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION",str(s.artifacts))
-    from mlseal_mlflow.store import build_store
-    st=build_store(f"mlseal:sqlite:///{s.base}/registry.db")
-    p=s.artifacts/"0/models/m-1/artifacts"; 
-    import importlib.util
-    files={"MLmodel":b"a","model.pkl":b"b","code/x.py":b"c","requirements.txt":b"c","conda.yaml":b"c"}
-    for f,d in files.items(): (p/f).parent.mkdir(parents=True,exist_ok=True); (p/f).write_bytes(d)
-    st.create_registered_model("risk-a"); st.create_model_version("risk-a","mlflow-artifacts:/0/models/m-1/artifacts")
-    def go():
-        try: st.set_registered_model_alias("risk-a","champion","1"); return "ok"
-        except Exception as e: return str(e)[:100]
-    for i in range(3):
-        t=time.perf_counter(); r=go(); print("deny",r,time.perf_counter()-t)
-    pr=cProfile.Profile(); pr.enable()
-    for i in range(10): go()
-    pr.disable(); o=io.StringIO(); pstats.Stats(pr,stream=o).sort_stats("cumulative").print_stats(45); print(o.getvalue())
-    s.prove(files)
-    for i in range(3):
-        t=time.perf_counter(); r=go(); print("allow",r,time.perf_counter()-t)
-    pr=cProfile.Profile(); pr.enable()
-    for i in range(10): go()
-    pr.disable(); o=io.StringIO(); pstats.Stats(pr,stream=o).sort_stats("cumulative").print_stats(60); print(o.getvalue())
+import time, requests, statistics
+def test_lat(shop):
+    n,v,uri=shop.model()
+    s=requests.Session()
+    def t(label,f,k=20):
+        xs=[]
+        for i in range(k):
+            t0=time.perf_counter(); r=f(); xs.append(time.perf_counter()-t0)
+        print(label, r.status_code if hasattr(r,"status_code") else "", "median %.1f min %.1f ms"%(1e3*statistics.median(xs),1e3*min(xs)))
+    b=shop.url+"/api/2.0/mlflow/"
+    t("version", lambda: s.get(shop.url+"/version"))
+    t("get", lambda: s.get(b+"registered-models/get",params={"name":n}))
+    t("deny", lambda: s.post(b+"registered-models/alias",json={"name":n,"alias":"champion","version":v}))
+    t("deny nosession", lambda: requests.post(b+"registered-models/alias",json={"name":n,"alias":"champion","version":v}))
+    def cl():
+        try: shop.client.set_registered_model_alias(n,"champion",v)
+        except Exception as e: return e
+    t("client", cl)
+    t("scratch", lambda: s.post(b+"registered-models/alias",json={"name":n,"alias":"scratch","version":v}))
+    t("tag", lambda: s.post(b+"registered-models/set-tag",json={"name":n,"key":"a","value":"b"}))

@@ -1,0 +1,71 @@
+"""What of DVC's insides this adapter relies on, as data, compared with the installed DVC before anything is wrapped."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+
+from mlseal_dvc import SUPPORTED
+
+# (module, attribute, parameters that must exist). Functions are wrapped by name, so a rename or a lost parameter counts.
+RELIED_ON: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("dvc.repo", "Repo.push", ("targets", "remote", "recursive", "revs", "workspace", "glob", "run_cache")),
+    ("dvc.repo", "Repo.fetch", ("targets", "remote", "recursive", "revs", "workspace", "run_cache", "max_size", "types")),
+    ("dvc.repo", "Repo.checkout", ("targets", "with_deps", "recursive", "relink")),
+    ("dvc.repo", "Repo.brancher", ()),
+    ("dvc.repo", "Repo.drop_data_index", ()),
+    ("dvc.repo", "lock_repo", ("repo",)),
+    ("dvc.repo.index", "index_from_targets", ("targets", "stage_filter", "outs_filter", "with_deps", "recursive")),
+    ("dvc.repo.index", "Index.data", ()),
+    ("dvc.data_cloud", "DataCloud.get_remote", ("name",)),
+    ("dvc.data_cloud", "DataCloud._pull", ("objs",)),
+    ("dvc.data_cloud", "Remote.odb", ()),
+    ("dvc.data_cloud", "Remote.legacy_odb", ()),
+    ("dvc.output", "Output.transfer", ("source", "odb")),
+    ("dvc.output", "Output.index_key", ()),
+    ("dvc.output", "Output.is_in_repo", ()),
+    ("dvc.output", "Output.changed_checksum", ()),
+    ("dvc.stage", "Stage.is_repo_import", ()),
+    ("dvc.stage", "Stage.is_import", ()),
+    ("dvc.stage.cache", "StageCache.push", ("remote",)),
+    ("dvc.stage.cache", "StageCache.pull", ("remote",)),
+    ("dvc.stage.cache", "RunCacheNotSupported", ()),
+    ("dvc_data.hashfile.db", "HashFileDB.add", ("path", "fs", "oid")),
+    ("dvc_data.hashfile.tree", "Tree.load", ("odb", "hash_info")),
+    ("dvc_data.fs", "DataFileSystem.get_file", ("rpath", "lpath", "info")),
+    ("dvc_data.fs", "DataFileSystem._open", ("path",)),
+    ("dvc_data.fs", "DataFileSystem._get_key", ("path",)),
+)
+
+
+def broken() -> str | None:
+    """The first way in which the installed DVC differs from what is relied on; None if it does not."""
+    from dvc import __version__, version_tuple
+
+    first, end = SUPPORTED
+    found = tuple(part for part in version_tuple[:3] if isinstance(part, int))
+    if not first <= found < end:
+        return f"dvc {__version__}"
+    for module, path, parameters in RELIED_ON:
+        try:
+            owner = import_module(module)
+            target = inspect.getattr_static(owner, path.split(".")[0])
+            for name in path.split(".")[1:]:
+                target = inspect.getattr_static(target, name)
+        except (ImportError, AttributeError):
+            return f"dvc {__version__} without {module}.{path}"
+        missing = set(parameters) - _parameters(target)
+        if missing:
+            return f"dvc {__version__}, {module}.{path} without {', '.join(sorted(missing))}"
+    return None
+
+
+def supported() -> str:
+    """The supported versions, for messages."""
+    first, end = (".".join(map(str, version)) for version in SUPPORTED)
+    return f"dvc >={first},<{end} with the parts listed in docs/dvc.md"
+
+
+def _parameters(target: object) -> set[str]:
+    function = getattr(target, "__func__", target)
+    return set(inspect.signature(function).parameters) if callable(function) else set()

@@ -1,0 +1,225 @@
+"""Negative controls: a policy proves that it refuses what it should.
+
+A policy ships its tests under ``tests:`` or in files beside it (``NAME.tests/*.yaml`` for ``NAME.yaml``). Besides,
+every test that expects *allowed* is varied without the author's help, and each variation must be stopped: without any
+one kind of evidence the policy asks for, with each kind signed by a stranger, with a stale revocation snapshot, with a
+withheld log leaf. A policy without a test that expects a stop is itself a failure.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlseal.errors import MalformedEvidence, PolicyInvalid, Unreadable
+from mlseal.evidence.clock import SKEW, rfc3339
+from mlseal.evidence.identity import EmailDomain, Identity
+from mlseal.evidence.leaves import Leaf
+from mlseal.evidence.revocation import Revocation, Revocations
+from mlseal.policy import plainyaml, samples
+from mlseal.policy.facts import Target
+from mlseal.policy.gate import decide
+from mlseal.policy.model import Policy
+from mlseal.policy.remedies import short_name
+from mlseal.policy.samples import SampleFact, SampleSource
+from mlseal.policy.schema import Control, Controls, Sample
+from mlseal.policy.verdict import Verdict
+
+_STRANGER = Identity("https://stranger.example", "https://stranger.example/someone")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One test, run: what was expected, what came out, and whether that is right."""
+
+    name: str
+    expected: str
+    verdict: Verdict
+    passed: bool
+    problem: str | None = None
+
+
+def tests_of(policy: Policy, file: Path) -> tuple[Control, ...]:
+    """The tests in the policy and beside it. Raises `PolicyInvalid` if there are none that expect a stop."""
+    found = list(policy.part.tests or ())
+    beside = file.with_suffix(".tests")
+    for path in sorted([*beside.glob("*.yaml"), *beside.glob("*.yml")]) if beside.is_dir() else []:
+        found += _read(path)
+    names = [control.name for control in found]
+    if len(set(names)) != len(names):
+        raise PolicyInvalid(f"{file}: two tests have one name", expected="each name once")
+    if not any(control.expect != "allowed" for control in found):
+        raise PolicyInvalid(
+            f"{file} ships no negative control",
+            expected="a test that expects refused or undecided",
+            remedy="add one under tests: or in " + str(beside),
+        )
+    return tuple(found)
+
+
+def run(policy: Policy, controls: tuple[Control, ...], *, now: datetime) -> Iterator[Outcome]:
+    """Run every test and every variation of the tests that expect *allowed*."""
+    by_name = {control.name: control for control in controls}
+    for control in controls:
+        facts, source = _imagine(control, by_name, now)
+        verdict = _judge(policy, source, now)
+        yield _compare(control, verdict)
+        if control.expect == "allowed" and verdict.kind == "allowed":
+            yield from _variations(policy, control, facts, source, now)
+
+
+def _compare(control: Control, verdict: Verdict) -> Outcome:
+    problem = None
+    stopping = {reason.rule for reason in verdict.reasons if reason.outcome != "note"}
+    if verdict.kind != control.expect:
+        problem = verdict.summary()
+    elif control.rule is not None and control.rule not in stopping:
+        problem = f"stopped by {', '.join(sorted(stopping)) or 'nothing'}, not by {control.rule}"
+    return Outcome(control.name, control.expect, verdict, problem is None, problem)
+
+
+def _variations(
+    policy: Policy, control: Control, facts: Mapping[str, SampleFact], source: SampleSource, now: datetime
+) -> Iterator[Outcome]:
+    for uri in dict.fromkeys(requirement.predicate_type for requirement in policy.require):
+        rest = tuple(fact for fact in facts.values() if fact.predicate_type != uri)
+        foreign = tuple(
+            replace(fact, identity=_STRANGER) if fact.predicate_type == uri else fact for fact in facts.values()
+        )
+        yield _stopped(policy, f"{control.name}, without {short_name(uri)}", replace(source, facts=rest), now)
+        yield _stopped(policy, f"{control.name}, {short_name(uri)} by a stranger", replace(source, facts=foreign), now)
+    stale = now - policy.revocation_max_age - SKEW - timedelta(seconds=1)
+    old = replace(source, taken_back=replace(source.taken_back, snapshot_time=stale))
+    yield _stopped(policy, f"{control.name}, revocations stale", old, now)
+    hidden = Leaf("log1.sample", 7, samples.digest("withheld"), _STRANGER)
+    yield _stopped(policy, f"{control.name}, a log leaf withheld", replace(source, withheld=(hidden,)), now)
+
+
+def _stopped(policy: Policy, name: str, source: SampleSource, now: datetime) -> Outcome:
+    verdict = _judge(policy, source, now)
+    passed = verdict.kind != "allowed"
+    return Outcome(name, "a stop", verdict, passed, None if passed else "allowed although it must not be")
+
+
+def _judge(policy: Policy, source: SampleSource, now: datetime) -> Verdict:
+    return decide(source, Target("target", samples.digest("target")), None, (policy,), now=now)
+
+
+def _imagine(
+    control: Control, by_name: Mapping[str, Control], now: datetime
+) -> tuple[dict[str, SampleFact], SampleSource]:
+    collected = _collect(control, by_name, ())
+    facts: dict[str, SampleFact] = {}
+    for name, sample in collected.items():
+        identity = sample.by.matcher
+        if isinstance(identity, EmailDomain):
+            raise PolicyInvalid(f"test {control.name!r}: {name} is signed by a whole domain", expected="one san")
+        body = _filled(sample.body, {key: fact.evidence_id for key, fact in facts.items()}, now)
+        try:
+            facts[name] = samples.make(
+                sample.predicate,
+                body,
+                identity,
+                now - sample.age,
+                about=sample.about,
+                now=now + timedelta(days=365),
+                salt=name,
+            )
+        except MalformedEvidence as error:
+            raise PolicyInvalid(f"test {control.name!r}: {name}: {error.message}", got=error.got) from error
+    unknown = set(control.revoked) - set(facts)
+    if unknown:
+        raise PolicyInvalid(f"test {control.name!r} revokes {min(unknown)}, which it does not have")
+    revoked = {
+        facts[name].evidence_id: Revocation(facts[name].evidence_id, reason, "test")
+        for name, reason in control.revoked.items()
+    }
+    taken_back = Revocations(revoked, now - control.snapshot_age, now + timedelta(days=1))
+    return facts, SampleSource(tuple(facts.values()), taken_back)
+
+
+def _collect(control: Control, by_name: Mapping[str, Control], seen: tuple[str, ...]) -> dict[str, Sample]:
+    """The samples of a test: those of ``like`` first, then its own, then the changes."""
+    found: dict[str, Sample] = {}
+    if control.like is not None:
+        if control.like not in by_name or control.like in (*seen, control.name):
+            raise PolicyInvalid(
+                f"test {control.name!r} is like {control.like!r}, which does not exist or comes back to it"
+            )
+        found = _collect(by_name[control.like], by_name, (*seen, control.name))
+    for sample in control.evidence:
+        name = sample.id or short_name(sample.predicate)
+        if name in found and control.like is None:
+            raise PolicyInvalid(f"test {control.name!r}: two samples are called {name}", remedy="give each an id")
+        found[name] = sample
+    touched = {*control.without, *control.signer, *control.ages, *(path.partition(".")[0] for path in control.set)}
+    if touched - set(found):
+        raise PolicyInvalid(f"test {control.name!r} changes {min(touched - set(found))}, which it does not have")
+    return {name: _changed(control, name, sample) for name, sample in found.items() if name not in control.without}
+
+
+def _changed(control: Control, name: str, sample: Sample) -> Sample:
+    body = copy.deepcopy(sample.body)
+    for path, value in control.set.items():
+        first, _, rest = path.partition(".")
+        if first == name:
+            _put(body, rest.split("."), value, f"test {control.name!r}: {path}")
+    changes: dict[str, Any] = {"body": body}
+    if name in control.signer:
+        changes["by"] = control.signer[name]
+    if name in control.ages:
+        changes["age"] = control.ages[name]
+    return sample.model_copy(update=changes)
+
+
+def _put(body: Any, steps: list[str], value: object, what: str) -> None:
+    try:
+        for step in steps[:-1]:
+            body = body[int(step)] if isinstance(body, list) else body[step]
+        if isinstance(body, list):
+            body[int(steps[-1])] = value
+        else:
+            body[steps[-1]] = value
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise PolicyInvalid(f"{what} is no place in the sample", got=str(error)) from error
+
+
+def _filled(value: Any, ids: Mapping[str, str], now: datetime) -> Any:
+    """`value` with ``{sha256:NAME}``, ``{evidence:ID}`` and ``{now+365d}`` replaced."""
+    if isinstance(value, dict):
+        return {key: _filled(item, ids, now) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, ids, now) for item in value]
+    if not isinstance(value, str) or not value.startswith("{") or not value.endswith("}"):
+        return value
+    kind, _, name = value[1:-1].partition(":")
+    if kind == "sha256":
+        return samples.digest(name)
+    if kind == "evidence" and name in ids:
+        return ids[name]
+    if kind == "now" and name.removeprefix("-").isdecimal():
+        return rfc3339(now + timedelta(days=int(name)))
+    raise PolicyInvalid(
+        f"a test uses {value}", expected="{sha256:NAME}, {evidence:ID of an earlier sample} or {now:DAYS}"
+    )
+
+
+def _read(path: Path) -> list[Control]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"cannot read {path}", got=error.strerror) from error
+    document = plainyaml.parse(raw, str(path))
+    try:
+        return list(Controls.model_validate(document.value).tests)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise PolicyInvalid(
+            f"{path} line {document.line(tuple(first['loc']))}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error

@@ -1,0 +1,45 @@
+"""Weaknesses that a policy may have on purpose, said aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlseal.evidence.predicates import slsa_provenance
+from mlseal.policy.model import Policy, Requirement
+
+
+def remarks(policy: Policy) -> Iterator[str]:
+    """One sentence per weakness; an empty answer is praise."""
+    part = policy.part
+    if not policy.revokers:
+        yield "revokers: nobody may revoke, so no revocation snapshot can be believed and every verdict is undecided"
+    if not policy.gate:
+        yield "gate: no gate identity is listed; statements of other gates would pass for evidence"
+    if part.tests is None:
+        yield "tests: no negative controls in the file; 'mlseal policy test' needs them here or beside it"
+    for axis, weakest in (("identity", "local"), ("log", "unwitnessed"), ("time", "local")):
+        if getattr(part.assurance, axis) == weakest:
+            yield f"assurance.{axis}: {weakest} is the lowest level"
+    if part.observe is not None:
+        yield f"observe: nothing is enforced until {part.observe.until.isoformat()}"
+    for entry in part.ungoverned or ():
+        yield f"ungoverned: {entry.tool}/{entry.action} passes without evidence until {entry.until.isoformat()}"
+    trained = any(r.predicate_type == slsa_provenance.URI and r.part.of is None for r in policy.require)
+    for requirement in policy.require:
+        yield from _of_requirement(policy, requirement, trained=trained)
+
+
+def _of_requirement(policy: Policy, requirement: Requirement, *, trained: bool) -> Iterator[str]:
+    part, name = requirement.part, requirement.id
+    if part.max_age is None:
+        yield f"{name}: no maxAge; evidence of any age counts"
+    if part.strength == "measured" and part.of is None and not trained:
+        yield f"{name}: measured, but no requirement slsa-provenance says who may train"
+    if part.not_by and not policy.owners:
+        yield f"{name}: notBy without ownership.by; roles resolve to nobody, so every verdict is undecided"
+    if requirement.is_approval and part.not_by is None:
+        yield f"{name}: no notBy; only the signers of the evidence itself are kept from approving it"
+    if requirement.is_approval and part.reviewed is None:
+        yield f"{name}: no reviewed; an approval holds for evidence that the person never saw"
+    if not requirement.rules and not requirement.is_approval:
+        yield f"{name}: no conditions; any content counts"
