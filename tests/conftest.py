@@ -31,8 +31,20 @@ NAME = "demo.mlseal.local"
 START_SECONDS = 30
 # What a person's shell may hold that changes what our programs, or the tools beside them, do.
 FOREIGN = (
-    "MLSEAL_", "MLFLOW_", "DVC_", "GIT_", "KFP_", "KUBERNETES_", "ACTIONS_ID_TOKEN_", "SIGSTORE_", "AWS_", "GOOGLE_",
-    "CI_JOB_", "XDG_", "PYTEST_XDIST", "COV_",
+    "MLSEAL_",
+    "MLFLOW_",
+    "DVC_",
+    "GIT_",
+    "KFP_",
+    "KUBERNETES_",
+    "ACTIONS_ID_TOKEN_",
+    "SIGSTORE_",
+    "AWS_",
+    "GOOGLE_",
+    "CI_JOB_",
+    "XDG_",
+    "PYTEST_XDIST",
+    "COV_",
 )
 
 
@@ -53,8 +65,15 @@ class Home:
     def run(self, *command: str, cwd: Path | None = None, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         """Run `mlseal COMMAND…` as this person; the caller looks at the exit code."""
         return subprocess.run(
-            [sys.executable, "-m", "mlseal", *command], cwd=cwd or self.path, env=self.env, capture_output=True,
-            text=True, timeout=kwargs.pop("timeout", 120), stdin=subprocess.DEVNULL, check=False, **kwargs,
+            [sys.executable, "-m", "mlseal", *command],
+            cwd=cwd or self.path,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=kwargs.pop("timeout", 120),
+            stdin=subprocess.DEVNULL,
+            check=False,
+            **kwargs,
         )
 
 
@@ -119,7 +138,11 @@ class Authority:
         """Start the service and wait until it accepts connections."""
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "mlseal", "serve", "--state", str(self.state)],
-            env=self.env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=self.env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         from mlseal.evidence.signing.transport import socket_path
 
@@ -227,10 +250,15 @@ def _places(path: Path) -> dict[str, str]:
         "XDG_DATA_HOME": str(path / ".local/share"),
         "XDG_CACHE_HOME": str(path / ".cache"),
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_AUTHOR_NAME": "A Person", "GIT_AUTHOR_EMAIL": "person@example.org",
-        "GIT_COMMITTER_NAME": "A Person", "GIT_COMMITTER_EMAIL": "person@example.org",
-        "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
-        "NO_PROXY": "*", "no_proxy": "*",
+        "GIT_AUTHOR_NAME": "A Person",
+        "GIT_AUTHOR_EMAIL": "person@example.org",
+        "GIT_COMMITTER_NAME": "A Person",
+        "GIT_COMMITTER_EMAIL": "person@example.org",
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "NO_PROXY": "*",
+        "no_proxy": "*",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 

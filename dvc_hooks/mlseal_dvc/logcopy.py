@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from mlseal.errors import Error, ServiceUnavailable, SplitView, Unchecked
 from mlseal.evidence.checkpoints import PinnedCheckpoints
-from mlseal.evidence.leaves import service_tiles
+from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.mirror import tree_paths
 from mlseal.evidence.trust import LogKey, Trust
 from mlseal.tlog.checkpoint import open_note

@@ -6,12 +6,13 @@ workspace: a modified workspace file is not what ``dvc push`` uploads.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +60,33 @@ def stamp(path: str) -> Stamp:
     return _stamp(os.stat(path))
 
 
-def hash_file(path: str, cache: DigestCache | None = None) -> Hashed:
-    """Hash one file; `cache` is for signing only. Raises `FileNotFoundError` if absent, `Unreadable` otherwise."""
+def hash_file(path: str) -> Hashed:
+    """Hash one file, every byte. Raises `FileNotFoundError` if it is absent, `Unreadable` otherwise."""
+    return _hash(path)[0]
+
+
+def hash_for_signing(files: Iterable[str], cache: DigestCache) -> dict[str, Hashed]:
+    """Hash the files that exist, each once; unchanged ones are answered by `cache`, which serves signing only."""
+    statuses: dict[str, os.stat_result] = {}
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            statuses[path] = os.stat(path)
+    found: dict[str, Hashed] = {}
+    for (path, status), known in zip(statuses.items(), cache.known(list(statuses.values())), strict=True):
+        if known is not None:
+            found[path] = Hashed(known, status.st_size, _stamp(status))
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            found[path], after = _hash(path)
+            cache.remember(after, found[path].sha256)
+    return found
+
+
+def _hash(path: str) -> tuple[Hashed, os.stat_result]:
     try:
         with open(path, "rb", buffering=0) as file:
             before = os.fstat(file.fileno())
-            known = cache.get(before) if cache is not None else None
-            sha256 = known or hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
             after = os.fstat(file.fileno())
     except FileNotFoundError:
         raise
@@ -73,9 +94,7 @@ def hash_file(path: str, cache: DigestCache | None = None) -> Hashed:
         raise Unreadable(f"cannot read {path}", got=error.strerror, remedy="check its permissions") from error
     if _stamp(before) != _stamp(after):
         raise Unreadable(f"{path} changed while it was read", remedy="stop what writes to the cache, then run again")
-    if cache is not None and known is None:
-        cache.put(after, sha256)
-    return Hashed(sha256, after.st_size, _stamp(after))
+    return Hashed(digest, after.st_size, _stamp(after)), after
 
 
 def read_tree(data: bytes, what: str) -> dict[str, str]:

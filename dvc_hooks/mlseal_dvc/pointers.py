@@ -77,11 +77,11 @@ def bound(function: Callable[..., Any], repo: object, args: tuple[Any, ...], kwa
     return {name: value for name, value in arguments.items() if value is not repo}
 
 
-def selected(repo: Any, call: Mapping[str, Any], *, push: bool = False) -> list[Pointer]:
+def selected(repo: Any, call: Mapping[str, Any], *, push: bool = False, strict: bool = False) -> list[Pointer]:
     """Every output version that a push, fetch or checkout with the arguments `call` selects, each once.
 
     A revision that DVC cannot read is left out, as DVC does: nothing of it is then transferred. Raises that error when
-    no revision can be read at all.
+    no revision can be read at all, or, when `strict`, any: a check must not pass over what it cannot read.
     """
     found: dict[tuple[str, str, str], Pointer] = {}
     failed: Exception | None = None
@@ -95,7 +95,7 @@ def selected(repo: Any, call: Mapping[str, Any], *, push: bool = False) -> list[
             readable = True
         except Exception as error:  # noqa: BLE001 - whatever DVC raises for a revision it cannot read
             failed = error
-    if failed is not None and not readable:
+    if failed is not None and (strict or not readable):
         raise failed
     return list(found.values())
 

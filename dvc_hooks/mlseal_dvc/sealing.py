@@ -56,10 +56,6 @@ class Sealed:
     passed_over: list[str] = field(default_factory=list)
 
 
-class _Missing(Exception):  # noqa: N818 - a signal inside this module
-    """An object is neither in the cache nor known from earlier evidence."""
-
-
 def seal(desk: Desk, call: dict[str, Any], *, upload: bool = True, again: bool = False) -> Sealed:
     """See the module. `upload` off signs into this user's own copies only; `again` signs although evidence exists."""
     work = pointers.selected(desk.repo, call, push=True)  # (1)
@@ -141,45 +137,34 @@ class _Sealer:
     def _content(self, pointer: Pointer, cache: HashCache) -> Content | None:
         """The hashed content; None if nothing of it is in the cache."""
 
-        def hashed(oid: str) -> Hashed:
-            path = pointer.cache_path(oid)
-            if path not in self._sealed.seen:
-                self._sealed.seen[path] = objects.hash_file(path, cache)
-            return self._sealed.seen[path]
+        def read(oids: Iterable[str]) -> dict[str, Hashed]:
+            paths_of = {pointer.cache_path(oid): oid for oid in oids}
+            fresh = objects.hash_for_signing([path for path in paths_of if path not in self._sealed.seen], cache)
+            self._sealed.seen.update(fresh)
+            return {oid: self._sealed.seen[path] for path, oid in paths_of.items() if path in self._sealed.seen}
 
         if not pointer.isdir:
-            try:
-                return self._allow(objects.content_of_file(pointer.path, hashed(pointer.oid), pointer.oid))
-            except FileNotFoundError:
-                return None
+            found = read([pointer.oid])
+            return self._allow(objects.content_of_file(pointer.path, found[pointer.oid], pointer.oid)) if found else None
         raw = read_directory_object(pointer)
         if raw is None:
             return None
-        earlier: dict[tuple[str, str], FileEntry] | None = None
-        carried = 0
-
-        def digest(path: str, oid: str) -> Hashed | FileEntry:
-            nonlocal earlier, carried
-            try:
-                return hashed(oid)
-            except FileNotFoundError:
-                earlier = self._earlier(pointer) if earlier is None else earlier
-                carried += 1
-                if (path, oid) in earlier:
-                    return earlier[path, oid]
-                raise _Missing(path) from None
-
-        try:
-            content = objects.content_of_directory(pointer.path, pointer.oid, raw, digest)
-        except _Missing as missing:
-            if not any(os.path.exists(pointer.cache_path(oid)) for oid in objects.read_tree(raw, pointer.path).values()):
-                return None
+        tree = objects.read_tree(raw, pointer.path)
+        here = read(tree.values())
+        if tree and not here:
+            return None
+        missing = [(path, oid) for path, oid in tree.items() if oid not in here]
+        earlier = self._earlier(pointer) if missing else {}
+        lost = [path for path, oid in missing if (path, oid) not in earlier]
+        if lost:
             raise Unchecked(
                 f"{pointer.path} is only partly in the cache, so its provenance cannot be signed",
-                got=f"{str(missing)!r} is missing and no verified evidence tells its digest",
+                got=f"{lost[0]!r} is missing and no verified evidence tells its digest",
                 remedy=f"dvc fetch {pointer.path}, then push again",
-            ) from None
-        return self._allow(content)
+            )
+        return self._allow(
+            objects.content_of_directory(pointer.path, pointer.oid, raw, lambda path, oid: here.get(oid) or earlier[path, oid])
+        )
 
     def _allow(self, content: Content) -> Content:
         self._sealed.objects.update(content.objects)

@@ -87,7 +87,7 @@ def enforce(task: Task, outputs: Outputs, reference: str, *, clock: Clock = utcn
     with surroundings.store(task, trust, clock) as store:
         archive = Archive.open(trust, store, clock=clock)
         archive.refresh()
-        applying = _applying(policies, action)
+        applying = _applying(policies, action, clock)
         verified = _verified(bundle, measured, applying, archive)  # 3
     details = _details(verified)
     _require_this_run(details, nonce, action)  # 4
@@ -203,11 +203,15 @@ def _refused(verdict: Verdict, reasons: list[Reason]) -> Verdict:
 # --- enforce ----------------------------------------------------------------------------------------------------------
 
 
-def _applying(policies: tuple[Policy, ...], action: Action) -> tuple[Policy, ...]:
+def _applying(policies: tuple[Policy, ...], action: Action, clock: Clock) -> tuple[Policy, ...]:
+    """The policies by which the gate must have judged: those that govern the action, else those that exempt it."""
     facts = canonical_facts(action)
     applying = tuple(policy for policy in policies if policy.applies(facts))
+    if not any(policy.require for policy in applying):
+        applying = tuple(policy for policy in policies if policy.exempts(facts, clock()))
     if not applying:
-        raise Refusal("no policy governs this action", got=str(action), expected="a policy that lists it under applies")
+        raise Refusal("no policy governs this action, so it is refused", got=str(action),
+                      expected="a policy whose applies covers it", remedy="add it to a policy, or under ungoverned")
     for policy in applying:
         if not policy.gate:
             raise PolicyInvalid(f"policy {policy.name} names no gate, so no verdict can be believed",

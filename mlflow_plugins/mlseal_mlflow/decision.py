@@ -17,6 +17,7 @@ import os
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -101,7 +102,8 @@ class Decisions:
     def decide(self, subjects: Sequence[Subject], action: str, facts: Mapping[str, str]) -> Bundle:
         """Steps 2 to 4 for subjects that were measured just now."""
         verdict = self._judge(subjects, Action(TOOL, action, dict(facts)))
-        statement = to_statement(verdict, subjects)
+        # Without a nonce, two equal decisions within a second would be one statement, which the log holds once.
+        statement = to_statement(verdict, subjects, nonce=uuid.uuid4().hex)
         if verdict.passes:  # allowed, or objected to by observing policies only
             return self._signer.sign(statement)
         same = (subjects[-1].sha256, action, tuple(sorted(facts.items())), repr(verdict.reasons))

@@ -109,7 +109,7 @@ def verify(
     """
     from mlseal.evidence import oms
     from mlseal.evidence.digest import measure
-    from mlseal.evidence.leaves import service_tiles
+    from mlseal.evidence.tiles import service_tiles
     from mlseal.evidence.revocation import NOTHING_REVOCABLE
     from mlseal.evidence.verifying import Verifier
 
@@ -253,7 +253,7 @@ def log_pin(trust_path: str | None, as_json: bool) -> None:
     Compare size and root with the operator's before you rely on it: at first contact there is nothing to compare with.
     """
     from mlseal.evidence.checkpoints import PinnedCheckpoints
-    from mlseal.evidence.leaves import service_tiles
+    from mlseal.evidence.tiles import service_tiles
 
     chosen = trust_roots.resolve(trust_path)
     pinned = PinnedCheckpoints(chosen.state_directory() / "checkpoints")
@@ -311,7 +311,7 @@ def audit(
     """
     from mlseal.cli.progress import bar
     from mlseal.evidence import audit as auditing
-    from mlseal.evidence.leaves import service_tiles
+    from mlseal.evidence.tiles import service_tiles
     from mlseal.evidence.store import Store, resolve
 
     chosen = trust_roots.resolve(trust_path)
@@ -357,7 +357,7 @@ def audit(
 @JSON
 def log_export(target: Path, trust_path: str | None, as_json: bool) -> None:
     """Copy each log's checkpoint and tiles to TARGET/ORIGIN, for an audit without the service."""
-    from mlseal.evidence.leaves import service_tiles
+    from mlseal.evidence.tiles import service_tiles
     from mlseal.evidence.mirror import copy_log
 
     chosen = trust_roots.resolve(trust_path)

@@ -116,8 +116,12 @@ class LazyGroup(click.Group):
 
 def _guarded(run: Callable[[], None], as_json: bool) -> int:
     """Call `run`; turn however it ends into an exit code and, on failure, one sentence."""
+    code = 0
     try:
-        run()
+        try:
+            run()
+        except click.exceptions.Exit as stop:
+            code = stop.exit_code
         sys.stdout.flush()  # a full disk or a closed pipe behind stdout must not end as success
     except BrokenPipeError:
         _discard(sys.stdout)
@@ -125,14 +129,12 @@ def _guarded(run: Callable[[], None], as_json: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted; nothing further was done", {"error": "Interrupted", "exitCode": INTERRUPTED}, as_json)
         return INTERRUPTED
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, it is a stop
         return _failed(error, as_json=as_json)
-    return 0
+    return code
 
 
 def _failed(error: Exception, *, as_json: bool) -> int:

@@ -16,11 +16,12 @@ from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import IdentityMatcher
 from mlseal.evidence.index import Index
-from mlseal.evidence.leaves import Leaf, service_tiles
+from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.predicates import revocation as revocation_predicate
 from mlseal.evidence.predicates import revocation_snapshot
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocation, Revocations
 from mlseal.evidence.store import Store
+from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import VerifiedStatement, Verifier
 from mlseal.tlog.tiles import TileSource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from datetime import timedelta
 
 from mlseal.errors import NoEvidence
@@ -26,7 +27,9 @@ def revoke(archive: Archive, signer: Signer, evidence_id: str, *, reason: str, c
             expected="a full evidence id of 64 hex digits",
             remedy="run 'mlseal log show' to find it",
         )
-    claim = revocation.Predicate.model_validate({"evidenceId": evidence_id, "reason": reason, "comment": comment})
+    claim = revocation.Predicate.model_validate(
+        {"evidenceId": evidence_id, "reason": reason, "comment": comment, "nonce": secrets.token_hex(16)}
+    )
     return signer.sign(statement.make([revocation_subject(evidence_id)], revocation.URI, claim.to_json()))
 
 
@@ -47,6 +50,7 @@ def snapshot(archive: Archive, signer: Signer, *, valid_for: timedelta) -> Bundl
         tree_size=size,
         issued_at=rfc3339(now),
         valid_until=rfc3339(now + valid_for),
+        nonce=secrets.token_hex(16),
         revoked=sorted(set(revoked), key=lambda e: (e.evidence_id, e.reason)),
     )
     names = hashlib.sha256("\n".join(f"{e.evidence_id} {e.reason}" for e in claim_all.revoked).encode()).hexdigest()

@@ -39,7 +39,7 @@ class Store:
         return path
 
     def _make_like_root(self, folder: Path) -> None:
-        """Make `folder` with the permissions of the store's root, so that a store opened to a group stays open to it."""
+        """Make `folder` with the permissions of the store's root: a store opened to a group stays open to it."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             mode = self.root.stat().st_mode & 0o1777

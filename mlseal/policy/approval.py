@@ -18,6 +18,7 @@ from mlseal.policy import roles, waiver
 from mlseal.policy.case import Case, short, shortfall
 from mlseal.policy.facts import VerifiedFact
 from mlseal.policy.model import Requirement
+from mlseal.policy.remedies import supersede
 from mlseal.policy.rule import answer, targets_of
 from mlseal.policy.verdict import Outcome
 
@@ -63,7 +64,7 @@ def _explain(
         f"{len(people)} of {wanted} approvals by distinct people",
         got=", ".join(sorted(san for _, san in people)) or "nobody",
         expected=f"{wanted} of " + " or ".join(map(str, requirement.by)),
-        remedy=case.hints.approve(_to_review(case, requirement)),
+        remedy=case.hints.approve(_to_review(case, requirement), requirement.by),
         control=requirement.control,
     )
 
@@ -83,7 +84,7 @@ def _refuse_rejections(case: Case, requirement: Requirement, facts: tuple[Verifi
                 got=claim.decision,
                 expected="approve",
                 control=requirement.control,
-                remedy=f"settle it; then, as a listed revoker: mlseal revoke {fact.evidence_id} --reason superseded",
+                remedy=f"settle it, then: {supersede(fact.evidence_id, case.policy.revokers)}",
             )
 
 
@@ -140,7 +141,7 @@ def _roles(case: Case, requirement: Requirement) -> dict[_Person, str]:
                 f"nobody is known to hold the role {role}, so nobody is known not to",
                 expected="an ownership statement"
                 + (" (the policy lists nobody who may sign one under ownership)" if not case.policy.owners else ""),
-                remedy=case.hints.own(),
+                remedy=case.hints.own(case.policy.owners),
                 control=requirement.control,
             )
         excluded |= {_person(person): role for person in people}

@@ -151,6 +151,15 @@ def weakest(facts: Iterable[VerifiedFact]) -> dict[str, str]:
     }
 
 
+def span(age: timedelta | None) -> str:
+    """A timedelta as policies write it: ``30d``, ``24h``, ``15m``."""
+    minutes = int((age or timedelta()).total_seconds()) // 60
+    for unit, size in (("d", 1440), ("h", 60)):
+        if minutes and minutes % size == 0 and minutes > size:
+            return f"{minutes // size}{unit}"
+    return f"{minutes}m"
+
+
 def short(evidence_id: str) -> str:
     """An evidence id as people read it; enough of it to find the bundle."""
     return f"{evidence_id[:16]}…"

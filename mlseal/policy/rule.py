@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.predicates import slsa_provenance
 from mlseal.policy import waiver
-from mlseal.policy.case import Case, short, shortfall
+from mlseal.policy.case import Case, short, shortfall, span
 from mlseal.policy.cel import Answer, Condition
 from mlseal.policy.facts import Found, Target, VerifiedFact, inputs_of
 from mlseal.policy.model import Requirement, Rule
+from mlseal.policy.remedies import supersede
 from mlseal.policy.verdict import Outcome
 
 _STRENGTHS = ("inferred", "declared", "measured")
@@ -121,17 +122,16 @@ class _Judgement:
             outcome="refused" if wrong else "undecided",
             got=f"{found.got or found.problem or 'false'} in {where}{count}",
             expected=rule.condition.source,
-            remedy=self._remedy(of),
+            remedy=self._remedy(rule, fact, of),
             control=self.requirement.control,
         )
 
-    def _remedy(self, of: int) -> str:
-        again = "change the subject, then " + self.case.hints.produce(self.requirement, self._path)
+    def _remedy(self, rule: Rule, fact: VerifiedFact, of: int) -> str:
+        hints, policy = self.case.hints, self.case.policy
+        again = "change the subject, then " + hints.produce(self.requirement, self._path)
         if of > 1:
-            again += (
-                "; an older result is set aside only by a listed revoker: mlseal revoke EVIDENCE_ID --reason superseded"
-            )
-        return again
+            again += f"; a result that no longer counts: {supersede(fact.evidence_id, policy.revokers)}"
+        return again + (f"; or {hints.waive(rule.id, policy.waivers)}" if rule.waivable and policy.waivers else "")
 
     def _standing(self, sound: list[VerifiedFact]) -> list[VerifiedFact]:
         problems = [(fact, self._problem(fact)) for fact in sound]
@@ -159,7 +159,7 @@ class _Judgement:
         if self.case.is_future(fact):
             return "undecided", "lies in the future", rfc3339(fact.time), f"at most {rfc3339(self.case.now)}"
         if self.case.is_older(fact, part.max_age):
-            return "undecided", "is too old", f"signed {rfc3339(fact.time)}", f"younger than {part.max_age}"
+            return "undecided", "is too old", f"signed {rfc3339(fact.time)}", f"younger than {span(part.max_age)}"
         if low := shortfall(fact, self.case.policy.assurance_of(self.requirement)):
             wanted = self.case.policy.assurance_of(self.requirement)
             return (

@@ -6,6 +6,8 @@ leaves the old file or the new one, never half of one.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -46,12 +48,16 @@ def new_directory(path: Path, *, mode: int) -> Iterator[Path]:
     written. Whatever goes wrong inside, nothing stays behind.
     """
     require_absent(path)
+    prefix = f".{path.name}.new-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
+        _sweep(path.parent, prefix)
+        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
     except OSError as error:
         raise _cannot_write(path, error) from error
+    mark = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        fcntl.flock(mark, fcntl.LOCK_EX)  # says that somebody is at work here
         yield work
         for folder, _, _ in os.walk(work):
             sync_directory(Path(folder))
@@ -59,13 +65,28 @@ def new_directory(path: Path, *, mode: int) -> Iterator[Path]:
         work.rename(path)
         sync_directory(path.parent)
     except OSError as error:
-        if path.exists() and not work.exists():
-            raise
-        if isinstance(error, FileExistsError) or error.errno == 39:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:  # somebody was faster
             require_absent(path)
         raise _cannot_write(path, error) from error
     finally:
+        os.close(mark)
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _sweep(parent: Path, prefix: str) -> None:
+    """Remove what killed processes left of a directory; one that is being filled is locked."""
+    for left in parent.glob(prefix + "*"):
+        try:
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(handle)
 
 
 def require_absent(path: Path) -> None:

@@ -60,27 +60,41 @@ def initialise(
     directory, home = directory.absolute(), (state or paths.data_dir() / name).absolute()
     _require_apart(directory, home)
     with _locked("init.lock"):
-        files.require_absent(directory)
         resumed = _unfinished(home, name)
-        authority = states.load(home) if resumed else states.create(home, name, url=url, lifetime=lifetime, clock=clock)
-        before = pinned.default_fingerprint()
+        if not (resumed and _written(directory, resumed)):
+            files.require_absent(directory)
+        authority = resumed or states.create(home, name, url=url, lifetime=lifetime, clock=clock)
         try:
-            with files.new_directory(directory, mode=0o755) as work:
-                _write_client_files(work, authority)
-                (work / "evidence").mkdir()
-                files.write(work / "policy.yaml", starter_policy.text(authority.name).encode(), mode=files.PUBLIC)
-            try:
-                _register(authority, default=True)
-                _mark(authority, directory)
-            except BaseException:
-                _unregister(authority, before)
-                shutil.rmtree(directory, ignore_errors=True)
-                raise
+            _install(authority, directory)
         except BaseException:
             if not resumed:
                 shutil.rmtree(home, ignore_errors=True)
             raise
     return Installed(authority, directory)
+
+
+def _install(authority: State, directory: Path) -> None:
+    before = pinned.default_fingerprint()
+    if not _written(directory, authority):
+        with files.new_directory(directory, mode=0o755) as work:
+            _write_client_files(work, authority)
+            (work / "evidence").mkdir()
+            files.write(work / "policy.yaml", starter_policy.text(authority.name).encode(), mode=files.PUBLIC)
+    try:
+        _register(authority, default=True)
+        _mark(authority, directory)
+    except BaseException:
+        _unregister(authority, before)
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _written(directory: Path, authority: State) -> bool:
+    """Whether `directory` holds the client files of `authority`: they are written together or not at all."""
+    try:
+        return pinned.load(directory).fingerprint == authority.fingerprint
+    except (Error, OSError):
+        return False
 
 
 def export(state: State, directory: Path) -> Installed:
@@ -179,10 +193,10 @@ def _services() -> dict[str, dict[str, str]]:
     return value if isinstance(value, dict) else {}
 
 
-def _unfinished(home: Path, name: str) -> bool:
-    """Whether `home` holds an authority `name` whose initialisation was cut short and that signed nothing yet."""
+def _unfinished(home: Path, name: str) -> State | None:
+    """The authority `name` in `home` if its initialisation was cut short and it signed nothing yet."""
     if not (home / "authority.json").is_file():
-        return False
+        return None
     state = states.load(home)
     used = (home / _MARK).exists() or any(any(state.log_directory(origin).glob("*")) for origin in state.origins())
     if used or state.name != name or home.stat().st_uid != os.geteuid():
@@ -192,7 +206,7 @@ def _unfinished(home: Path, name: str) -> bool:
             expected="a state directory that is free",
             remedy="'mlseal trust export DIR' writes its files again; for another authority pass --name or --state",
         )
-    return True
+    return state
 
 
 def _mark(state: State, directory: Path) -> None:

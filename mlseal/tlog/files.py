@@ -7,13 +7,16 @@ Until then the journal (see `journal`) is what survives a loss of power, and rec
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from mlseal.tlog.tiles import DirectoryTiles
+from mlseal.tlog.tiles import TILE_WIDTH, DirectoryTiles, entries_path, tile_path
+from mlseal.tlog.tree import tiles_of_edge
 
 CHECKPOINT = "checkpoint"
+
+_PARTIAL = ".p"
 
 
 class LogFiles(DirectoryTiles):
@@ -25,8 +28,15 @@ class LogFiles(DirectoryTiles):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._unsettled: set[str] = set()
-        self._superseded: set[str] = set()
+        self._outgrown: set[str] = set()
         self._made: set[str] = set()
+        self._needed: frozenset[str] = frozenset()
+
+    def start_from(self, size: int) -> None:
+        """Keep the partial tiles of a log with `size` entries: recovery starts from them."""
+        n, width = divmod(size, TILE_WIDTH)
+        edge = [tile_path(*tile) for tile in tiles_of_edge(size)]
+        self._needed = frozenset([*edge, entries_path(n, width)])
 
     def write(self, path: str, data: bytes) -> None:
         """Write one tile or bundle; a file that has these bytes already is left alone.
@@ -40,13 +50,16 @@ class LogFiles(DirectoryTiles):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._made.add(folder)
         self._unsettled.add(path)
-        if ".p/" not in path:
-            self._superseded.add(f"{path}.p")
+        if not folder.endswith(_PARTIAL):
+            self._outgrown.add(path + _PARTIAL)
         if not _holds(target, data):
             target.write_bytes(data)
 
     def publish(self, note: str, *, durable: bool = False) -> None:
-        """Replace the checkpoint, for readers in one step."""
+        """Replace the checkpoint, for readers in one step, then drop the partial tiles of full ones.
+
+        Whoever still reads by an older checkpoint finds the full tile instead, as tlog-tiles has it.
+        """
         fresh = self.path / f"{CHECKPOINT}.new"
         with fresh.open("wb") as file:
             file.write(note.encode())
@@ -56,20 +69,35 @@ class LogFiles(DirectoryTiles):
         fresh.replace(self.path / CHECKPOINT)
         if durable:
             sync(self.path)
+        for folder in tuple(self._outgrown):
+            self._drop(folder)
 
-    def settle(self, note: str) -> None:
-        """Make everything written so far durable, `note` as the checkpoint last, and drop outgrown partial tiles."""
-        kept = [path for path in self._unsettled if path.rpartition("/")[0] not in self._superseded]
-        for path in kept:
+    def settle(self, note: str, size: int) -> None:
+        """Make everything written so far durable, the checkpoint `note` of `size` entries last."""
+        for path in self._unsettled:
             sync(self.path / path)
-        for folder in _folders(kept):
+        for folder in _folders(self._unsettled):
             sync(self.path / folder)
-        self.publish(note, durable=True)
-        for path in self._superseded:
-            shutil.rmtree(self.path / path, ignore_errors=True)
-            self._made.discard(path)
         self._unsettled.clear()
-        self._superseded.clear()
+        self.start_from(size)
+        self.publish(note, durable=True)
+
+    def _drop(self, folder: str) -> None:
+        """Remove a folder of partial tiles, but for those that recovery needs until the full tile has settled."""
+        kept = False
+        with suppress(FileNotFoundError):
+            for file in (self.path / folder).iterdir():
+                path = f"{folder}/{file.name}"
+                if path in self._needed:
+                    kept = True
+                else:
+                    file.unlink()
+                    self._unsettled.discard(path)
+            if not kept:
+                (self.path / folder).rmdir()
+        if not kept:
+            self._outgrown.discard(folder)
+            self._made.discard(folder)
 
 
 def sync(path: Path) -> None:

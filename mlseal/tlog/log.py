@@ -111,7 +111,7 @@ class TileLog:
             return
         try:
             with _ours(self._files.path):
-                self._files.settle(state.note)
+                self._files.settle(state.note, state.edge.size)
                 identities.settle(state.edge.size, state.root)
                 fresh = Journal.create(state.journal.path, state.note)
         except BaseException:
@@ -128,9 +128,13 @@ class TileLog:
     def _ready(self) -> tuple[Recovered, Identities]:
         """The log's state, recovered from disk when it is not known."""
         if self._state is None or self._identities is None:
-            with _ours(self._files.path):
-                self._state = recover(self._files, self._open_own, lambda: self._sign(0, EMPTY_ROOT))
-                self._identities = self._recover_identities(self._state)
+            try:
+                with _ours(self._files.path):
+                    self._state = recover(self._files, self._open_own, lambda: self._sign(0, EMPTY_ROOT))
+                    self._identities = self._recover_identities(self._state)
+            except BaseException:
+                self._forget()
+                raise
         return self._state, self._identities
 
     def _forget(self) -> None:

@@ -69,6 +69,7 @@ def recover(files: LogFiles, open_own: OpenOwn, empty_note: Callable[[], str]) -
     try:
         # (2): the settled edge
         base = open_own(records[0].note)
+        files.start_from(base.size)
         edge = read_edge(files, base.size, base.root)
         # (3): the batches
         growth = edge.grow([entry for record in records for entry in record.entries])

@@ -11,7 +11,7 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.checkpoints import PinnedCheckpoints
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.leaves import service_tiles
+from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
 from mlseal.evidence.verifying import Verifier
 from mlseal.services import state

@@ -10,7 +10,7 @@ from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.leaves import service_tiles
+from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
 from mlseal.evidence.signing import signer_for
 from mlseal.evidence.store import Store
@@ -78,12 +78,12 @@ def test_each_user_signs_in_their_role_and_the_third_verifies(users):
     assert as_user(VERIFIER, homes[VERIFIER], look) == {"value": authority.san("producer")}
 
 
-@pytest.mark.parametrize("role", ["gate", "reviewer/alice", "monitor", "evaluator", "owner", "roles/gate", "../gate", "producer/x", ""])
-def test_producer_cannot_obtain_another_identity(users, role):
+def test_producer_cannot_obtain_another_identity(users):
     authority, homes, shared, public = users
-    tried = as_user(PRODUCER, homes[PRODUCER], lambda: sign_as(role, public, shared))
-    assert "error" in tried, f"the producer signed as {role}"
-    assert tried["error"] in ("UntrustedSigner", "ServiceUnavailable", "Misuse"), tried
+    for role in ("gate", "reviewer/alice", "monitor", "evaluator", "owner", "roles/gate", "../gate", "producer/x", ""):
+        tried = as_user(PRODUCER, homes[PRODUCER], lambda role=role: sign_as(role, public, shared))
+        assert "error" in tried, f"the producer signed as {role!r}"
+        assert tried["error"] in ("UntrustedSigner", "ServiceUnavailable", "Misuse"), tried
     archive = Archive.open(authority.trust, Store(shared))
     archive.refresh()
     assert {leaf.identity.san for leaf in archive.index.leaves()} == {authority.san("producer")}  # the warm-up only

@@ -6,7 +6,7 @@ from mlseal.evidence import checkpoints, strict, verifying
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import utcnow
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.leaves import service_tiles
+from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocation, Revocations
 from mlseal.tlog import checkpoint
 from tests.attacks.mutants import installed, mutants

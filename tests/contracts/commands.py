@@ -54,9 +54,16 @@ def fault(command: str) -> str | None:
             return f"'{command}': there is no command {words[0]}"
         group, words = found, words[1:]
         context = click.Context(group, info_name=group.name, parent=context)
-    if context.ignore_unknown_options or context.allow_extra_args or group.context_settings.get("ignore_unknown_options"):
+    if (
+        context.ignore_unknown_options
+        or context.allow_extra_args
+        or group.context_settings.get("ignore_unknown_options")
+    ):
         return None  # its options come from elsewhere, such as a stage's signature
-    known = {name for parameter in group.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "-h"}
+    known = {name for parameter in group.params for name in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help",
+        "-h",
+    }
     if group is main:
         known.add("--version")
     for word in words:

@@ -5,7 +5,7 @@
 
 A line that starts with ``$ `` is a command (continued by a trailing backslash); it must end with 0, or with the number
 in a final ``# exit N``. Lines after it are what it prints, standard output and error together: they must appear in
-that order, where ``…`` stands for anything. A command without lines after it may print what it likes.
+that order, where ``…`` stands for anything and runs of blanks are one. A command without lines after it may print what it likes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ class Step:
         """What the page says and the program does not, or None."""
         if exit_code != self.exit_code:
             return f"{self.where}: exit {exit_code}, the page says {self.exit_code}\n$ {self.command}\n{printed}"
-        rest = printed
+        rest = _spaced(printed)
         for line in self.output:
-            pattern = ".*?".join(re.escape(part) for part in line.strip().split("…"))
+            pattern = ".*?".join(re.escape(part) for part in _spaced(line).split("…"))
             found = re.search(pattern, rest)
             if not found:
-                return f"{self.where}: the page says '{line}', not found in what is left of\n$ {self.command}\n{printed}"
+                return (
+                    f"{self.where}: the page says '{line}', not found in what is left of\n$ {self.command}\n{printed}"
+                )
             rest = rest[found.end() :]
         return None
 
@@ -52,7 +54,9 @@ def fences(page: Path) -> Iterator[tuple[str, str, int]]:
 def steps(page: Path) -> list[Step]:
     """The commands of every console block whose first command is one of ours or prepares one (see `OURS`)."""
     return [
-        step for language, text, line in fences(page) if language == "console" and runnable(text)
+        step
+        for language, text, line in fences(page)
+        if language == "console" and runnable(text)
         for step in _steps(text, f"{page.name}:{line}")
     ]
 
@@ -74,3 +78,7 @@ def _steps(block: str, where: str) -> Iterator[Step]:
             kept = tuple(text for text in output if text.strip())
             yield Step(EXIT.sub("", command), int(code[1]) if code else 0, kept, where)
         command, output = line[2:].strip(), []
+
+
+def _spaced(text: str) -> str:
+    return "\n".join(" ".join(line.split()) for line in text.strip().splitlines())

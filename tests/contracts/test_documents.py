@@ -8,15 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from contracts import commands, console
+from tests.contracts import commands, console
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
-    page for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "examples").rglob("*.md")]
+    page
+    for page in [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("*/README.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    ]
     if "node_modules" not in page.parts
 )
 SOURCES = sorted(
-    file for folder in ("mlseal", "kfp_components/mlseal_kfp", "mlflow_plugins/mlseal_mlflow", "dvc_hooks/mlseal_dvc")
+    file
+    for folder in ("mlseal", "kfp_components/mlseal_kfp", "mlflow_plugins/mlseal_mlflow", "dvc_hooks/mlseal_dvc")
     for file in (ROOT / folder).rglob("*.py")
 )
 
@@ -29,11 +36,20 @@ def name(path: Path) -> str:
 def test_every_console_block_does_what_the_page_says(page, home, tmp_path):
     work = tmp_path / "project"
     work.mkdir()
-    env = home.env | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "MLSEAL_EXAMPLES": str(ROOT / "examples")}
+    env = home.env | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MLSEAL_EXAMPLES": str(ROOT / "examples"),
+    }
     for step in console.steps(page):
         done = subprocess.run(
-            ["bash", "-c", step.command], cwd=work, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            stdin=subprocess.DEVNULL, timeout=300,
+            ["bash", "-c", step.command],
+            cwd=work,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=300,
         )
         assert (wrong := step.disagreement(done.returncode, done.stdout)) is None, wrong
 
@@ -69,7 +85,9 @@ def test_the_exit_codes_of_the_page_are_those_of_the_program():
 
 def test_the_runner_of_pages_notices_a_lie(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("```console\n$ mlseal --version\nmlseal, version …\n$ mlseal frobnicate   # exit 2\nno … command\n```\n")
+    page.write_text(
+        "```console\n$ mlseal --version\nmlseal, version …\n$ mlseal frobnicate   # exit 2\nno … command\n```\n"
+    )
     right, wrong = console.steps(page)
     assert (right.exit_code, wrong.exit_code) == (0, 2)
     assert right.disagreement(0, "mlseal, version 0.1.0\n") is None

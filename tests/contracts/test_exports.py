@@ -41,7 +41,8 @@ def test_every_exported_name_exists_and_none_is_private(package):
 def test_nothing_is_imported_by_star(package):
     for module in modules(package):
         stars = [
-            node.lineno for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+            node.lineno
+            for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
             if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
         ]
         assert not stars, f"{module.__file__}:{stars}"
@@ -62,14 +63,24 @@ def test_our_import_names_are_ours_alone(name):
 def test_we_take_no_name_of_others():
     import tomllib
 
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+        "packages"
+    ]
     ours = {Path(package).name for package in packages}
     assert ours == set(PACKAGES)
     assert ours & FOREIGN_NAMES == set()
 
 
-@pytest.mark.parametrize("point", [p for g in ("mlseal.commands", "mlflow.model_registry_store", "mlflow.artifact_repository")
-                                   for p in entry_points(group=g) if p.dist.name == "mlseal"], ids=lambda p: f"{p.group}:{p.name}")
+@pytest.mark.parametrize(
+    "point",
+    [
+        p
+        for g in ("mlseal.commands", "mlflow.model_registry_store", "mlflow.artifact_repository")
+        for p in entry_points(group=g)
+        if p.dist.name == "mlseal"
+    ],
+    ids=lambda p: f"{p.group}:{p.name}",
+)
 def test_every_entry_point_loads(point):
     assert callable(point.load())
 

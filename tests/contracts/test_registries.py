@@ -35,7 +35,9 @@ def test_every_stage_in_a_file_is_registered():
             module = importlib.import_module(f"mlseal.stages.{moment}.{file.stem}")
             for name, value in vars(module).items():
                 if isinstance(value, Stage) and "@stage" in file.read_text():
-                    assert f"{module.__name__}:{name}" in registered, f"{file} defines {name}, registry.py does not name it"
+                    assert f"{module.__name__}:{name}" in registered, (
+                        f"{file} defines {name}, registry.py does not name it"
+                    )
 
 
 def test_every_predicate_file_is_known_and_every_known_one_has_a_file():

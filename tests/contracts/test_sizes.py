@@ -40,7 +40,11 @@ def test_no_drawer_for_things_without_a_place():
 
 
 def test_every_module_says_what_it_is():
-    silent = [str(f.relative_to(ROOT)) for f in FILES if f.read_text().strip() and not ast.get_docstring(ast.parse(f.read_text()))]
+    silent = [
+        str(f.relative_to(ROOT))
+        for f in FILES
+        if f.read_text().strip() and not ast.get_docstring(ast.parse(f.read_text()))
+    ]
     assert silent == []
 
 
@@ -56,8 +60,12 @@ def test_no_test_is_skipped_and_nothing_is_mocked():
     for file in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             text = ast.unparse(node) if isinstance(node, (ast.Attribute, ast.Import, ast.ImportFrom)) else ""
-            if text in ("pytest.skip", "pytest.importorskip", "pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail") or (
-                "import" in text and ("unittest.mock" in text or "from mock" in text)
-            ):
+            if text in (
+                "pytest.skip",
+                "pytest.importorskip",
+                "pytest.mark.skip",
+                "pytest.mark.skipif",
+                "pytest.mark.xfail",
+            ) or ("import" in text and ("unittest.mock" in text or "from mock" in text)):
                 guilty.append(f"{file.relative_to(ROOT)}:{node.lineno} {text}")
     assert guilty == []

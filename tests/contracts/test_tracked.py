@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MACHINE = re.compile("|".join(re.escape(text) for text in ("/" + "work/", "/" + "root/", "/" + "opt/pypi", "/" + "tmp/v/")))
+MACHINE = re.compile(
+    "|".join(re.escape(text) for text in ("/" + "work/", "/" + "root/", "/" + "opt/pypi", "/" + "tmp/v/"))
+)
 PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE " + rb"KEY-----\s+[A-Za-z0-9+/=]{40}")
 
 
 def tracked() -> list[Path]:
     listed = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, check=True,
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     files = [ROOT / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
     return [file for file in files if file.is_file()]

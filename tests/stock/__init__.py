@@ -71,9 +71,7 @@ def sigstore_js(raw: bytes | str, trusted_root: Any, san: str, issuer: str) -> A
     return outcome
 
 
-def sigstore_js_many(
-    items: Iterable[tuple[bytes | str, str, str]], trusted_root: Any
-) -> list[Accepted | Rejected]:
+def sigstore_js_many(items: Iterable[tuple[bytes | str, str, str]], trusted_root: Any) -> list[Accepted | Rejected]:
     """Verify many bundles in one node process; one outcome each, in order."""
     wanted = list(items)
     job = {
@@ -83,7 +81,13 @@ def sigstore_js_many(
     if not (JS / "node_modules" / "@sigstore" / "verify" / "package.json").is_file():
         raise Absent("@sigstore/verify is not installed: run 'make stock' (or 'npm ci' in tests/stock/js)")
     done = subprocess.run(
-        [node(), "verify.js"], cwd=JS, input=json.dumps(job), capture_output=True, text=True, timeout=TIMEOUT, check=False
+        [node(), "verify.js"],
+        cwd=JS,
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
     )
     if done.returncode != 0:
         raise Absent(f"the node verifier did not run: {done.stderr[-2000:]}")
@@ -97,9 +101,21 @@ def model_signing(directory: Path, signature: Path, trust_config: Path, san: str
     if not _importable("model_signing", "OpenSSL"):
         raise Absent("model-signing or pyOpenSSL is not installed: pip install 'mlseal[dev]'")
     command = [
-        sys.executable, "-m", "model_signing", "verify", "sigstore", str(directory),
-        "--signature", str(signature), "--identity", san, "--identity_provider", issuer,
-        "--trust_config", str(trust_config), "--no-ignore-git-paths",
+        sys.executable,
+        "-m",
+        "model_signing",
+        "verify",
+        "sigstore",
+        str(directory),
+        "--signature",
+        str(signature),
+        "--identity",
+        san,
+        "--identity_provider",
+        issuer,
+        "--trust_config",
+        str(trust_config),
+        "--no-ignore-git-paths",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     if done.returncode != 0:

@@ -22,6 +22,9 @@ Decimal = Annotated[str, StringConstraints(pattern=r"^-?(0|[1-9][0-9]{0,17})(\.[
 """A decimal number as text, for quantities where a rounding of binary floats could change a verdict."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, StringConstraints(max_length=2000)]
+Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""128 random bits in hex. The log keeps one entry per statement, so words that two people may say, or that an attacker
+could say first, must differ between sayings."""
 Strength = Literal["measured", "declared", "inferred"]
 
 

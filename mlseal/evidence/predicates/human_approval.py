@@ -5,7 +5,8 @@ The signer is the person's own identity, never a pipeline's. People are named by
 Example::
 
     {"decision": "approve", "role": "clinical-safety", "scope": "production", "reviewed": ["…"],
-     "expires": "2027-02-23T00:00:00Z", "commentDigest": "…", "notProven": ["that the person understood what was read"]}
+     "expires": "2027-02-23T00:00:00Z", "commentDigest": "…", "nonce": "…",
+     "notProven": ["that the person understood what was read"]}
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlseal.evidence.predicates.base import NAMESPACE, Model, Sha256, Text, Timestamp
+from mlseal.evidence.predicates.base import NAMESPACE, Model, Nonce, Sha256, Text, Timestamp
 
 URI = NAMESPACE + "human-approval/v0.1"
 SHORT = "human-approval"
@@ -30,3 +31,4 @@ class Predicate(Model):
     expires: Timestamp
     comment_digest: Sha256 | None = None
     not_proven: list[Text] = Field(min_length=1)
+    nonce: Nonce

@@ -3,14 +3,14 @@
 Example::
 
     {"roles": {"trainer": [{"issuer": "https://login.example", "san": "https://login.example/people/17"}]},
-     "expires": "2027-11-23T00:00:00Z", "notProven": ["that the list is complete"]}
+     "expires": "2027-11-23T00:00:00Z", "notProven": ["that the list is complete"], "nonce": "…"}
 """
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from mlseal.evidence.predicates.base import NAMESPACE, Model, Text, Timestamp
+from mlseal.evidence.predicates.base import NAMESPACE, Model, Nonce, Text, Timestamp
 
 URI = NAMESPACE + "ownership/v0.1"
 SHORT = "ownership"
@@ -29,3 +29,4 @@ class Predicate(Model):
     roles: dict[str, list[Holder]] = Field(min_length=1)
     expires: Timestamp
     not_proven: list[Text] = Field(min_length=1)
+    nonce: Nonce

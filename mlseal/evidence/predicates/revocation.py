@@ -4,14 +4,14 @@ The subject's digest is the evidence id (SHA-256 of the signed bytes), so re-enc
 
 Example::
 
-    {"evidenceId": "…", "reason": "withdrawn", "comment": "drift alarm 2026-11-22"}
+    {"evidenceId": "…", "reason": "withdrawn", "comment": "drift alarm 2026-11-22", "nonce": "…"}
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from mlseal.evidence.predicates.base import NAMESPACE, Model, Sha256, Text
+from mlseal.evidence.predicates.base import NAMESPACE, Model, Nonce, Sha256, Text
 
 URI = NAMESPACE + "revocation/v0.1"
 SHORT = "revocation"
@@ -23,3 +23,4 @@ class Predicate(Model):
     evidence_id: Sha256
     reason: Literal["superseded", "expired", "withdrawn"]
     comment: Text | None = None
+    nonce: Nonce

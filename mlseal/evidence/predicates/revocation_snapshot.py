@@ -5,7 +5,7 @@ Absence of a revocation is only known up to a snapshot; a policy says how old on
 Example::
 
     {"origin": "log1.demo.mlseal.local", "treeSize": 17, "issuedAt": "2026-11-23T04:00:00Z",
-     "validUntil": "2026-11-24T04:00:00Z", "revoked": [{"evidenceId": "…", "reason": "withdrawn"}]}
+     "validUntil": "2026-11-24T04:00:00Z", "revoked": [{"evidenceId": "…", "reason": "withdrawn"}], "nonce": "…"}
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlseal.evidence.predicates.base import NAMESPACE, Model, Sha256, Timestamp
+from mlseal.evidence.predicates.base import NAMESPACE, Model, Nonce, Sha256, Timestamp
 
 URI = NAMESPACE + "revocation-snapshot/v0.1"
 SHORT = "revocation-snapshot"
@@ -35,3 +35,4 @@ class Predicate(Model):
     issued_at: Timestamp
     valid_until: Timestamp
     revoked: list[Entry] = Field(default_factory=list)
+    nonce: Nonce

@@ -3,14 +3,14 @@
 Example::
 
     {"rule": "gap", "policy": "production-clinical/3", "reason": "pilot of 40 people, supervised",
-     "expires": "2026-12-31T00:00:00Z", "notProven": ["that the rule holds"]}
+     "expires": "2026-12-31T00:00:00Z", "notProven": ["that the rule holds"], "nonce": "…"}
 """
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from mlseal.evidence.predicates.base import NAMESPACE, Model, Text, Timestamp
+from mlseal.evidence.predicates.base import NAMESPACE, Model, Nonce, Text, Timestamp
 
 URI = NAMESPACE + "waiver/v0.1"
 SHORT = "waiver"
@@ -24,3 +24,4 @@ class Predicate(Model):
     reason: Text
     expires: Timestamp
     not_proven: list[Text] = Field(min_length=1)
+    nonce: Nonce

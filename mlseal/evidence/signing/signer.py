@@ -26,15 +26,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mlseal.errors import Error, NotInitialised, Withheld
+from mlseal.errors import Error, MalformedEvidence, NotInitialised, Withheld
 from mlseal.evidence import canonical
 from mlseal.evidence.bundle import MEDIA_TYPE, Bundle, unbase64, write_atomic
 from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.leaves import parse_leaf
 from mlseal.evidence.signing import embedded
 from mlseal.evidence.signing.remote import Remote
 from mlseal.evidence.signing.tokens import TokenSource
 from mlseal.evidence.statement import PAYLOAD_TYPE, Statement, pae
 from mlseal.evidence.store import Store
+from mlseal.evidence.strict import certificate_identity
 from mlseal.evidence.trust import Trust
 
 _RENEW_BEFORE = timedelta(seconds=90)
@@ -120,19 +122,26 @@ class Signer:
         certificate = unbase64(draft["verificationMaterial"]["certificate"]["rawBytes"], "certificate")
         digest = hashlib.sha256(pae(unbase64(draft["dsseEnvelope"]["payload"], "payload"))).digest()
         entry, existed = self._remote.append(digest, signature, certificate)
-        if existed and draft["dsseEnvelope"]["signatures"][0]["sig"].encode() not in unbase64(
-            entry.get("canonicalizedBody"), "log entry"
-        ):
-            # The same words, signed before by another key: the log keeps one entry per statement.
-            if self.store is not None and self.store.path(evidence_id).is_file():
-                return self.store.get(evidence_id)
-            raise Withheld(
-                "the log holds this very statement already, under another signature",
-                got=f"leaf {entry.get('logIndex')}",
-                remedy="find its bundle, or make a statement of a new run",
-            )
+        if existed and _signature_of(entry) != signature:
+            return self._signed_before(evidence_id, entry, certificate)
         draft["verificationMaterial"]["tlogEntries"] = [entry]
         return Bundle(canonical.dumps(draft))
+
+    def _signed_before(self, evidence_id: str, entry: dict[str, Any], certificate: bytes) -> Bundle:
+        """The bundle of the same words signed before, if by the same identity; the log keeps one entry per statement.
+
+        Never the bundle of somebody else: returning that would let whoever says the words first speak for us.
+        """
+        leaf = parse_leaf("log", 0, unbase64(entry.get("canonicalizedBody"), "log entry"))
+        own = certificate_identity(x509.load_der_x509_certificate(certificate))
+        if leaf.identity == own and self.store is not None and self.store.path(evidence_id).is_file():
+            return self.store.get(evidence_id)
+        raise Withheld(
+            "the log holds this very statement already",
+            got=f"leaf {entry.get('logIndex')} signed by {leaf.identity.san}",
+            expected=f"a statement that only {own.san} makes",
+            remedy="put a run id or nonce into the claim and sign again",
+        )
 
     def _publish(self, bundle: Bundle, journal_file: Path) -> Bundle:
         if self._verify:
@@ -162,6 +171,14 @@ def _document(
             "signatures": [{"sig": _b64(signature)}],
         },
     }
+
+
+def _signature_of(entry: dict[str, Any]) -> bytes:
+    record = canonical.parse(unbase64(entry.get("canonicalizedBody"), "log entry"), what="log entry")
+    try:
+        return unbase64(record["spec"]["hashedRekordV002"]["signature"]["content"], "logged signature")
+    except (KeyError, TypeError) as error:
+        raise MalformedEvidence("the log answered with an entry of another kind") from error
 
 
 def _b64(data: bytes) -> str:

@@ -94,7 +94,7 @@ class Bench:
         """Pipeline `name` compiled for this host (or with another image)."""
         return compiling.write(compiling.fill(self.pipelines[name], reference or image.host_reference()), self.base / "compiled")
 
-    def run(self, name: str, host: Host | None = None, **parameters: Any) -> HostResult:
+    def run(self, name: str, host: Host | None = None, /, **parameters: Any) -> HostResult:
         """Run pipeline `name`; parameters that it has and that are not given are filled from the bench."""
         wanted = self.pipelines[name].pipeline["root"].get("inputDefinitions", {}).get("parameters", {})
         own = {"data": str(self.data), "script": str(self.script), "marker": str(self.marker)}

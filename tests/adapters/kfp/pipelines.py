@@ -49,6 +49,17 @@ def _train(data: str, script: str, parameters: dict):  # noqa: ANN202
     )
 
 
+def _gate_and_deploy(trained, marker: str, *, after) -> None:  # noqa: ANN001
+    told = {"model": trained.outputs["out"], "model_sha256": trained.outputs["out_sha256"], "model_name": "risk-a", "run_id": RUN_ID}
+    verdict = component("decide")(
+        **told, evidence_1=trained.outputs["evidence"], evidence_1_sha256=trained.outputs["evidence_sha256"]
+    ).set_caching_options(False).after(after)
+    passed = component("enforce")(
+        **told, verdict=verdict.outputs["verdict"], verdict_sha256=verdict.outputs["verdict_sha256"]
+    ).set_caching_options(False)
+    deploy(model=trained.outputs["out"], passed_sha256=passed.outputs["passed_sha256"], marker=marker)
+
+
 @dsl.pipeline(name="gated")
 def gated(data: str, script: str, marker: str, name: str = "risk-a", parameters: dict = {}) -> str:  # noqa: B006
     """Train, judge, enforce, deploy."""
@@ -163,14 +174,3 @@ def branching(text: str):  # noqa: ANN201
     said = echo(text=text)
     with dsl.If(said.output == "allow"):
         echo(text="deployed")
-
-
-def _gate_and_deploy(trained, marker: str, *, after) -> None:  # noqa: ANN001
-    told = {"model": trained.outputs["out"], "model_sha256": trained.outputs["out_sha256"], "model_name": "risk-a", "run_id": RUN_ID}
-    verdict = component("decide")(
-        **told, evidence_1=trained.outputs["evidence"], evidence_1_sha256=trained.outputs["evidence_sha256"]
-    ).set_caching_options(False).after(after)
-    passed = component("enforce")(
-        **told, verdict=verdict.outputs["verdict"], verdict_sha256=verdict.outputs["verdict_sha256"]
-    ).set_caching_options(False)
-    deploy(model=trained.outputs["out"], passed_sha256=passed.outputs["passed_sha256"], marker=marker)

@@ -182,8 +182,8 @@ def test_hung_step_is_killed_with_all_it_started(bench: Any, limit: str) -> None
     """The grandchild left its session, its parent and its environment."""
     file = bench.base / "pid"
     started = time.monotonic()
-    result = bench.run("hung", bench.host(**{limit: 4.0}), text=str(file))
-    assert time.monotonic() - started < 30
+    result = bench.run("hung", bench.host(**{limit: 8.0}), text=str(file))
+    assert time.monotonic() - started < 60
     with pytest.raises(Unchecked, match="did not end in time" if limit == "task_seconds" else "did not run"):
         result.require()
     assert _gone(int(file.read_text()))

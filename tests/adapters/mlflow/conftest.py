@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,33 @@ class Shop:
             self.prove(contents)
         return name, str(version), uri
 
+    def refused(self, call: Callable[[], Any], *words: str, status: int = 403) -> str:
+        """Assert that `call` is refused with `status` and a message that holds `words`; returns the message."""
+        from mlflow.exceptions import MlflowException
+
+        with pytest.raises(MlflowException) as caught:
+            call()
+        message = str(caught.value)
+        assert caught.value.get_http_status_code() == status, message
+        for word in words:
+            assert word in message, message
+        return message
+
+    def files_of(self, uri: str) -> dict[str, bytes]:
+        """What lies in storage now."""
+        root = self.artifacts / uri.removeprefix("mlflow-artifacts:/")
+        return {f.relative_to(root).as_posix(): f.read_bytes() for f in root.rglob("*") if f.is_file()}
+
+    @staticmethod
+    def pyfunc(payload: object = None) -> dict[str, bytes]:
+        """The files of a new pyfunc model."""
+        return pyfunc_model(payload)
+
+    @staticmethod
+    def canary(file: Path) -> bytes:
+        """A pickle that creates `file` when it is read."""
+        return pickle.dumps(Canary(file))
+
     # -- evidence -----------------------------------------------------------------------------------------------------
 
     def measured(self, files: dict[str, bytes]) -> Any:
@@ -184,20 +211,25 @@ class Shop:
         signer = self.authority.signer(role) if store else self.authority.signer(role, store=None)
         return signer.sign(statement.make(subjects, test_result.URI, predicate))
 
-    def snapshot(self, *revoked: dict[str, str]) -> Any:
-        """A fresh revocation snapshot by the monitor."""
-        from mlseal.evidence import statement
-        from mlseal.evidence.archive import revocation_subject
-        from mlseal.evidence.clock import rfc3339
-        from mlseal.evidence.predicates import revocation_snapshot
+    def archive(self) -> Any:
+        """The archive as the gate sees it."""
+        from mlseal.evidence.archive import Archive
 
-        now = datetime.now(UTC)
-        predicate = {
-            "origin": self.authority.trust.logs[0].origin, "treeSize": 0, "issuedAt": rfc3339(now),
-            "validUntil": rfc3339(now + timedelta(hours=24)), "revoked": list(revoked),
-        }
-        subject = revocation_subject(revoked[0]["evidenceId"] if revoked else uuid.uuid4().hex * 2)
-        return self.authority.signer("monitor").sign(statement.make([subject], revocation_snapshot.URI, predicate))
+        return Archive.open(self.authority.trust, self.authority.store)
+
+    def snapshot(self) -> None:
+        """The monitor states afresh what is revoked."""
+        from mlseal.evidence import revoking
+
+        revoking.snapshot(self.archive(), self.authority.signer("monitor"), valid_for=timedelta(hours=24))
+
+    def revoke(self, evidence_id: str, *, role: str = "monitor") -> None:
+        """`role` takes evidence back."""
+        from mlseal.evidence import revoking
+
+        archive = self.archive()
+        archive.refresh()
+        revoking.revoke(archive, self.authority.signer(role), evidence_id, reason="withdrawn")
 
     def aliases(self, name: str) -> dict[str, str]:
         """The registry's own answer, read after the attack."""

@@ -19,7 +19,9 @@ SECRET = "line one\nline two"
 def group(function) -> LazyGroup:
     """A group like `mlseal` with one command, `do`, that calls `function`."""
     made = LazyGroup(name="mlseal", table={})
-    made.add_command(click.Command("do", callback=function, params=[click.Option(["--json"], is_flag=True, expose_value=False)]))
+    made.add_command(
+        click.Command("do", callback=function, params=[click.Option(["--json"], is_flag=True, expose_value=False)])
+    )
     return made
 
 
@@ -68,7 +70,11 @@ def test_json_makes_the_failure_one_object():
     error = errors.DigestMismatch("bytes differ", got="aa", expected="bb", remedy="restore them")
     done = CliRunner().invoke(group(raising(error)), ["do", "--json"])
     assert json.loads(done.stderr) == {
-        "error": "DigestMismatch", "message": "bytes differ", "got": "aa", "expected": "bb", "remedy": "restore them",
+        "error": "DigestMismatch",
+        "message": "bytes differ",
+        "got": "aa",
+        "expected": "bb",
+        "remedy": "restore them",
         "exitCode": 10,
     }
     assert done.stdout == ""
@@ -125,7 +131,9 @@ def test_help_lists_every_command_and_imports_none():
 
 def test_an_installed_package_cannot_take_a_built_in_name(tmp_path):
     """An entry point named `verify` of another distribution is not even looked at."""
-    done = with_plugin(tmp_path, {"verify": "evil:command"}, "verify", "--help", env={"MLSEAL_COMMAND_PROVIDERS": "evil"})
+    done = with_plugin(
+        tmp_path, {"verify": "evil:command"}, "verify", "--help", env={"MLSEAL_COMMAND_PROVIDERS": "evil"}
+    )
     assert done.returncode == 0
     assert "EVIL" not in done.stdout + done.stderr
 
@@ -145,10 +153,17 @@ def with_plugin(tmp_path, points, *command, env=None):
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[mlseal.commands]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
-    (site / "evil.py").write_text("print('EVIL import')\nimport click\n@click.command()\ndef command(): print('EVIL run')\n")
+    (site / "evil.py").write_text(
+        "print('EVIL import')\nimport click\n@click.command()\ndef command(): print('EVIL run')\n"
+    )
     code = f"import sys; sys.path.insert(0, {str(site)!r}); from mlseal.cli import main; main({list(command)!r})"
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ | (env or {}), cwd=tmp_path
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | (env or {}),
+        cwd=tmp_path,
     )
 
 
@@ -160,7 +175,11 @@ def test_two_packages_with_one_name_are_refused(tmp_path):
         (info / "entry_points.txt").write_text(f"[mlseal.commands]\nextra = {name}:command\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from mlseal.cli import main; main(['extra'])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
         env=os.environ | {"MLSEAL_COMMAND_PROVIDERS": "evil,twin"},
     )
     assert done.returncode == 2
@@ -176,7 +195,9 @@ def test_a_target_that_is_no_command_is_said(tmp_path):
 
 def test_a_full_disk_behind_stdout_is_no_success():
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "mlseal", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-m", "mlseal", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
     assert done.returncode == 11
     assert "No space left" in done.stderr
     assert len(done.stderr.splitlines()) == 1

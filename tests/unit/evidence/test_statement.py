@@ -100,4 +100,4 @@ def test_predicate_fields_are_strict(bad):
 
 
 def test_unknown_predicate_fields_are_ignored_when_verifying():
-    assert predicates.check("revocation", {"evidenceId": "00" * 32, "reason": "withdrawn", "future": 1}).reason == "withdrawn"
+    assert predicates.check("revocation", {"evidenceId": "00" * 32, "reason": "withdrawn", "nonce": "0" * 32, "future": 1}).reason == "withdrawn"

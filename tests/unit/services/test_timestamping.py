@@ -10,7 +10,13 @@ from asn1crypto import tsp
 from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rfc3161_client import HashAlgorithm, TimestampRequestBuilder, VerificationError, VerifierBuilder, decode_timestamp_response
+from rfc3161_client import (
+    HashAlgorithm,
+    TimestampRequestBuilder,
+    VerificationError,
+    VerifierBuilder,
+    decode_timestamp_response,
+)
 
 from mlseal.errors import Misuse
 from mlseal.evidence.clock import utcnow

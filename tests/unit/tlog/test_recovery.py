@@ -100,13 +100,18 @@ def test_every_size_settles(open_log, add, audit):
     assert audit(results) == 530
 
 
-def test_settling_drops_partial_tiles_of_full_ones(open_log, add, audit, directory):
+def test_full_tiles_replace_partial_ones_but_for_those_recovery_needs(open_log, add, audit, directory):
     log = open_log()
-    results = add(log, 600)
-    assert (directory / "tile/0/000.p").exists()
+    results = add(log, 100)
+    log.settle(beyond=0)
+    results += add(log, 500, 100)
+    assert [path.name for path in (directory / "tile/0/000.p").iterdir()] == ["100"]
+    assert [path.name for path in (directory / "tile/entries/000.p").iterdir()] == ["100"]
+    assert not (directory / "tile/0/001.p").exists()
+    assert (directory / "tile/0/002.p/88").exists()
     log.settle(beyond=0)
     assert not (directory / "tile/0/000.p").exists()
-    assert (directory / "tile/0/002.p/88").exists()
+    assert not (directory / "tile/entries/000.p").exists()
     assert audit(results) == 600
 
 
@@ -120,7 +125,8 @@ def test_a_crash_before_the_tiles_settled_loses_nothing(open_log, add, audit, di
     for path in (directory / "tile").rglob("*"):
         if path.is_file() and path.name != "100":
             path.write_bytes(path.read_bytes()[:17])
-    shutil.rmtree(directory / "tile/entries/001.p")
+    shutil.rmtree(directory / "tile/entries/002.p")
+    (directory / "tile/entries/001").unlink()
     (directory / "checkpoint").write_bytes(b"\0" * 100)
     open_log()
     assert audit(results) == 600

@@ -1,0 +1,169 @@
+"""What ``mlseal dvc verify``, ``evidence`` and the pre-push hook do, without the terminal around it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlseal.errors import NoEvidence, Unchecked, UnknownName
+from mlseal.evidence.clock import rfc3339
+from mlseal_dvc import gitstate, objects, pointers, prepush, session, verifying
+from mlseal_dvc.checking import ReadObject
+from mlseal_dvc.desk import Desk
+from mlseal_dvc.governing import MARKER
+from mlseal_dvc.pointers import Pointer
+from mlseal_dvc.verifying import Outcome
+
+
+def open_repo(directory: Path) -> Any:
+    """The DVC repository that `directory` lies in. Raises `UnknownName` outside of one."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        return Repo(str(Repo.find_root(str(directory))))
+    except NotDvcRepoError as error:
+        raise UnknownName(f"{directory} is not inside a DVC repository", remedy="run it there") from error
+
+
+def verify(repo: Any, call: dict[str, Any], *, with_bytes: bool) -> list[Outcome]:
+    """Verify evidence of every selected output, and its bytes from cache or remote. Nothing is written to the cache.
+
+    Raises `NoEvidence` when nothing is selected: a check of nothing is not a pass.
+    """
+    desk = Desk(repo, call.get("remote"))
+    work = pointers.selected(repo, call, strict=True)
+    if not work:
+        raise NoEvidence("no tracked outputs are selected, so nothing was verified", remedy="check targets and revision")
+    outcomes = verifying.examine(desk, work, read=lambda p: remote_reader(desk, p) if with_bytes else None)
+    if with_bytes:
+        for outcome in outcomes:
+            if outcome.error is None and outcome.comparison.absent:
+                outcome.error = Unchecked(
+                    f"{outcome.comparison.absent} objects of {outcome.pointer.path} are neither in the cache nor on the remote",
+                    remedy="have their owner push them, or verify with --evidence-only",
+                )
+    return outcomes
+
+
+def remote_reader(desk: Desk, pointer: Pointer) -> ReadObject:
+    """Reads objects of `pointer` straight from its remote, keeping none of them."""
+
+    def read(oid: str) -> objects.Hashed | bytes | None:
+        remote = desk.remote_of(pointer)
+        if remote is None:
+            return None
+        odb = remote.legacy_odb if pointer.hash_name == "md5-dos2unix" else remote.odb
+        try:
+            with odb.fs.open(odb.oid_to_path(oid), "rb") as file:
+                return file.read() if oid.endswith(".dir") else _hashed(file)
+        except FileNotFoundError:
+            return None
+
+    return read
+
+
+def _hashed(file: Any) -> objects.Hashed:
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+        size += len(chunk)
+    return objects.Hashed(digest.hexdigest(), size, (0, 0, size, 0, 0))
+
+
+def check_push(repository: Path, remote: str, lines: str) -> int:
+    """What the pre-push hook does; returns how many output versions were verified. Raises for the first that fails."""
+    wanted: list[str] = []
+    for tip, known in prepush.pushed(lines):
+        wanted += prepush.commits(repository, tip, known, remote)
+    revisions = list(dict.fromkeys(wanted))
+    count = 0
+    for root in _dvc_roots(repository, revisions):
+        if not (repository / root / ".dvc").is_dir():
+            raise Unchecked(
+                f"the pushed commits hold a DVC repository at {root!r} that is not in the working tree",
+                remedy="check out the branch that you push, then push again",
+            )
+        count += _check_root(open_repo(repository / root), revisions, _marked(repository, root, revisions))
+    return count
+
+
+def _check_root(repo: Any, revisions: Sequence[str], marked: bool) -> int:
+    session.current().forced = session.current().forced or marked
+    desk = Desk(repo)
+    if not desk.protected:
+        return 0
+    work = pointers.selected(repo, {"revs": list(revisions), "workspace": False}, strict=True)
+    outcomes = verifying.examine(desk, work, read=lambda _: None)
+    verifying.require(desk, outcomes, "before git push", quiet=True)
+    return len(outcomes)
+
+
+def _dvc_roots(repository: Path, revisions: Sequence[str]) -> list[str]:
+    found: dict[str, None] = {}
+    for revision in revisions:
+        listed = gitstate.run(repository, "ls-tree", "-r", "-z", "--name-only", revision) or ""
+        for name in listed.split("\0"):
+            if name == ".dvc/config" or name.endswith("/.dvc/config"):
+                found[name.removesuffix(".dvc/config").rstrip("/") or "."] = None
+    return list(found)
+
+
+def _marked(repository: Path, root: str, revisions: Sequence[str]) -> bool:
+    """Whether any pushed commit, or a parent that the push starts from, holds the marker: deleting it frees nothing."""
+    path = f".dvc/{MARKER}" if root == "." else f"{root}/.dvc/{MARKER}"
+    candidates = [spec for revision in revisions for spec in (revision, f"{revision}^")]
+    return any(
+        gitstate.run(repository, "cat-file", "-e", f"{revision}:{path}", check=False) is not None for revision in candidates
+    )
+
+
+def evidence(repo: Any, target: str, remote: str | None) -> Outcome:
+    """The verified evidence of the one output that `target` names in the workspace."""
+    work = pointers.selected(repo, {"targets": [target]}, strict=True)
+    if len(work) != 1:
+        raise UnknownName(f"{target} names {len(work)} outputs", expected="exactly one")
+    outcome = verifying.examine(Desk(repo, remote), work, read=lambda _: None)[0]
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome
+
+
+def row(outcome: Outcome) -> dict[str, object]:
+    """One outcome for ``--json`` and tables."""
+    attested = outcome.attested
+    made: dict[str, object] = {
+        "path": outcome.pointer.path,
+        "oid": outcome.pointer.oid,
+        "rev": outcome.pointer.rev,
+        "ok": outcome.error is None,
+        "objectsCompared": outcome.comparison.present,
+        "objectsAbsent": outcome.comparison.absent,
+    }
+    if attested is not None:
+        verified = attested.verified
+        made |= {
+            "sha256": attested.sha256,
+            "evidenceId": verified.evidence_id,
+            "signer": verified.identity.san,
+            "issuer": verified.identity.issuer,
+            "signedOn": rfc3339(verified.time),
+            "origin": verified.statement.predicate["origin"],
+        }
+    if outcome.error is not None:
+        made["error"] = outcome.error.to_dict()
+    return made
+
+
+def report(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> None:
+    """One line for each outcome."""
+    for outcome in outcomes:
+        path = outcome.pointer.path
+        if outcome.error is not None or outcome.attested is None:
+            say(f"REFUSED  {path}: {outcome.error}")
+            continue
+        verified, comparison = outcome.attested.verified, outcome.comparison
+        seen = f"{comparison.present} objects compared" + (f", {comparison.absent} not looked at" if comparison.absent else "")
+        say(f"ok       {path}: signed by {verified.identity.san} on {rfc3339(verified.time)}, {seen}")

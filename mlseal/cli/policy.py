@@ -1,0 +1,312 @@
+"""``mlseal gate · explain · policy``, and ``approve · waive`` by name. Thin: arguments in, one core call, words out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
+from mlseal.cli.people import approve, sign_as, waive
+from mlseal.errors import Error, Misuse, Refusal, Unchecked
+from mlseal.evidence import trust as trust_roots
+from mlseal.evidence.clock import utcnow
+
+if TYPE_CHECKING:
+    from mlseal.evidence.bundle import Bundle
+    from mlseal.policy.gate import Action
+    from mlseal.policy.model import Policy
+    from mlseal.policy.verdict import Verdict
+
+POLICY = click.option(
+    "--policy",
+    "policy_paths",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    envvar="MLSEAL_POLICY",
+    help="Policy file or directory of policies; may be repeated.",
+)
+ACTION = click.option(
+    "--action",
+    "action_name",
+    metavar="TOOL/ACTION",
+    help="What is about to happen, such as mlflow/alias; without it every given policy applies.",
+)
+FACT = click.option(
+    "--fact", "facts", metavar="NAME=VALUE", multiple=True, help="A fact of the action, such as alias=champion."
+)
+__all__ = ["approve", "explain", "gate", "policy", "waive"]
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@POLICY
+@ACTION
+@FACT
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Sign the verdict (SLSA VSA) and write it here.")
+@click.option("--role", default="gate", show_default=True, help="Role to sign the verdict as.")
+@click.option("--nonce", help="Run or request id to bind the signed verdict to.")
+@TRUST
+@STORE
+@TOKEN
+@JSON
+@click.pass_context
+def gate(
+    ctx: click.Context,
+    path: Path,
+    policy_paths: tuple[Path, ...],
+    action_name: str | None,
+    facts: tuple[str, ...],
+    output: Path | None,
+    role: str,
+    nonce: str | None,
+    trust_path: str | None,
+    store_path: Path | None,
+    token_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Judge PATH, a file or directory, by the policies; exit 0 only when allowed.
+
+    \b
+    Example: mlseal gate model/ --policy .mlseal/policy.yaml
+             mlseal gate model/ --policy policies/ --action mlflow/alias --fact alias=champion --fact model=risk-a
+    """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    from mlseal.policy.verdict import to_statement
+
+    verdict = _judged(path, policy_paths, _action(action_name, facts), trust_path, store_path)
+    if output is not None:
+        bundle = sign_as(to_statement(verdict, nonce=nonce), role, trust_path, store_path, token_file, output)
+        click.echo(f"signed verdict: evidence {bundle.evidence_id} in {output}", err=True)
+    click.echo(json.dumps(verdict.to_dict()) if as_json else _words(verdict))
+    ctx.exit(0 if verdict.passes else verdict.exit_code)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@POLICY
+@ACTION
+@FACT
+@TRUST
+@STORE
+@JSON
+def explain(
+    path: Path,
+    policy_paths: tuple[Path, ...],
+    action_name: str | None,
+    facts: tuple[str, ...],
+    trust_path: str | None,
+    store_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what the policies want for PATH and what is missing; or what a signed verdict says, if PATH is one.
+
+    Exit 0 means explained, not allowed. The signer of a verdict is checked against the policies' gate identities.
+    """
+    verdict_bundle = _verdict_bundle(path)
+    if verdict_bundle is not None:
+        _explain_verdict(verdict_bundle, policy_paths, trust_path, as_json=as_json)
+        return
+    verdict = _judged(path, policy_paths, _action(action_name, facts), trust_path, store_path)
+    document = {"wants": [_wants(policy) for policy in _policies(policy_paths)], **verdict.to_dict()}
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    for policy in _policies(policy_paths):
+        click.echo(f"{policy.name} (sha256 {policy.sha256[:16]}…) asks for:")
+        open_rules = {
+            reason.rule for reason in verdict.reasons if reason.outcome != "note" and reason.policy == policy.name
+        }
+        for requirement in policy.require:
+            rules = [rule.id for rule in requirement.rules]
+            missing = requirement.id in open_rules or bool(open_rules & set(rules))
+            click.echo(f"  {'✗' if missing else '✓'} {requirement.id}" + (f" ({', '.join(rules)})" if rules else ""))
+            click.echo(f"      by {' or '.join(map(str, requirement.by))}")
+    click.echo(_words(verdict))
+
+
+@click.group()
+def policy() -> None:
+    """Check policies before they judge."""
+
+
+@policy.command("lint")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@JSON
+def policy_lint(files: tuple[Path, ...], as_json: bool) -> None:
+    """Load FILES strictly, and say aloud where a policy is weaker than it could be."""
+    from mlseal.policy.lint import remarks
+
+    rows = [{"policy": p.name, "sha256": p.sha256, "remarks": list(remarks(p))} for p in _policies(files)]
+    words = [
+        f"{row['policy']} (sha256 {str(row['sha256'])[:16]}…) is valid"
+        + "".join(f"\n  {remark}" for remark in row["remarks"])
+        for row in rows
+    ]
+    _say({"policies": rows}, "\n".join(words), as_json=as_json)
+
+
+@policy.command("test")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@JSON
+def policy_test(files: tuple[Path, ...], as_json: bool) -> None:
+    """Run the negative controls of FILES: imagined evidence that must be stopped, and is it?
+
+    Tests stand under tests: in the policy, or in NAME.tests/*.yaml beside NAME.yaml. Nothing is signed or read from the
+    log.
+    """
+    from mlseal.policy import controls
+    from mlseal.policy.load import load
+
+    rows = []
+    for file in files:
+        loaded = load(file)
+        for outcome in controls.run(loaded, controls.tests_of(loaded, file), now=utcnow()):
+            rows.append(
+                {"policy": loaded.name, "test": outcome.name, "passed": outcome.passed, "problem": outcome.problem}
+            )
+            if not as_json:
+                mark = "ok    " if outcome.passed else "FAILED"
+                click.echo(f"{mark} {loaded.name}: {outcome.name}: {outcome.problem or outcome.verdict.kind}")
+    if as_json:
+        click.echo(json.dumps({"tests": rows}))
+    failed = [row for row in rows if not row["passed"]]
+    if failed:
+        raise Refusal(
+            f"{len(failed)} of {len(rows)} tests failed", got=str(failed[0]["test"]), remedy="mend the policy"
+        )
+    if not as_json:
+        click.echo(f"{len(rows)} tests passed")
+
+
+def _judged(
+    path: Path, policy_paths: Sequence[Path], action: Action | None, trust_path: str | None, store_path: Path | None
+) -> Verdict:
+    from mlseal.cli.progress import bar
+    from mlseal.evidence.archive import Archive
+    from mlseal.evidence.digest import measure
+    from mlseal.policy.gate import judge
+    from mlseal.policy.remedies import Hints
+
+    policies = _policies(policy_paths)
+    archive = Archive.open(trust_roots.resolve(trust_path), store_path)
+    with bar(f"reading {path}"):
+        measured = measure(path)
+    hints = Hints(path=str(path), policy_file=str(policy_paths[0]))
+    return judge(measured, action, policies, archive, clock=archive.clock, hints=hints)
+
+
+def _policies(paths: Sequence[Path]) -> tuple[Policy, ...]:
+    from mlseal.policy.load import load_all
+
+    if not paths:
+        raise Misuse("no policy to judge by", expected="--policy FILE", remedy="pass --policy, or set MLSEAL_POLICY")
+    return load_all(paths)
+
+
+def _action(name: str | None, facts: Sequence[str]) -> Action | None:
+    from mlseal.policy.gate import Action
+
+    if name is None:
+        if facts:
+            raise Misuse("--fact belongs to an action", remedy="pass --action TOOL/ACTION too")
+        return None
+    tool, slash, action = name.partition("/")
+    pairs = [fact.partition("=") for fact in facts]
+    names = [key for key, _, _ in pairs]
+    if not (tool and slash and action) or any(not key or not equals for key, equals, _ in pairs):
+        raise Misuse("not an action", got=" ".join((name, *facts)), expected="--action TOOL/ACTION --fact NAME=VALUE")
+    if len(set(names)) != len(names) or {"tool", "action"} & set(names):
+        raise Misuse(
+            "a fact is given twice", got=" ".join(facts), expected="each name once, and neither tool nor action"
+        )
+    return Action(tool, action, {key: value for key, _, value in pairs})
+
+
+def _words(verdict: Verdict) -> str:
+    lines = [f"{verdict.kind.upper()}" + (" (observed only, not enforced)" if verdict.mode == "observe" else "")]
+    lines[0] += " by " + (
+        ", ".join(f"{name} (sha256 {sha256[:16]}…)" for name, sha256 in verdict.policies) or "no policy"
+    )
+    for reason in verdict.reasons:
+        lines.append(f"  {'·' if reason.outcome == 'note' else '✗'} {reason.rule}: {reason.message}")
+        lines += [
+            f"      {name}: {text}" for name, text in (("got", reason.got), ("expected", reason.expected)) if text
+        ]
+        lines += [f"      do: {reason.remedy}"] if reason.remedy else []
+        lines += [f"      control: {', '.join(reason.control)}"] if reason.control else []
+    levels = ", ".join(f"{axis} {level}" for axis, level in verdict.assurance.items())
+    lines.append(f"  rests on {len(verdict.inputs)} pieces of evidence, log size {verdict.tree_size}; {levels}")
+    return "\n".join(lines)
+
+
+def _wants(policy: Policy) -> dict[str, object]:
+    return {
+        "policy": policy.name,
+        "sha256": policy.sha256,
+        "require": [
+            {
+                "id": r.id,
+                "predicateType": r.predicate_type,
+                "by": [str(m) for m in r.by],
+                "rules": [rule.id for rule in r.rules],
+            }
+            for r in policy.require
+        ],
+    }
+
+
+def _verdict_bundle(path: Path) -> Bundle | None:
+    """The bundle at `path` if it holds a signed verdict; None for anything else, which is then judged."""
+    from mlseal.evidence.bundle import Bundle
+    from mlseal.evidence.predicates import slsa_vsa
+
+    if not path.is_file() or not path.name.endswith(".json"):
+        return None
+    bundle = Bundle.read(path)
+    try:
+        is_verdict = bundle.statement.predicate_type == slsa_vsa.URI
+    except Error:
+        return None
+    return bundle if is_verdict else None
+
+
+def _explain_verdict(bundle: Bundle, policy_paths: Sequence[Path], trust_path: str | None, *, as_json: bool) -> None:
+    from mlseal.evidence.tiles import service_tiles
+    from mlseal.evidence.predicates import slsa_vsa
+    from mlseal.evidence.revocation import NOTHING_REVOCABLE
+    from mlseal.evidence.verifying import Verifier
+
+    said = bundle.statement
+    gates = [matcher for policy in (_policies(policy_paths) if policy_paths else ()) for matcher in policy.gate]
+    if gates:
+        trust = trust_roots.resolve(trust_path)
+        Verifier(trust, tiles=dict(service_tiles(trust))).verify(
+            bundle,
+            predicate_type=slsa_vsa.URI,
+            identities=gates,
+            subjects=[said.subjects[-1].sha256],
+            revocations=NOTHING_REVOCABLE,
+        )
+    if as_json:
+        click.echo(json.dumps({"verified": bool(gates), "statement": json.loads(said.payload)}))
+    else:
+        details = dict(said.predicate.get("mlseal") or {})
+        kind = str(details.get("verdict", said.predicate.get("verificationResult")))
+        click.echo(f"{kind.upper()} of {said.subjects[0].name}")
+        for reason in details.get("reasons", []):
+            click.echo(f"  {reason.get('rule')}: {reason.get('message')}")
+            for name in ("got", "expected", "remedy"):
+                if reason.get(name):
+                    click.echo(f"      {name}: {reason[name]}")
+    if not gates:
+        raise Unchecked(
+            "the verdict's signer was not checked", expected="a policy with gate:", remedy="pass --policy FILE"
+        )
+
+
+def _say(document: dict[str, object], words: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(document) if as_json else words)

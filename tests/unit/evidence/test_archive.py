@@ -1,0 +1,260 @@
+"""Index, revocations and audit over a real log: absence is noticed, whoever deletes."""
+
+import json
+import os
+import shutil
+import time
+from datetime import timedelta
+
+import pytest
+
+from mlseal.errors import Error, ForgedEvidence, NoEvidence, SplitView, StaleEvidence, Unchecked, Withheld
+from mlseal.evidence import statement
+from mlseal.evidence.archive import Archive
+from mlseal.evidence.audit import audit, directory_tiles
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.clock import utcnow
+from mlseal.evidence.digest import Subject
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.tiles import service_tiles
+from mlseal.evidence.mirror import copy_log
+from mlseal.evidence.revoking import revoke, snapshot
+from mlseal.evidence.store import Store
+
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+
+
+@pytest.fixture
+def alone(new_authority):
+    """An authority of this test's own, so that it may be damaged."""
+    return new_authority()
+
+
+def claim(result="PASSED", digest="ab" * 32):
+    return statement.make([Subject("model", digest)], TEST_RESULT, {"result": result, "configuration": [], "url": f"urn:{time.time_ns()}"})
+
+
+def opened(authority, **kwargs):
+    archive = Archive.open(authority.trust, authority.store, **kwargs)
+    archive.refresh()
+    return archive
+
+
+def monitor(authority):
+    return [Identity(authority.issuer, authority.san("monitor"))]
+
+
+def test_index_finds_by_subject_and_type_in_log_order(alone):
+    signer = alone.signer("producer")
+    first, second, other = signer.sign(claim("FAILED")), signer.sign(claim("PASSED")), signer.sign(claim(digest="cd" * 32))
+    archive = opened(alone)
+    assert archive.index.find(["ab" * 32], [TEST_RESULT]) == [first.evidence_id, second.evidence_id]
+    assert archive.index.find(["cd" * 32], [TEST_RESULT]) == [other.evidence_id]
+    assert archive.index.find(["ab" * 32], ["https://mlseal.dev/fairness/v0.1"]) == []
+    assert archive.index.find(["ef" * 32], [TEST_RESULT]) == []
+    assert archive.tree_size == 3
+
+
+def test_index_is_incremental_and_can_be_rebuilt(alone):
+    signer = alone.signer("producer")
+    signer.sign(claim())
+    archive = opened(alone)
+    signer.sign(claim())
+    assert archive.refresh() == 2
+    rows = list(archive.index.leaves())
+    archive.index.close()
+    for file in archive.trust.state_directory().glob("index-*"):
+        file.unlink()
+    assert list(opened(alone).index.leaves()) == rows
+
+
+def test_withheld_bundle_is_an_unresolved_leaf(alone):
+    signer = alone.signer("producer")
+    failed = signer.sign(claim("FAILED"))
+    alone.store.path(failed.evidence_id).unlink()
+    signer.sign(claim("PASSED"))
+    (leaf,) = opened(alone).unresolved()
+    assert (leaf.evidence_id, leaf.index, leaf.identity.san) == (failed.evidence_id, 0, alone.san("producer"))
+
+
+def test_bundle_deleted_after_it_was_indexed_is_withheld(alone):
+    bundle = alone.signer("producer").sign(claim("FAILED"))
+    archive = opened(alone)
+    alone.store.path(bundle.evidence_id).unlink()
+    with pytest.raises(Withheld, match="no longer shows"):
+        archive.candidates(["ab" * 32], [TEST_RESULT])
+
+
+def test_other_bytes_under_the_name_of_a_bundle_resolve_nothing(alone):
+    signer = alone.signer("producer")
+    failed, passed = signer.sign(claim("FAILED")), signer.sign(claim("PASSED"))
+    shutil.copy(alone.store.path(passed.evidence_id), alone.store.path(failed.evidence_id))
+    assert [leaf.evidence_id for leaf in opened(alone).unresolved()] == [failed.evidence_id]
+
+
+def test_revocation_counts_only_by_a_listed_identity(alone):
+    bundle = alone.signer("producer").sign(claim())
+    archive = opened(alone)
+    revoke(archive, alone.signer("producer"), bundle.evidence_id, reason="withdrawn")
+    archive.refresh()
+    assert archive.revocations(monitor(alone)).of(bundle.evidence_id) is None
+    revoke(archive, alone.signer("monitor"), bundle.evidence_id, reason="withdrawn")
+    archive.refresh()
+    assert archive.revocations(monitor(alone)).of(bundle.evidence_id).reason == "withdrawn"
+    assert archive.revocations([]).revoked == {}
+
+
+def test_revoking_unknown_evidence_is_refused(alone):
+    archive = opened(alone)
+    with pytest.raises(NoEvidence):
+        revoke(archive, alone.signer("monitor"), "ab" * 32, reason="withdrawn")
+    assert archive.refresh() == 0
+
+
+def test_withdrawal_outweighs_supersession_whatever_the_order(alone):
+    bundle = alone.signer("producer").sign(claim())
+    archive = opened(alone)
+    for reason in ("withdrawn", "superseded"):
+        revoke(archive, alone.signer("monitor"), bundle.evidence_id, reason=reason)
+    archive.refresh()
+    assert archive.revocations(monitor(alone)).of(bundle.evidence_id).reason == "withdrawn"
+
+
+def test_snapshot_must_exist_and_be_fresh(alone):
+    archive = opened(alone)
+    with pytest.raises(StaleEvidence, match="no revocation snapshot"):
+        archive.revocations(monitor(alone)).require_fresh(timedelta(hours=1), utcnow())
+    snapshot(archive, alone.signer("monitor"), valid_for=timedelta(hours=2))
+    archive.refresh()
+    known = archive.revocations(monitor(alone))
+    known.require_fresh(timedelta(hours=1), utcnow())
+    for later in (timedelta(hours=1, minutes=30), timedelta(hours=3), -timedelta(hours=1)):
+        with pytest.raises(StaleEvidence):
+            known.require_fresh(timedelta(hours=1) if later < timedelta(hours=2) else timedelta(days=9), utcnow() + later)
+
+
+def test_deleting_a_revocation_leaves_its_leaf(alone):
+    bundle = alone.signer("producer").sign(claim())
+    archive = opened(alone)
+    taken = revoke(archive, alone.signer("monitor"), bundle.evidence_id, reason="withdrawn")
+    alone.store.path(taken.evidence_id).unlink()
+    fresh = opened(alone)
+    assert [leaf.evidence_id for leaf in fresh.unresolved()] == [taken.evidence_id]
+
+
+def test_spoilt_revocation_stops_instead_of_being_passed_over(alone):
+    bundle = alone.signer("producer").sign(claim())
+    archive = opened(alone)
+    taken = revoke(archive, alone.signer("monitor"), bundle.evidence_id, reason="withdrawn")
+    document = json.loads(taken.raw)
+    document["verificationMaterial"]["timestampVerificationData"] = bundle.document["verificationMaterial"]["timestampVerificationData"]
+    alone.store.path(taken.evidence_id).write_bytes(json.dumps(document).encode())
+    archive.refresh()
+    with pytest.raises(Error):
+        archive.revocations(monitor(alone))
+
+
+def test_log_that_forgets_is_a_split_view_and_the_index_keeps_what_it_knew(alone, tmp_path):
+    alone.signer("producer").sign(claim())
+    old = tmp_path / "old"
+    shutil.copytree(alone.state / "logs", old)
+    alone.signer("producer").sign(claim())
+    archive = opened(alone)
+    tiles = directory_tiles(alone.trust, old)
+    with pytest.raises(Unchecked):  # an old copy cannot prove that it is older, and not another
+        Archive.open(alone.trust, alone.store, tiles=tiles).refresh()
+    from mlseal.services import state
+    from mlseal.tlog import checkpoint
+
+    log = alone.trust.logs[0]
+    note = checkpoint.sign(state.load(alone.state).keys().log, checkpoint.Checkpoint(log.origin, 2, b"\7" * 32))
+    (old / log.origin / "checkpoint").write_text(note)
+    with pytest.raises(SplitView):
+        Archive.open(alone.trust, alone.store, tiles=tiles).refresh()
+    assert archive.refresh() == 2
+
+
+def test_tiles_with_another_entry_are_refused(alone, tmp_path):
+    alone.signer("producer").sign(claim())
+    alone.signer("producer").sign(claim())
+    copy = tmp_path / "copy"
+    log = alone.trust.logs[0]
+    copy_log(log, service_tiles(alone.trust)[log.origin], copy / log.origin)
+    file = next((copy / log.origin / "tile" / "entries").rglob("*2"))
+    data = bytearray(file.read_bytes())
+    data[200] ^= 1
+    file.write_bytes(bytes(data))
+    for state in alone.trust.state_directory().glob("index-*"):
+        state.unlink()
+    with pytest.raises(Error):
+        Archive.open(alone.trust, alone.store, tiles=directory_tiles(alone.trust, copy)).refresh()
+
+
+def test_missing_log_is_unchecked(alone):
+    with pytest.raises(Unchecked):
+        Archive.open(alone.trust, alone.store, tiles={}).refresh()
+
+
+def test_audit_passes_offline_and_without_any_key(alone, tmp_path):
+    signer = alone.signer("producer")
+    for _ in range(3):
+        signer.sign(claim())
+    log = alone.trust.logs[0]
+    trust = alone.trust
+    copy_log(log, service_tiles(trust)[log.origin], tmp_path / "log" / log.origin)
+    alone.stop()
+    shutil.rmtree(alone.state)
+    report = audit(trust, alone.store, directory_tiles(trust, tmp_path / "log"))
+    assert report.passed
+    assert (report.tree_size, len(report.verified)) == (3, 3)
+
+
+@pytest.mark.parametrize("damage", ["delete", "edit", "swap", "unlogged", "nothing"])
+def test_audit_notices(alone, tmp_path, damage):
+    signer = alone.signer("producer")
+    first, second = signer.sign(claim("FAILED")), signer.sign(claim("PASSED"))
+    path = alone.store.path(first.evidence_id)
+    if damage == "delete":
+        path.unlink()
+    elif damage == "edit":
+        path.write_bytes(first.raw.replace(b'"logIndex":"0"', b'"logIndex":"1"'))
+    elif damage == "swap":
+        shutil.copy(alone.store.path(second.evidence_id), path)
+    elif damage == "unlogged":
+        foreign = claim()
+        document = json.loads(first.raw)
+        import base64
+
+        document["dsseEnvelope"]["payload"] = base64.b64encode(foreign.payload).decode()
+        Store(alone.dir / "evidence").put(Bundle(json.dumps(document).encode()))
+    report = audit(alone.trust, alone.store, service_tiles(alone.trust))
+    assert report.passed == (damage == "nothing")
+
+
+def test_audit_of_an_empty_log_does_not_pass(alone):
+    assert not audit(alone.trust, alone.store, service_tiles(alone.trust)).passed
+
+
+def test_two_processes_index_at_once(alone):
+    signer = alone.signer("producer")
+    for _ in range(5):
+        signer.sign(claim())
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                status = 0 if opened(alone).tree_size == 5 else 2
+            finally:
+                os._exit(status)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+    assert len(list(opened(alone).index.leaves())) == 5
+
+
+def test_forged_leaf_kind_is_refused():
+    from mlseal.evidence.leaves import parse_leaf
+
+    with pytest.raises(ForgedEvidence):
+        parse_leaf("log1.x", 0, b"{}")
