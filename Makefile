@@ -11,7 +11,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help dev lint format test unit core stock demo bench generated clean
+.PHONY: help dev lint format test unit core stock demo bench clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -22,6 +22,7 @@ INPUTS := $(shell cat pyproject.toml constraints.txt | cksum | tr -d ' ')
 JS_INPUTS := $(shell cat tests/stock/js/package-lock.json | cksum | tr -d ' ')
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
+BENCHES ?= $(sort $(wildcard benchmarks/bench_*.py))
 TESTS ?= tests
 
 help:
@@ -74,7 +75,7 @@ demo: $(if $(wildcard $(VENV)/.ready-dev-$(INPUTS)),,$(VENV)/.ready-demo-$(INPUT
 	$(BIN)/python examples/demo/main.py $(ARGS)
 
 bench: stock
-	$(BIN)/python -m benchmarks $(ARGS)
+	@for file in $(BENCHES); do echo; echo "== $$file"; $(BIN)/python $$file $(ARGS); done
 
 clean:
 	rm -rf $(VENV) build dist tests/stock/js/node_modules

@@ -26,7 +26,7 @@ from mlseal.tlog.proofs import HashReader, leaf_hash, verify_inclusion
 from mlseal.tlog.tiles import DirectoryTiles
 from mlseal.tlog.writer import LogWriter
 
-ROUNDS = 3
+ROUNDS = 5
 BODY = 1600
 """Bytes of a hashedrekord entry with a certificate."""
 CHUNK = 8192

@@ -259,7 +259,6 @@ def _places(path: Path) -> dict[str, str]:
         "DO_NOT_TRACK": "true",
         "NO_PROXY": "*",
         "no_proxy": "*",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 

@@ -16,10 +16,13 @@ module                    what it knows
 ``wrapping``              which parts of DVC are wrapped, and what to do when they are not as expected
 ``guards`` ``reading``    nothing unsigned is uploaded · nothing unverified is read
 ``pointers``              what ``.dvc`` and ``dvc.lock`` say: path, object id, stage, dependencies
+``origin`` ``noting``     how an output came to be, as far as this machine saw it
 ``objects``               DVC's cache: hash objects, read directory objects, quarantine
 ``layout`` ``places``     where evidence lies beside the data
 ``sealing`` ``statement`` sign outputs before their upload
-``checking``              evidence and bytes of an output, verified
+``checking`` ``verifying`` evidence and bytes of an output, verified; refused objects quarantined
+``shelf`` ``logcopy``     candidates for an output's evidence · the log's tiles beside the data
+``revoked``               what was taken back
 ``governing``             which repositories are protected, and who may sign
 ``prepush`` ``setup``     git hook, installation
 ========================  ============================================================================================

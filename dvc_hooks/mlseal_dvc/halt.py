@@ -41,7 +41,7 @@ def told_to_dvc() -> Iterator[None]:
     try:
         yield
     except Error as error:
-        raise of(error) from error
+        raise of(error) from None  # DVC prints the chain of causes, which would say everything twice
 
 
 def say(message: str) -> None:

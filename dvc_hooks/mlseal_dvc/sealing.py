@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,40 +193,45 @@ class _Sealer:
         signer = signing.signer_for(
             desk.session.role, trust=desk.trust, store=self._store, token_file=desk.session.token_file, clock=desk.session.clock
         )
-        from dvc import __version__ as dvc_version
-
         for pointer, content in unsigned:
-            place = desk.place_of(pointer)
-            made = statement.make(
-                pointer,
-                content,
-                git=desk.git_state(pointer),
-                remote=gitstate.without_credentials(_url(desk.remote_of(pointer))),
-                origin=origin.of(pointer, origin.notes_of(desk.repo)),
-                known=self._known,
-                dvc_version=dvc_version,
-            )
             if content.manifest is not None:
                 self._own.write(layout.manifest(content.manifest.sha256), content.manifest.to_bytes())
-            bundle = self._signed(signer, made, pointer, place)
+            bundle = self._signed(signer, pointer, content)
             remember_identity(desk, bundle)
             attested = self._checker(pointer).verify_bundle(bundle, self._own, pointer)
             self._own.write(_name(pointer, attested), bundle.raw)
             self._made.append((pointer, attested))
             self._sealed.signed.append(pointer.path)
 
-    def _signed(self, signer: signing.Signer, made: Statement, pointer: Pointer, place: Place | None) -> Bundle:
-        """The bundle; found again when a crash, or another clone at the same moment, logged this statement before."""
+    def _signed(self, signer: signing.Signer, pointer: Pointer, content: Content) -> Bundle:
+        """The bundle. The log keeps one entry per statement, so these words may be taken already:
+
+        by a push of ours that a crash cut off (its journal is finished now), or by somebody else (then say them anew).
+        """
+        made = self._statement(pointer, content)
         try:
             return signer.sign(made)
         except Withheld:
             signer.recover()
-            for name in [n for p in (self._own, place) if p for n in p.names(_slot(pointer)) or ()]:
-                for source in (self._own, place):
-                    raw = source.read(name) if source else None
-                    if raw and Bundle(raw).evidence_id == made.evidence_id:
-                        return Bundle(raw)
+        try:
             return signer.sign(made)
+        except Withheld:
+            return signer.sign(self._statement(pointer, content, nonce=secrets.token_hex(16)))
+
+    def _statement(self, pointer: Pointer, content: Content, *, nonce: str | None = None) -> Statement:
+        from dvc import __version__ as dvc_version
+
+        desk = self._desk
+        return statement.make(
+            pointer,
+            content,
+            git=desk.git_state(pointer),
+            remote=gitstate.without_credentials(_url(desk.remote_of(pointer))),
+            origin=origin.of(pointer, origin.notes_of(desk.repo)),
+            known=self._known,
+            dvc_version=dvc_version,
+            nonce=nonce or (secrets.token_hex(16) if self._again else None),
+        )
 
     def _publish(self) -> None:
         by_place: dict[str, tuple[Place, list[tuple[Pointer, Attested]]]] = {}

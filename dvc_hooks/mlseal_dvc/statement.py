@@ -30,6 +30,7 @@ def make(
     origin: Origin,
     known: Mapping[tuple[str, str], str],
     dvc_version: str,
+    nonce: str | None = None,
 ) -> Statement:
     """The statement about `content` at `pointer`.
 
@@ -38,6 +39,7 @@ def make(
         remote: URL of the DVC remote, without credentials.
         known: SHA-256 of other outputs by (path, object id), from evidence verified or signed in this run; the only
             way a dependency gets a digest. An MD5 stays an annotation: it must never stand in a digest set.
+        nonce: makes a statement of its own where somebody else said the same words before.
     """
     commit, dirty, url = git
     predicate = data_provenance.Predicate(
@@ -56,6 +58,7 @@ def make(
         remote=remote,
         lineage=[_describe(dep, known) for dep in pointer.dependencies[:MAX_LINEAGE]],
         not_proven=[*NOT_PROVEN, *_cut(pointer)],
+        **({"nonce": nonce} if nonce else {}),
     )
     return statements.make(content.subjects, data_provenance.URI, predicate.to_json())
 

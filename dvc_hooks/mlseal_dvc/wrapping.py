@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from mlseal.errors import MissingExtra, Unchecked
-from mlseal_dvc import contract, guards, halt, pointers, reading, sealing, watching
+from mlseal_dvc import contract, guards, halt, noting, pointers, reading, sealing, watching
 from mlseal_dvc.desk import Desk
 
 _FUNCTIONS = (("dvc.repo.push", "push"), ("dvc.repo.fetch", "fetch"), ("dvc.repo.checkout", "checkout"))
@@ -41,6 +41,7 @@ def activate() -> None:
         setattr(sys.modules[module], name, getattr(Repo, name))
     guards.install()
     reading.install()
+    noting.install()
 
 
 def active() -> bool:

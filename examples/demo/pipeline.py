@@ -9,7 +9,6 @@ A run has one account; what the training account says about fairness would be it
 """
 
 from kfp import dsl
-
 from mlseal_kfp import component, gate
 
 
@@ -19,7 +18,7 @@ def build(
     script_uri: str,
     provenance_issuer: str,
     provenance_san: str,
-    training: dict = {},  # noqa: B006 - KFP reads the default and never calls the function with it
+    training: dict = {},  # noqa: B006 - KFP reads the default, nothing shares it
 ) -> str:
     """Verified data in, a model and the evidence of its training out.
 
@@ -31,7 +30,9 @@ def build(
         training: settings of the training program.
     """
     data = dsl.importer(artifact_uri=data_uri, artifact_class=dsl.Dataset, reimport=True).set_display_name("data")
-    script = dsl.importer(artifact_uri=script_uri, artifact_class=dsl.Artifact, reimport=True).set_display_name("script")
+    script = dsl.importer(artifact_uri=script_uri, artifact_class=dsl.Artifact, reimport=True).set_display_name(
+        "script"
+    )
     source = component("ingestion.source")(
         dataset=data.output, issuer=provenance_issuer, san=provenance_san, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER
     )

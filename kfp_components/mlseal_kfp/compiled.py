@@ -203,14 +203,19 @@ def parse(data: bytes | str, what: str) -> Compiled:
     YAML that is no PipelineSpec.
     """
     try:
-        documents = [d for d in yaml.load_all(data, Loader=_StrictLoader) if d is not None]  # noqa: S506 - a SafeLoader
+        documents = [d for d in yaml.load_all(data, Loader=_StrictLoader) if d is not None]
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEvidence(f"{what} is not strict YAML", got=str(error)[:200]) from error
-    if not documents or len(documents) > 2 or not all(isinstance(d, dict) for d in documents):  # noqa: PLR2004
-        raise Misuse(f"{what} is not a compiled pipeline", expected="a PipelineSpec, optionally followed by a PlatformSpec")
+    if not documents or len(documents) > 2 or not all(isinstance(d, dict) for d in documents):
+        raise Misuse(
+            f"{what} is not a compiled pipeline", expected="a PipelineSpec, optionally followed by a PlatformSpec"
+        )
     if not {"pipelineInfo", "root", "deploymentSpec"} <= set(documents[0]):
-        raise Misuse(f"{what} is not a compiled pipeline", expected="pipelineInfo, root and deploymentSpec",
-                     remedy="compile it: 'mlseal kfp compile FILE.py --image …'")
+        raise Misuse(
+            f"{what} is not a compiled pipeline",
+            expected="pipelineInfo, root and deploymentSpec",
+            remedy="compile it: 'mlseal kfp compile FILE.py --image …'",
+        )
     compiled = Compiled(tuple(documents))
     canonical.dumps(list(documents))
     return compiled
@@ -227,7 +232,7 @@ def _replaced(value: Any, image: str) -> Any:
 class _StrictLoader(yaml.SafeLoader):
     """SafeLoader without the freedoms that let two readers see two pipelines."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # PyYAML's signature
         keys = [key.value for key, _ in node.value]
         if len(set(keys)) != len(keys) or "<<" in keys:
             raise yaml.constructor.ConstructorError(None, None, "duplicate or merged key", node.start_mark)

@@ -15,6 +15,7 @@ placeholder here and is filled when the pipeline is compiled.
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -41,8 +42,10 @@ def build(interface: Interface) -> Any:
 
     def builder(*_: Any, **__: Any) -> Any:
         # KFP calls the builder positionally in signature order and looks at the container only.
-        arguments = [dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER if part == EXECUTOR_INPUT else part
-                     for part in step_arguments(interface.stage, PLACEHOLDER)]
+        arguments = [
+            dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER if part == EXECUTOR_INPUT else part
+            for part in step_arguments(interface.stage, PLACEHOLDER)
+        ]
         return dsl.ContainerSpec(image=PLACEHOLDER, command=list(STEP_COMMAND), args=arguments)
 
     builder.__name__ = interface.slug.replace("-", "_")
@@ -81,17 +84,27 @@ def gate(
     Raises `Misuse` for more evidence than there are ports.
     """
     if len(evidence) > EVIDENCE_PORTS:
-        raise Misuse("too many evidence files for one gate", got=len(evidence), expected=f"at most {EVIDENCE_PORTS}",
-                     remedy="collect them in a loop, or pass a directory as known_evidence")
+        raise Misuse(
+            "too many evidence files for one gate",
+            got=len(evidence),
+            expected=f"at most {EVIDENCE_PORTS}",
+            remedy="collect them in a loop, or pass a directory as known_evidence",
+        )
     told: dict[str, Any] = {
-        "model": model, "model_name": model_name, "model_sha256": model_sha256, "action": action, "workspace": workspace,
+        "model": model,
+        "model_name": model_name,
+        "model_sha256": model_sha256,
+        "action": action,
+        "workspace": workspace,
         "run_id": _dsl().PIPELINE_JOB_ID_PLACEHOLDER,
     }
     if policy is not None:
         told["policy"] = policy
     given: dict[str, Any] = {} if known_evidence is None else {"known_evidence": known_evidence}
     for number, item in enumerate(evidence, 1):
-        bundle, digest = item if isinstance(item, tuple) else (item.outputs["evidence"], item.outputs["evidence_sha256"])
+        bundle, digest = (
+            item if isinstance(item, tuple) else (item.outputs["evidence"], item.outputs["evidence_sha256"])
+        )
         given |= {f"evidence_{number}": bundle, f"evidence_{number}_sha256": digest}
     decide = component("decide")(**told, **given).set_caching_options(False)
     return component("enforce")(
@@ -101,7 +114,9 @@ def gate(
 
 def _parameter(dsl: Any, port: Port) -> inspect.Parameter:
     default = inspect.Parameter.empty if port.output or port.required else port.default
-    return inspect.Parameter(port.name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotation(dsl, port), default=default)
+    return inspect.Parameter(
+        port.name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotation(dsl, port), default=default
+    )
 
 
 def _annotation(dsl: Any, port: Port) -> Any:
@@ -109,9 +124,7 @@ def _annotation(dsl: Any, port: Port) -> Any:
         return dsl.OutputPath(port.type) if port.output else port.type
     kind = getattr(dsl, str(port.type))
     if port.many:
-        from typing import List  # noqa: UP035 - KFP knows this spelling only
-
-        return dsl.Input[List[kind]]  # noqa: UP006
+        return dsl.Input[vars(typing)["List"][kind]]  # KFP knows this spelling of a list only
     return dsl.Output[kind] if port.output else dsl.Input[kind]
 
 
@@ -126,5 +139,7 @@ def _dsl() -> Any:
     try:
         from kfp import dsl
     except ImportError as error:
-        raise MissingExtra("kfp is needed and not installed", got=str(error), remedy="pip install 'mlseal[kfp]'") from error
+        raise MissingExtra(
+            "kfp is needed and not installed", got=str(error), remedy="pip install 'mlseal[kfp]'"
+        ) from error
     return dsl

@@ -45,9 +45,12 @@ class Artifact:
     def require(self) -> Path:
         """The path, if something is there. Raises `Unreadable`: KFP counts a step that wrote nothing as a success."""
         if not self.path.exists():
-            raise Unreadable(f"input {self.port!r} is missing", got=f"no file at {self.path}",
-                             expected="the artifact that an earlier step declared",
-                             remedy="look whether that step wrote its output")
+            raise Unreadable(
+                f"input {self.port!r} is missing",
+                got=f"no file at {self.path}",
+                expected="the artifact that an earlier step declared",
+                remedy="look whether that step wrote its output",
+            )
         return self.path
 
 
@@ -91,7 +94,8 @@ def parse(document: str) -> Task:
         parameters=_object(inputs.get("parameterValues", {}), "inputs.parameterValues"),
         inputs={port: _artifacts(port, value) for port, value in ports.items()},
         output_artifacts={
-            port: _single(port, value) for port, value in _object(outputs.get("artifacts", {}), "outputs.artifacts").items()
+            port: _single(port, value)
+            for port, value in _object(outputs.get("artifacts", {}), "outputs.artifacts").items()
         },
         output_parameters={
             name: _output_path(name, value)
@@ -120,9 +124,12 @@ def _unmounted(uri: str) -> str:
     if uri.startswith("oci://"):
         return "/oci/" + uri.removeprefix("oci://").replace("/", "_") + "/models"
     if "://" in uri or not uri:
-        raise Misuse("artifact lies where no launcher mounts it", got=uri[:200] or "an empty URI",
-                     expected="gs://, s3://, minio://, oci://, file:// or a path",
-                     remedy="import it through an object store that the cluster mounts")
+        raise Misuse(
+            "artifact lies where no launcher mounts it",
+            got=uri[:200] or "an empty URI",
+            expected="gs://, s3://, minio://, oci://, file:// or a path",
+            remedy="import it through an object store that the cluster mounts",
+        )
     return uri
 
 

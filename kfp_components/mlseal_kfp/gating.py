@@ -1,7 +1,7 @@
 """The gate as two tasks: decide writes the signed verdict, enforce stops the run.
 
-Two, because a back end drops the outputs of a task that fails: a gate that wrote its verdict and then refused would leave
-no trace of why. Neither judges; `mlseal.policy` does.
+Two, because a back end drops the outputs of a task that fails: a gate that wrote its verdict and then refused would
+leave no trace of why. Neither judges; `mlseal.policy` does.
 
 decide, performed under these numbers:
 
@@ -14,7 +14,7 @@ enforce, performed under these numbers:
 
 1. The image is set and fits (`mlseal_kfp.step`). The verdict file has the digest that decide reported.
 2. The model is hashed again, from its bytes.
-3. The verdict verifies as a statement about these bytes by an identity that the policies name as gate, and is not revoked.
+3. The verdict verifies as a statement about these bytes by an identity that the policies name as gate, unrevoked.
 4. It was made for this run (nonce), this action, and by exactly the policies that apply here.
 5. It allows: exit status 0 and the digest of what passed. Refused exits 10, undecided 11.
 """
@@ -25,7 +25,16 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-from mlseal.errors import DigestMismatch, Error, MalformedEvidence, Misuse, PolicyInvalid, Refusal, RuleBroken, Unchecked
+from mlseal.errors import (
+    DigestMismatch,
+    Error,
+    MalformedEvidence,
+    Misuse,
+    PolicyInvalid,
+    Refusal,
+    RuleBroken,
+    Unchecked,
+)
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import MEDIA_TYPE, Bundle
 from mlseal.evidence.clock import Clock, utcnow
@@ -36,7 +45,7 @@ from mlseal.evidence.verifying import VerifiedStatement, self_verify
 from mlseal.policy import gate
 from mlseal.policy.model import Policy
 from mlseal.policy.names import Action, canonical_facts
-from mlseal.policy.verdict import Reason, Refused, Undecided, Verdict, to_statement
+from mlseal.policy.verdict import Outcome, Reason, Refused, Undecided, Verdict, to_statement
 from mlseal_kfp import surroundings
 from mlseal_kfp.executor_input import Artifact, Task
 from mlseal_kfp.policies import policies_of
@@ -70,7 +79,9 @@ def decide(task: Task, outputs: Outputs, reference: str, *, clock: Clock = utcno
         bundle = signer_for(surroundings.gate_role(), trust=trust, store=store, clock=clock).sign(made)  # 4
     bundle.write(outputs.stage("verdict"))
     outputs.value("verdict_sha256", bundle.sha256)
-    outputs.describe("verdict", sha256=bundle.sha256, predicateType=slsa_vsa.URI, mediaType=MEDIA_TYPE, verdict=verdict.kind)
+    outputs.describe(
+        "verdict", sha256=bundle.sha256, predicateType=slsa_vsa.URI, mediaType=MEDIA_TYPE, verdict=verdict.kind
+    )
     print(f"mlseal: {verdict.summary()}", flush=True)
 
 
@@ -103,15 +114,22 @@ def enforce(task: Task, outputs: Outputs, reference: str, *, clock: Clock = utcn
 def _nonce(task: Task) -> str:
     run_id = task.text("run_id").strip()
     if not run_id or "{{" in run_id:
-        raise Misuse("the gate does not know its run", got=run_id or "an empty run_id", expected="the id of this run",
-                     remedy="build the gate with mlseal_kfp.gate, or pass dsl.PIPELINE_JOB_ID_PLACEHOLDER as run_id")
+        raise Misuse(
+            "the gate does not know its run",
+            got=run_id or "an empty run_id",
+            expected="the id of this run",
+            remedy="build the gate with mlseal_kfp.gate, or pass dsl.PIPELINE_JOB_ID_PLACEHOLDER as run_id",
+        )
     return run_id
 
 
 def _action(task: Task) -> Action:
-    facts = {"model": task.text("model_name"), "workspace": task.text("workspace") or "default"}
-    action = Action(TOOL, task.text("action") or "gate",
-                    facts | {"builder": "host-process" if surroundings.on_host() else "container"})
+    facts = {
+        "model": task.text("model_name"),
+        "workspace": task.text("workspace") or "default",
+        "builder": surroundings.builder(),
+    }
+    action = Action(TOOL, task.text("action") or "gate", facts)
     try:
         canonical_facts(action)
     except ValueError as error:
@@ -136,11 +154,17 @@ def _bundle(task: Task, port: str) -> Bundle:
 
 def _announced(artifact: Artifact, expected: str) -> Bundle:
     if not expected:
-        raise Misuse(f"{artifact.port} comes without its digest", expected=f"{artifact.port}_sha256 from the task that made it")
+        raise Misuse(
+            f"{artifact.port} comes without its digest", expected=f"{artifact.port}_sha256 from the task that made it"
+        )
     bundle = Bundle.read(artifact.require())
     if bundle.sha256 != expected:
-        raise DigestMismatch(f"the file at {artifact.port!r} is not the one that its task made", got=bundle.sha256,
-                             expected=expected, remedy="find the task that wrote in between, or run the pipeline again")
+        raise DigestMismatch(
+            f"the file at {artifact.port!r} is not the one that its task made",
+            got=bundle.sha256,
+            expected=expected,
+            remedy="find the task that wrote in between, or run the pipeline again",
+        )
     return bundle
 
 
@@ -150,8 +174,14 @@ def _announced(artifact: Artifact, expected: str) -> Bundle:
 def _model_reasons(task: Task, measured: Measured) -> Iterator[Reason]:
     expected = surroundings.announced(task, "model")
     if expected and measured.sha256 != expected:
-        yield Reason("model-digest", "the model is not the one that an earlier task made", "refused", got=measured.sha256,
-                     expected=expected, remedy="find the task that wrote in between, or run the pipeline again")
+        yield Reason(
+            "model-digest",
+            "the model is not the one that an earlier task made",
+            "refused",
+            got=measured.sha256,
+            expected=expected,
+            remedy="find the task that wrote in between, or run the pipeline again",
+        )
 
 
 def _take_evidence(task: Task, archive: Archive, clock: Clock) -> Iterator[Reason]:
@@ -164,8 +194,10 @@ def _take_evidence(task: Task, archive: Archive, clock: Clock) -> Iterator[Reaso
             self_verify(bundle, archive.trust, clock=clock)
             archive.store.put(bundle)
         except Error as error:
-            outcome = "undecided" if isinstance(error, Unchecked) else "refused"
-            yield Reason(f"evidence:{port}", error.message, outcome, got=error.got, expected=error.expected, remedy=error.remedy)
+            outcome: Outcome = "undecided" if isinstance(error, Unchecked) else "refused"
+            yield Reason(
+                f"evidence:{port}", error.message, outcome, got=error.got, expected=error.expected, remedy=error.remedy
+            )
 
 
 def _evidence(task: Task) -> Iterator[tuple[Artifact | None, str, str]]:
@@ -193,10 +225,13 @@ def _judge(measured: Measured, action: Action, policies: tuple[Policy, ...], arc
 
 
 def _refused(verdict: Verdict, reasons: list[Reason]) -> Verdict:
-    """`verdict` with reasons of ours in front; the worse outcome wins, and observing excuses nothing that was forged."""
+    """`verdict` with reasons of ours in front; the worse outcome wins, and observing excuses nothing forged."""
     every = (*reasons, *verdict.reasons)
     kind = Refused if verdict.kind == "refused" or any(r.outcome == "refused" for r in reasons) else Undecided
-    fields = {f.name: getattr(verdict, f.name) for f in dataclasses.fields(verdict)} | {"reasons": every, "mode": "enforce"}
+    fields = {f.name: getattr(verdict, f.name) for f in dataclasses.fields(verdict)} | {
+        "reasons": every,
+        "mode": "enforce",
+    }
     return kind(**fields)
 
 
@@ -210,12 +245,19 @@ def _applying(policies: tuple[Policy, ...], action: Action, clock: Clock) -> tup
     if not any(policy.require for policy in applying):
         applying = tuple(policy for policy in policies if policy.exempts(facts, clock()))
     if not applying:
-        raise Refusal("no policy governs this action, so it is refused", got=str(action),
-                      expected="a policy whose applies covers it", remedy="add it to a policy, or under ungoverned")
+        raise Refusal(
+            "no policy governs this action, so it is refused",
+            got=str(action),
+            expected="a policy whose applies covers it",
+            remedy="add it to a policy, or under ungoverned",
+        )
     for policy in applying:
         if not policy.gate:
-            raise PolicyInvalid(f"policy {policy.name} names no gate, so no verdict can be believed",
-                                expected="gate: [{issuer: …, san: …}]", remedy="add the identity that decide signs as")
+            raise PolicyInvalid(
+                f"policy {policy.name} names no gate, so no verdict can be believed",
+                expected="gate: [{issuer: …, san: …}]",
+                remedy="add the identity that decide signs as",
+            )
     return applying
 
 
@@ -223,7 +265,10 @@ def _verified(bundle: Bundle, measured: Measured, applying: tuple[Policy, ...], 
     """The verdict, verified once for each policy: every one of them must name its signer as a gate."""
     verified = [
         archive.verifier.verify(
-            bundle, predicate_type=slsa_vsa.URI, identities=policy.gate, subjects=[s.sha256 for s in measured.subjects],
+            bundle,
+            predicate_type=slsa_vsa.URI,
+            identities=policy.gate,
+            subjects=[s.sha256 for s in measured.subjects],
             revocations=archive.revocations(policy.revokers),
         )
         for policy in applying
@@ -236,37 +281,53 @@ def _details(verified: VerifiedStatement) -> slsa_vsa.Details:
     if not isinstance(predicate, slsa_vsa.Predicate) or predicate.mlseal is None:
         raise MalformedEvidence("the verdict is not one of ours: it has no mlseal details")
     if (predicate.verification_result == "PASSED") != (predicate.mlseal.verdict == "allowed"):
-        raise MalformedEvidence("the verdict contradicts itself", got=f"{predicate.verification_result}, {predicate.mlseal.verdict}")
+        raise MalformedEvidence(
+            "the verdict contradicts itself", got=f"{predicate.verification_result}, {predicate.mlseal.verdict}"
+        )
     return predicate.mlseal
 
 
 def _require_this_run(details: slsa_vsa.Details, nonce: str, action: Action) -> None:
     if details.nonce != nonce:
-        raise Refusal("the verdict was made for another run", got=str(details.nonce), expected=nonce,
-                      remedy="switch caching off on decide and enforce, and run again")
+        raise Refusal(
+            "the verdict was made for another run",
+            got=str(details.nonce),
+            expected=nonce,
+            remedy="switch caching off on decide and enforce, and run again",
+        )
     asked = dict(action.items)
     if dict(details.action) != asked:
-        raise Refusal("the verdict is about another action", got=str(dict(details.action))[:200], expected=str(asked)[:200],
-                      remedy="give decide and enforce the same model_name, action and workspace")
+        raise Refusal(
+            "the verdict is about another action",
+            got=str(dict(details.action))[:200],
+            expected=str(asked)[:200],
+            remedy="give decide and enforce the same model_name, action and workspace",
+        )
 
 
 def _require_these_policies(details: slsa_vsa.Details, applying: tuple[Policy, ...]) -> None:
     judged, here = {p.sha256 for p in details.policies}, {p.sha256 for p in applying}
     if judged != here:
-        raise Refusal("the verdict was made by other policies than apply here",
-                      got=", ".join(f"{p.name} {p.sha256[:12]}" for p in details.policies) or "none",
-                      expected=", ".join(f"{p.name} {p.sha256[:12]}" for p in applying),
-                      remedy="give both tasks the same policy and run again")
+        raise Refusal(
+            "the verdict was made by other policies than apply here",
+            got=", ".join(f"{p.name} {p.sha256[:12]}" for p in details.policies) or "none",
+            expected=", ".join(f"{p.name} {p.sha256[:12]}" for p in applying),
+            remedy="give both tasks the same policy and run again",
+        )
 
 
 def _require_passing(details: slsa_vsa.Details) -> None:
     if details.verdict == "allowed" or (details.mode == "observe" and details.policies):
         return
     stopping = " | ".join(
-        f"{r.rule}: {r.message}" + (f"; got {r.got}" if r.got else "") + (f"; expected {r.expected}" if r.expected else "")
+        f"{r.rule}: {r.message}"
+        + (f"; got {r.got}" if r.got else "")
+        + (f"; expected {r.expected}" if r.expected else "")
         for r in details.reasons
     )
     remedies = list(dict.fromkeys(r.remedy for r in details.reasons if r.remedy))
     error: type[Error] = RuleBroken if details.verdict == "refused" else Unchecked
-    raise error(f"{details.verdict} by {', '.join(p.name for p in details.policies) or 'no policy'}: {stopping}",
-                remedy="; ".join(remedies) or None)
+    raise error(
+        f"{details.verdict} by {', '.join(p.name for p in details.policies) or 'no policy'}: {stopping}",
+        remedy="; ".join(remedies) or None,
+    )

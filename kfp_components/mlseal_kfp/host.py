@@ -100,7 +100,7 @@ class HostResult:
             return self
         failed = next((record for record in reversed(self.tasks) if record.exit_code != 0), None)
         if failed is None:
-            raise Unchecked("the pipeline did not run", got=self.message, remedy=f"read {self.log}")
+            raise Unchecked("the pipeline did not come to its end", got=self.message, remedy=f"read {self.log}")
         raise _error_of(failed, self.log)
 
 
@@ -123,21 +123,30 @@ def run(
     pipeline = compiled.read(file)
     require_runnable(pipeline, host)
     values = typed_parameters(pipeline, parameters)
-    root = Path(os.path.abspath(root))
+    root = root.absolute()
     root.mkdir(parents=True, exist_ok=True)
     log = root / f"{pipeline.name}-{uuid4().hex[:12]}.log"
     request = {
-        "file": os.path.abspath(file), "parameters": values, "root": os.fspath(root), "log": os.fspath(log),
-        "modules": sorted(host.modules), "environment": dict(host.environment), "taskSeconds": host.task_seconds,
+        "file": os.fspath(file.absolute()),
+        "parameters": values,
+        "root": os.fspath(root),
+        "log": os.fspath(log),
+        "modules": sorted(host.modules),
+        "environment": dict(host.environment),
+        "taskSeconds": host.task_seconds,
     }
     _start_service()
     events = _converse(request, host, progress)
     records = tuple(_record(event) for event in events if event.get("event") == "end")
     done = next((event for event in events if event.get("event") == "done"), None)
     if done is not None and done.get("kind") == "unsupported":
-        raise Unchecked(str(done.get("message")), got=done.get("got"), expected=done.get("expected"), remedy=done.get("remedy"))
+        raise Unchecked(
+            str(done.get("message")), got=done.get("got"), expected=done.get("expected"), remedy=done.get("remedy")
+        )
     ok = done is not None and done.get("ok") is True and all(record.exit_code == 0 for record in records)
-    message = str(done.get("message", "")) if done else f"the run was stopped before its end; deadline {host.run_seconds:g} s"
+    message = (
+        str(done.get("message", "")) if done else f"the run was stopped before its end; deadline {host.run_seconds:g} s"
+    )
     return HostResult(ok, pipeline.name, pipeline.sha256, records, (done or {}).get("outputs") or {}, log, message)
 
 
@@ -149,21 +158,32 @@ def require_runnable(pipeline: compiled.Compiled, host: Host) -> None:
             continue
         image.require_here(executor.image)
         if executor.image not in accepted:
-            raise Misuse(f"{executor.label} names an image that this host does not stand in for", got=executor.image,
-                         expected=" or ".join(sorted(accepted)),
-                         remedy="compile for this host with 'mlseal kfp compile --host', or pass --stand-in IMAGE")
+            raise Misuse(
+                f"{executor.label} names an image that this host does not stand in for",
+                got=executor.image,
+                expected=" or ".join(sorted(accepted)),
+                remedy="compile for this host with 'mlseal kfp compile --host', or pass --stand-in IMAGE",
+            )
         argv = executor.argv
-        if argv[:2] not in (("python", "-m"), ("python3", "-m")) or len(argv) < 3 or argv[2] not in host.modules:  # noqa: PLR2004
-            raise Misuse(f"{executor.label} starts a command that is not allowed on this host", got=" ".join(argv)[:120],
-                         expected="python -m " + " or ".join(sorted(host.modules)), remedy="pass --allow-module NAME")
+        if argv[:2] not in (("python", "-m"), ("python3", "-m")) or len(argv) < 3 or argv[2] not in host.modules:
+            raise Misuse(
+                f"{executor.label} starts a command that is not allowed on this host",
+                got=" ".join(argv)[:120],
+                expected="python -m " + " or ".join(sorted(host.modules)),
+                remedy="pass --allow-module NAME",
+            )
         for name in executor.environment:
             if forbidden_variable(name):
-                raise Misuse(f"{executor.label} sets {name}", expected="a variable that changes neither trust nor interpreter")
+                raise Misuse(
+                    f"{executor.label} sets {name}", expected="a variable that changes neither trust nor interpreter"
+                )
     for task in pipeline.tasks():
         if (task.spec.get("triggerPolicy") or {}).get("condition"):
-            raise Misuse(f"task {task.where!r} stands under a condition, which kfp.local evaluates with eval on spliced text",
-                         expected="a pipeline whose way is decided by enforce",
-                         remedy="gate with decide and enforce, or run it on a cluster")
+            raise Misuse(
+                f"task {task.where!r} stands under a condition, which kfp.local evaluates with eval on spliced text",
+                expected="a pipeline whose way is decided by enforce",
+                remedy="gate with decide and enforce, or run it on a cluster",
+            )
 
 
 def typed_parameters(pipeline: compiled.Compiled, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,8 +195,11 @@ def typed_parameters(pipeline: compiled.Compiled, given: Mapping[str, Any]) -> d
     declared = ((pipeline.pipeline.get("root") or {}).get("inputDefinitions") or {}).get("parameters") or {}
     if unknown := sorted(set(given) - set(declared)):
         raise Misuse(f"the pipeline has no parameter {unknown[0]!r}", expected=", ".join(sorted(declared)) or "none")
-    missing = [name for name, spec in declared.items()
-               if name not in given and "defaultValue" not in spec and not spec.get("isOptional")]
+    missing = [
+        name
+        for name, spec in declared.items()
+        if name not in given and "defaultValue" not in spec and not spec.get("isOptional")
+    ]
     if missing:
         raise Misuse(f"parameter {missing[0]!r} is missing", remedy=f"pass --param {missing[0]}=VALUE")
     values = {name: _typed(name, value, str(declared[name].get("parameterType", ""))) for name, value in given.items()}
@@ -184,8 +207,12 @@ def typed_parameters(pipeline: compiled.Compiled, given: Mapping[str, Any]) -> d
     if "{{" in text:
         raise Misuse("a parameter holds '{{', which kfp.local would expand", remedy="pass the value through a file")
     if len(text) > _ARGV_LIMIT // 2:
-        raise Misuse("the parameters are too long for one argument", got=f"{len(text)} characters",
-                     expected=f"at most {_ARGV_LIMIT // 2}", remedy="pass a path or a manifest")
+        raise Misuse(
+            "the parameters are too long for one argument",
+            got=f"{len(text)} characters",
+            expected=f"at most {_ARGV_LIMIT // 2}",
+            remedy="pass a path or a manifest",
+        )
     return values
 
 
@@ -197,7 +224,11 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     except ValueError:
         parsed = None
     wanted: dict[str, tuple[type, ...]] = {
-        "NUMBER_INTEGER": (int,), "NUMBER_DOUBLE": (int, float), "BOOLEAN": (bool,), "LIST": (list,), "STRUCT": (dict,)
+        "NUMBER_INTEGER": (int,),
+        "NUMBER_DOUBLE": (int, float),
+        "BOOLEAN": (bool,),
+        "LIST": (list,),
+        "STRUCT": (dict,),
     }
     fits = isinstance(parsed, wanted.get(kind, ())) and (kind == "BOOLEAN" or not isinstance(parsed, bool))
     if not fits:
@@ -212,8 +243,11 @@ def _converse(request: Mapping[str, Any], host: Host, progress: Progress | None)
     is killed.
     """
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "mlseal_kfp.hostprocess"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, start_new_session=True,
+        [sys.executable, "-P", "-m", "mlseal_kfp.hostprocess"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -252,21 +286,30 @@ def _start_service() -> None:
 
 def _record(event: Mapping[str, Any]) -> TaskRecord:
     return TaskRecord(
-        name=str(event["task"]), stage=str(event["stage"]), exit_code=int(event["exit"]), seconds=float(event["seconds"]),
-        timed_out=bool(event["timedOut"]), error=event.get("error"), directory=str(event.get("directory", "")),
+        name=str(event["task"]),
+        stage=str(event["stage"]),
+        exit_code=int(event["exit"]),
+        seconds=float(event["seconds"]),
+        timed_out=bool(event["timedOut"]),
+        error=event.get("error"),
+        directory=str(event.get("directory", "")),
     )
 
 
 def _error_of(record: TaskRecord, log: Path) -> Error:
     """The error of a failed task as the step itself reported it."""
     if record.timed_out:
-        return Unchecked(f"task {record.name!r} did not end in time", got=f"{record.seconds:.1f} s, then killed",
-                         remedy="raise --task-seconds or look at the log")
+        return Unchecked(
+            f"task {record.name!r} did not end in time",
+            got=f"{record.seconds:.1f} s, then killed",
+            remedy="raise --task-seconds or look at the log",
+        )
     detail = record.error or {}
     kind: type[Error] = {Refusal.exit_code: Refusal, Misuse.exit_code: Misuse}.get(record.exit_code, Unchecked)
     return kind(
         str(detail.get("message") or f"task {record.name!r} failed"),
-        got=detail.get("got") or f"exit status {record.exit_code}", expected=detail.get("expected"),
+        got=detail.get("got") or f"exit status {record.exit_code}",
+        expected=detail.get("expected"),
         remedy=detail.get("remedy") or f"read {log}",
     )
 

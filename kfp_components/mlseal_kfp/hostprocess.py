@@ -4,8 +4,8 @@ Two attributes of ``kfp.local`` are replaced for the life of this process, which
 why other versions of kfp than `TESTED` are refused: the task handler (kfp's own rewrites every ``python3`` in arguments
 and data, and refuses container components), and the maker of run ids (eight digits; here a UUID, as on a back end).
 
-Protocol: line 1 of stdin is the request; the end of stdin means that the caller is gone. stdout carries one JSON event a
-line (``start``, ``end``, ``done``); everything else goes to the log file.
+Protocol: line 1 of stdin is the request; the end of stdin means that the caller is gone. stdout carries one JSON event
+a line (``start``, ``end``, ``done``); everything else goes to the log file.
 """
 
 from __future__ import annotations
@@ -53,14 +53,21 @@ class HostTask:
     """One task as a host process; the interface that kfp's dispatcher expects of a task handler."""
 
     def __init__(
-        self, request: Mapping[str, Any], events: Events, *, full_command: Sequence[str], env_vars: Mapping[str, str] | None
+        self,
+        request: Mapping[str, Any],
+        events: Events,
+        *,
+        full_command: Sequence[str],
+        env_vars: Mapping[str, str] | None,
     ) -> None:
         self._command = [sys.executable, "-P", *full_command[1:]]  # -P: the current directory is no place for modules
-        self._stage = full_command[3] if len(full_command) > 3 else full_command[2]  # noqa: PLR2004
+        self._stage = full_command[3] if len(full_command) > 3 else full_command[2]
         self._directory = _task_directory(full_command)
         # A host process is no container, whatever the caller's shell or the file says.
         self._environment = {
-            k: v for k, v in {**os.environ, **(env_vars or {}), **request["environment"]}.items() if k != BUILDER_VARIABLE
+            k: v
+            for k, v in {**os.environ, **(env_vars or {}), **request["environment"]}.items()
+            if k != BUILDER_VARIABLE
         } | {HOST_PROCESS: "1"}
         self._seconds = float(request["taskSeconds"])
         self._events = events
@@ -76,8 +83,14 @@ class HostTask:
         started = time.monotonic()
         code = self._execute()
         self._events.emit(
-            "end", task=name, stage=self._stage, exit=code, seconds=round(time.monotonic() - started, 3),
-            timedOut=self._expired.is_set(), error=self._error, directory=self._directory,
+            "end",
+            task=name,
+            stage=self._stage,
+            exit=code,
+            seconds=round(time.monotonic() - started, 3),
+            timedOut=self._expired.is_set(),
+            error=self._error,
+            directory=self._directory,
         )
         return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
 
@@ -85,8 +98,11 @@ class HostTask:
         try:
             process = _LIVE.start(self._command, self._environment)
         except OSError as error:  # E2BIG: the ExecutorInput is one argument
-            self._error = {"message": f"cannot start task {self._stage!r}", "got": error.strerror,
-                           "remedy": "collect fewer artifacts, or pass a manifest"}
+            self._error = {
+                "message": f"cannot start task {self._stage!r}",
+                "got": error.strerror,
+                "remedy": "collect fewer artifacts, or pass a manifest",
+            }
             return Unchecked.exit_code
         timer = threading.Timer(self._seconds, self._expire, [process])
         timer.daemon = True
@@ -117,9 +133,15 @@ class Live:
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
         """Start a task in a session of its own. Raises `OSError`."""
         with self._lock:
-            process = subprocess.Popen(  # noqa: S603 - an allowed module, an argument vector, no shell
-                list(command), env=dict(environment), text=True, errors="replace", start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            process = subprocess.Popen(
+                list(command),
+                env=dict(environment),
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
             self._pids.add(process.pid)
             return process
@@ -154,12 +176,20 @@ def main() -> int:
     try:
         installed = version("kfp")
     except PackageNotFoundError:
-        events.emit("done", ok=False, kind="unsupported", message="kfp is not installed",
-                    remedy="pip install 'mlseal[kfp]'")
+        events.emit(
+            "done", ok=False, kind="unsupported", message="kfp is not installed", remedy="pip install 'mlseal[kfp]'"
+        )
         return 1
     if installed not in TESTED:
-        events.emit("done", ok=False, kind="unsupported", message="the host runner was not tested with this kfp",
-                    got=installed, expected=" or ".join(TESTED), remedy=f"pip install kfp=={TESTED[0]}")
+        events.emit(
+            "done",
+            ok=False,
+            kind="unsupported",
+            message="the host runner was not tested with this kfp",
+            got=installed,
+            expected=" or ".join(TESTED),
+            remedy=f"pip install kfp=={TESTED[0]}",
+        )
         return 1
     try:
         outputs = _run(request, events)

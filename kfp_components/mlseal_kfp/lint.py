@@ -107,8 +107,9 @@ def _argv(wiring: Wiring, _: Demands) -> Iterator[Problem]:
             continue
         expected = (*STEP_COMMAND, *step_arguments(executor.stage or "STAGE", executor.image))
         if executor.argv != expected:
-            yield Problem("argv", executor.label,
-                          f"starts {' '.join(executor.argv)[:200]!r}; released is {' '.join(expected)!r}")
+            yield Problem(
+                "argv", executor.label, f"starts {' '.join(executor.argv)[:200]!r}; released is {' '.join(expected)!r}"
+            )
 
 
 def _environment(wiring: Wiring, _: Demands) -> Iterator[Problem]:
@@ -117,8 +118,11 @@ def _environment(wiring: Wiring, _: Demands) -> Iterator[Problem]:
             continue
         for name in sorted(executor.environment):
             if forbidden_variable(name):
-                yield Problem("environment", executor.label,
-                              f"sets {name}; leave it to the image or the administrator of the namespace")
+                yield Problem(
+                    "environment",
+                    executor.label,
+                    f"sets {name}; leave it to the image or the administrator of the namespace",
+                )
 
 
 def forbidden_variable(name: str) -> bool:
@@ -131,8 +135,11 @@ def _source(wiring: Wiring, demands: Demands) -> Iterator[Problem]:
     for executor in wiring.compiled.executors.values():
         embedded = any("kfp.dsl.executor_main" in part or "ephemeral_component" in part for part in executor.argv)
         if embedded and not demands.allow_source:
-            yield Problem("embedded-source", executor.label,
-                          "carries its program as text, which the image digest does not cover; build it into the image")
+            yield Problem(
+                "embedded-source",
+                executor.label,
+                "carries its program as text, which the image digest does not cover; build it into the image",
+            )
 
 
 def _references(wiring: Wiring, _: Demands) -> Iterator[Problem]:
@@ -151,16 +158,21 @@ def _cache(wiring: Wiring, _: Demands) -> Iterator[Problem]:
     for task, stage in _gates(wiring):
         options = task.spec.get("cachingOptions") or {}
         if options.get("enableCache") or options.get("cacheKey"):
-            yield Problem("cache", task.where, f"{stage} may be answered by an earlier run; "
-                                               "build the gate with mlseal_kfp.gate or call set_caching_options(False)")
+            yield Problem(
+                "cache",
+                task.where,
+                f"{stage} may be answered by an earlier run; "
+                "build the gate with mlseal_kfp.gate or call set_caching_options(False)",
+            )
 
 
 def _nonce(wiring: Wiring, _: Demands) -> Iterator[Problem]:
     for task, stage in _gates(wiring):
         constant = (task.input("parameters", "run_id").get("runtimeValue") or {}).get("constant")
         if constant != RUN_ID:
-            yield Problem("nonce", task.where,
-                          f"run_id of {stage} is {constant!r}; it must be dsl.PIPELINE_JOB_ID_PLACEHOLDER")
+            yield Problem(
+                "nonce", task.where, f"run_id of {stage} is {constant!r}; it must be dsl.PIPELINE_JOB_ID_PLACEHOLDER"
+            )
 
 
 def _pair(wiring: Wiring, _: Demands) -> Iterator[Problem]:
@@ -205,7 +217,11 @@ def _evidence_ports(task: TaskNode) -> list[str]:
 
 
 def _announced_evidence(task: TaskNode) -> list[str]:
-    return [name for name in task.inputs("parameters") if name.startswith(("evidence_", "collected")) and name.endswith("_sha256")]
+    return [
+        name
+        for name in task.inputs("parameters")
+        if name.startswith(("evidence_", "collected")) and name.endswith("_sha256")
+    ]
 
 
 def _conditional(wiring: Wiring, _: Demands) -> Iterator[Problem]:
@@ -214,7 +230,9 @@ def _conditional(wiring: Wiring, _: Demands) -> Iterator[Problem]:
         if not condition:
             continue
         if wiring.reads(task, _GATES):
-            yield Problem("conditional", task.where, "branches on an output of a gate; only enforce may decide what goes on")
+            yield Problem(
+                "conditional", task.where, "branches on an output of a gate; only enforce may decide what goes on"
+            )
     for task, stage in _gates(wiring):
         if stage == "enforce" and wiring.is_optional(task.dag):
             yield Problem("conditional", task.where, "stands inside a condition or loop that may run zero times")
@@ -226,14 +244,19 @@ def _exit_tasks(wiring: Wiring, _: Demands) -> Iterator[Problem]:
     for task in wiring.compiled.tasks():
         strategy = (task.spec.get("triggerPolicy") or {}).get("strategy")
         if strategy == "ALL_UPSTREAM_TASKS_COMPLETED":
-            yield Problem("exit-task", task.where, "runs even though a gate refused (exit handler or ignore_upstream_failure)")
+            yield Problem(
+                "exit-task", task.where, "runs even though a gate refused (exit handler or ignore_upstream_failure)"
+            )
 
 
 def _importers(wiring: Wiring, _: Demands) -> Iterator[Problem]:
     for executor in wiring.compiled.executors.values():
         if executor.importer is not None and executor.importer.get("reimport") is not True:
-            yield Problem("importer", executor.label, "reuses the artifact id of the same URI, so changed bytes go unseen; "
-                                                      "set reimport=True")
+            yield Problem(
+                "importer",
+                executor.label,
+                "reuses the artifact id of the same URI, so changed bytes go unseen; set reimport=True",
+            )
 
 
 def _required(wiring: Wiring, demands: Demands) -> Iterator[Problem]:
@@ -242,8 +265,13 @@ def _required(wiring: Wiring, demands: Demands) -> Iterator[Problem]:
         if not makers:
             yield Problem("required", stage, "the pipeline does not run this stage")
             continue
-        reached = {source.key[:2] for task, gate in _gates(wiring) if gate == "decide"
-                   for port in _evidence_ports(task) if (source := wiring.source(task, "artifacts", port))}
+        reached = {
+            source.key[:2]
+            for task, gate in _gates(wiring)
+            if gate == "decide"
+            for port in _evidence_ports(task)
+            if (source := wiring.source(task, "artifacts", port))
+        }
         if not makers & reached:
             yield Problem("required", stage, "its evidence reaches no decide task")
 
@@ -255,14 +283,26 @@ def _protected(wiring: Wiring, demands: Demands) -> Iterator[Problem]:
             yield Problem("protected", name, "there is no such task")
         for task in tasks:
             if not wiring.after_enforce(task):
-                yield Problem("protected", task.where, "may run before enforce has passed; "
-                                                       "call .after(enforce) or take its model_sha256")
+                yield Problem(
+                    "protected",
+                    task.where,
+                    "may run before enforce has passed; call .after(enforce) or take its model_sha256",
+                )
 
 
 _Check = Callable[[Wiring, Demands], Iterator[Problem]]
 _COMPONENT_CHECKS: tuple[_Check, ...] = (_images, _argv, _environment, _source)
 _PIPELINE_CHECKS: tuple[_Check, ...] = (
-    _references, _cache, _nonce, _pair, _evidence, _conditional, _exit_tasks, _importers, _required, _protected
+    _references,
+    _cache,
+    _nonce,
+    _pair,
+    _evidence,
+    _conditional,
+    _exit_tasks,
+    _importers,
+    _required,
+    _protected,
 )
 
 

@@ -13,10 +13,12 @@ from mlseal_kfp.executor_input import Task
 
 
 def policies_of(task: Task) -> tuple[Policy, ...]:
-    """``$MLSEAL_POLICY`` (files or directories, separated by ``:``) or this user's ``policy.yaml``; the machine's; and
-    the file at input ``policy``.
+    """Every policy that this gate knows.
 
-    All that match an action must allow it, so what a pipeline brings can only be stricter. Equal files count once.
+    ``$MLSEAL_POLICY`` (files or directories, separated by ``:``) or else this user's ``policy.yaml``; the machine's;
+    and the file at input ``policy``. All that match an action must allow it, so what a pipeline brings can only be
+    stricter. Equal files count once.
+
     Raises `NotInitialised` when there is none, `PolicyInvalid` for one that cannot be loaded.
     """
     found = [*_administrators(), *_machines()]
@@ -24,8 +26,11 @@ def policies_of(task: Task) -> tuple[Policy, ...]:
     if given is not None:
         found.append(given.require())
     if not found:
-        raise NotInitialised("the gate has no policy", expected="MLSEAL_POLICY, /etc/mlseal/policy.yaml or input 'policy'",
-                             remedy="mount the policy into the pod, or pass it as artifact")
+        raise NotInitialised(
+            "the gate has no policy",
+            expected="MLSEAL_POLICY, /etc/mlseal/policy.yaml or input 'policy'",
+            remedy="mount the policy into the pod, or pass it as artifact",
+        )
     loaded = [policy for path in found for policy in load.load_all([path])]
     return tuple({policy.sha256: policy for policy in loaded}.values())
 

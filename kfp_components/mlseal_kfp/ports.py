@@ -8,9 +8,9 @@ output     an artifact, and a text ``NAME_sha256`` with the digest of what was m
 value      a parameter of the same type, with the stage's default
 =========  ==================================================================================================
 
-Each stage also has ``evidence`` and ``evidence_sha256`` (the bundle it made), ``run_id``, and ``known_evidence``, a store
-of bundles that it may look things up in. A digest travels beside its file because the two take different ways: the
-file through the object store, the text through the workflow engine.
+Each stage also has ``evidence`` and ``evidence_sha256`` (the bundle it made), ``run_id``, and ``known_evidence``, a
+store of bundles that it may look things up in. A digest travels beside its file because the two take different ways:
+the file through the object store, the text through the workflow engine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ IMAGE_PARAMETER = "image"
 """A stage's parameter of this name is no port: the step passes the image that the component was compiled with."""
 GATES = ("decide", "enforce")
 
-_ARTIFACT_TYPES: dict[str, ArtifactType] = {"model": "Model", "dataset": "Dataset", "file": "Artifact", "code": "Artifact"}
+_ARTIFACT_TYPES: dict[str, ArtifactType] = {
+    "model": "Model",
+    "dataset": "Dataset",
+    "file": "Artifact",
+    "code": "Artifact",
+}
 _VALUE_TYPES: dict[str, type] = {"text": str, "integer": int, "number": float, "boolean": bool, "settings": dict}
 
 
@@ -99,15 +104,18 @@ def names() -> list[str]:
 def interface(name: str) -> Interface:
     """The interface of the component `name`. Raises `UnknownName` for a stage that is not registered."""
     if name == "decide":
-        return Interface("decide", "Judge a model by its evidence; write the signed verdict, whatever it is.", tuple(_decide()))
+        return Interface(
+            "decide", "Judge a model by its evidence; write the signed verdict, whatever it is.", tuple(_decide())
+        )
     if name == "enforce":
-        return Interface("enforce", "Stop the run unless a signed verdict of this run allows exactly this model.",
-                         tuple(_enforce()))
+        return Interface(
+            "enforce", "Stop the run unless a signed verdict of this run allows exactly this model.", tuple(_enforce())
+        )
     return of_stage(registry.load(name).stage)
 
 
 def of_stage(stage: Stage) -> Interface:
-    """The interface that follows from a stage's signature. Raises `DuplicateName` when a parameter takes a fixed name."""
+    """The interface that follows from a stage's signature. Raises `DuplicateName` for a parameter of a fixed name."""
     ports = [port for parameter in stage.parameters for port in _ports_of(parameter)]
     ports += [
         Port("run_id", str, "Id of the run, kept in the evidence; pass dsl.PIPELINE_JOB_ID_PLACEHOLDER.", default=""),
@@ -118,8 +126,11 @@ def of_stage(stage: Stage) -> Interface:
     seen: set[str] = set()
     for port in ports:
         if port.name in seen:
-            raise DuplicateName(f"stage {stage.name} has a parameter that every component has", got=port.name,
-                                remedy="give the stage's parameter another name")
+            raise DuplicateName(
+                f"stage {stage.name} has a parameter that every component has",
+                got=port.name,
+                remedy="give the stage's parameter another name",
+            )
         seen.add(port.name)
     return Interface(stage.name, stage.summary, tuple(ports))
 
@@ -155,7 +166,9 @@ def _decide() -> Iterator[Port]:
     yield Port("collected", "Artifact", "Bundles collected from a loop.", many=True)
     yield Port("collected_sha256", list, "Their SHA-256, collected alike.", default=None)
     yield Port("known_evidence", "Artifact", "Directory of further bundles; untrusted.")
-    yield Port("verdict", "Artifact", "The signed verdict, a SLSA verification summary in a Sigstore bundle.", output=True)
+    yield Port(
+        "verdict", "Artifact", "The signed verdict, a SLSA verification summary in a Sigstore bundle.", output=True
+    )
     yield Port("verdict_sha256", str, "SHA-256 of that file.", output=True)
 
 

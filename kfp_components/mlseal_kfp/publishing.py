@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from mlseal.errors import Misuse, Unchecked, Unreadable
 from mlseal.evidence.bundle import write_atomic
@@ -40,10 +40,12 @@ class Outputs:
         self._placed: list[Path] = []
         self._published = False
 
-    def __enter__(self) -> Outputs:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if not self._published:
             for path in reversed(self._placed):
                 _remove(path)
@@ -57,8 +59,11 @@ class Outputs:
             final.parent.mkdir(parents=True, exist_ok=True)
             directory = Path(tempfile.mkdtemp(dir=final.parent, prefix=".unpublished-"))
         except OSError as error:
-            raise Unreadable(f"cannot write output {port!r}", got=f"{error.strerror}: {final.parent}",
-                             remedy="check the pipeline root and its free space") from error
+            raise Unreadable(
+                f"cannot write output {port!r}",
+                got=f"{error.strerror}: {final.parent}",
+                remedy="check the pipeline root and its free space",
+            ) from error
         self._directories.append(directory)
         self._staged[port] = directory / final.name
         return self._staged[port]
@@ -86,8 +91,11 @@ class Outputs:
             if self._task.output_file is not None:
                 write_atomic(self._task.output_file, self._document())
         except OSError as error:
-            raise Unreadable("cannot publish the outputs", got=f"{error.strerror}: {error.filename}",
-                             remedy="check the pipeline root and its free space") from error
+            raise Unreadable(
+                "cannot publish the outputs",
+                got=f"{error.strerror}: {error.filename}",
+                remedy="check the pipeline root and its free space",
+            ) from error
         self._published = True
 
     def _artifact(self, port: str) -> Artifact:
@@ -97,22 +105,29 @@ class Outputs:
             raise Misuse(f"the component has no output {port!r}", remedy="compile the pipeline again") from None
 
     def _require_complete(self) -> None:
-        unmade = [port for port in self._task.output_artifacts
-                  if port not in self._staged or not self._staged[port].exists()]
+        unmade = [
+            port for port in self._task.output_artifacts if port not in self._staged or not self._staged[port].exists()
+        ]
         unmade += [name for name in self._task.output_parameters if name not in self._values]
         if unmade:
-            raise Unchecked("the step did not make every output that it declares", got=f"no {', '.join(sorted(unmade))}",
-                            expected="all of them", remedy="compile the component again from the stage that is installed")
+            raise Unchecked(
+                "the step did not make every output that it declares",
+                got=f"no {', '.join(sorted(unmade))}",
+                expected="all of them",
+                remedy="compile the component again from the stage that is installed",
+            )
 
     def _place(self, staged: Path, final: Path) -> None:
         if final.exists() or final.is_symlink():
             _remove(final)  # a retry: the earlier attempt's file is not this attempt's evidence
-        os.replace(staged, final)
+        staged.replace(final)
         self._placed.append(final)
 
     def _document(self) -> bytes:
         artifacts: Mapping[str, object] = {
-            port: {"artifacts": [{"name": artifact.name, "uri": artifact.uri, "metadata": self._metadata.get(port, {})}]}
+            port: {
+                "artifacts": [{"name": artifact.name, "uri": artifact.uri, "metadata": self._metadata.get(port, {})}]
+            }
             for port, artifact in self._task.output_artifacts.items()
         }
         return json.dumps({"artifacts": artifacts, "parameterValues": self._values}, sort_keys=True).encode()

@@ -34,15 +34,22 @@ def run(name: str, task: Task, outputs: Outputs, reference: str, *, clock: Clock
     with surroundings.store(task, trust, clock) as store:
         signer = signer_for(surroundings.role(), trust=trust, store=store, clock=clock)
         bundle = runner.run(
-            name, arguments | {key: str(path) for key, path in made.items()},
-            signer=signer, store=store, out=bundle_file, run_id=task.text("run_id") or None, clock=clock,
+            name,
+            arguments | {key: str(path) for key, path in made.items()},
+            signer=signer,
+            store=store,
+            out=bundle_file,
+            run_id=task.text("run_id") or None,
+            clock=clock,
         )
     for key, path in made.items():
         sha256 = measure(path).sha256
         outputs.value(f"{key}_sha256", sha256)
         outputs.describe(key, sha256=sha256)
     outputs.value("evidence_sha256", bundle.sha256)
-    outputs.describe("evidence", sha256=bundle.sha256, predicateType=bundle.statement.predicate_type, mediaType=MEDIA_TYPE)
+    outputs.describe(
+        "evidence", sha256=bundle.sha256, predicateType=bundle.statement.predicate_type, mediaType=MEDIA_TYPE
+    )
 
 
 def _inputs(stage: Stage, task: Task) -> dict[str, str]:
@@ -56,8 +63,10 @@ def _inputs(stage: Stage, task: Task) -> dict[str, str]:
                 surroundings.measured(task, artifact)
             found[parameter.name] = str(artifact.require())
         elif surroundings.announced(task, parameter.name):
-            raise Misuse(f"a digest is announced for input {parameter.name!r}, but the input is not connected",
-                         remedy="connect the artifact, or drop the digest")
+            raise Misuse(
+                f"a digest is announced for input {parameter.name!r}, but the input is not connected",
+                remedy="connect the artifact, or drop the digest",
+            )
     return found
 
 
@@ -80,8 +89,13 @@ def as_text(parameter: Parameter, value: Any) -> str:
     Back ends carry every number as a double, so ``3.0`` is an integer where the stage wants one; inside settings, whose
     values have no declared type, a whole number is written without its fraction. Raises `Misuse` for another type.
     """
-    wanted = {"integer": "an integer", "number": "a finite number", "boolean": "true or false", "settings": "an object",
-              "text": "text"}[parameter.kind]
+    wanted = {
+        "integer": "an integer",
+        "number": "a finite number",
+        "boolean": "true or false",
+        "settings": "an object",
+        "text": "text",
+    }[parameter.kind]
     text = _TEXT[parameter.kind](value)
     if text is None:
         raise Misuse(f"parameter {parameter.name!r} has the wrong type", got=repr(value)[:80], expected=wanted)
@@ -116,6 +130,9 @@ def _shortest(value: Any) -> Any:
 
 
 _TEXT: Mapping[str, Any] = {
-    "integer": _whole, "number": _number, "boolean": _boolean, "settings": _settings,
+    "integer": _whole,
+    "number": _number,
+    "boolean": _boolean,
+    "settings": _settings,
     "text": lambda value: value if isinstance(value, str) else None,
 }

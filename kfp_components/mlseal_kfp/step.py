@@ -40,9 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Error as error:
         _report(error)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - whatever happens, a step that did not finish is a stop with one sentence
-        unexpected = Unchecked(f"the step stopped on an unexpected {type(error).__name__}", got=str(error)[:300] or None,
-                               remedy="run again with MLSEAL_DEBUG=1 to see where, and report it")
+    except Exception as error:  # noqa: BLE001 - whatever happened, it is a stop with one sentence
+        unexpected = Unchecked(
+            f"the step stopped on an unexpected {type(error).__name__}",
+            got=str(error)[:300] or None,
+            remedy="run again with MLSEAL_DEBUG=1 to see where, and report it",
+        )
         _report(unexpected)
         if os.environ.get("MLSEAL_DEBUG"):
             traceback.print_exc()
@@ -68,10 +71,14 @@ def perform(arguments: Sequence[str]) -> None:
 
 
 def _arguments(arguments: Sequence[str]) -> tuple[str, str, str]:
-    """(stage, image, ExecutorInput) of the fixed argv; any other shape is refused, so that nothing can be slipped in."""
+    """(stage, image, ExecutorInput) of the fixed argv; any other shape is refused, so that nothing slips in."""
     if len(arguments) != _ARGUMENTS or arguments[1] != "--image" or arguments[3] != "--executor-input":
-        raise Misuse("not the arguments of a component", got=" ".join(arguments)[:120], expected=_USAGE,
-                     remedy="run the compiled component, or 'mlseal run STAGE' outside of pipelines")
+        raise Misuse(
+            "not the arguments of a component",
+            got=" ".join(arguments)[:120],
+            expected=_USAGE,
+            remedy="run the compiled component, or 'mlseal run STAGE' outside of pipelines",
+        )
     return arguments[0], arguments[2], arguments[4]
 
 

@@ -7,7 +7,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from mlseal.errors import DigestMismatch, Error, Misuse, Refusal
 from mlseal.evidence import store as stores
@@ -18,6 +17,7 @@ from mlseal.evidence.signing.transport import socket_path
 from mlseal.evidence.store import Store
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import self_verify
+from mlseal.stages.training.run import BUILDER_VARIABLE
 from mlseal_kfp.executor_input import Artifact, Task
 
 HOST_PROCESS = "MLSEAL_KFP_HOST"
@@ -38,9 +38,10 @@ def gate_role() -> str:
     return os.environ.get(GATE_ROLE) or "gate"
 
 
-def on_host() -> bool:
-    """Whether the host runner started this step."""
-    return os.environ.get(HOST_PROCESS) == "1"
+def builder() -> str:
+    """``container`` inside a released image, else ``host-process``; stated by the image itself, so a declaration."""
+    inside = os.environ.get(BUILDER_VARIABLE) == "container" and os.environ.get(HOST_PROCESS) != "1"
+    return "container" if inside else "host-process"
 
 
 def trust() -> Trust:
@@ -53,7 +54,8 @@ def trust() -> Trust:
     urls = [u for u in (vars(chosen.endpoints).values() if chosen.endpoints else ()) if u]
     if os.environ.get("KUBERNETES_SERVICE_HOST") and any(socket_path(url) for url in urls):
         raise Refusal(
-            "an embedded authority is no authority inside Kubernetes", got=f"{chosen.source}, on a unix socket",
+            "an embedded authority is no authority inside Kubernetes",
+            got=f"{chosen.source}, on a unix socket",
             expected="a trust root with https endpoints",
             remedy="run 'mlseal serve' for the team and mount its trust_config.json (docs/kfp.md)",
         )
@@ -78,13 +80,17 @@ def store(task: Task, trust: Trust, clock: Clock) -> Iterator[Store]:
 
 
 def _bring(task: Task, target: Store, trust: Trust, clock: Clock) -> None:
-    """Copy what verifies of ``known_evidence``. A store keeps the first encoding, so a spoilt one must not come first."""
+    """Copy what verifies of ``known_evidence``: a store keeps the first encoding, so a spoilt one must not be first."""
     known = task.artifact("known_evidence")
     if known is None:
         return
     source = Store(known.require())
     if not (source.root / "bundles").is_dir():
-        raise Misuse("known_evidence is no store", got=str(known.path), expected="a directory with bundles/ab/cdef….sigstore.json")
+        raise Misuse(
+            "known_evidence is no store",
+            got=str(known.path),
+            expected="a directory with bundles/ab/cdef….sigstore.json",
+        )
     for evidence_id in source.ids():
         if target.path(evidence_id).is_file():
             continue
@@ -108,7 +114,9 @@ def measured(task: Task, artifact: Artifact) -> Measured:
     expected = announced(task, artifact.port)
     if expected and found.sha256 != expected:
         raise DigestMismatch(
-            f"input {artifact.port!r} is not what an earlier task made", got=found.sha256, expected=expected,
+            f"input {artifact.port!r} is not what an earlier task made",
+            got=found.sha256,
+            expected=expected,
             remedy="find the task that wrote in between, or run the pipeline again",
         )
     return found

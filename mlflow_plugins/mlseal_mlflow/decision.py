@@ -66,16 +66,18 @@ class Decisions:
         signer: signs as the gate and publishes to the archive's store.
         limits: what is hashed now, later, never.
         webhook_hosts: hosts that webhooks may report to.
+        sources: URI prefixes where models may lie, beside the server's own storage.
     """
 
     def __init__(
         self, policies: Sequence[Policy], archive: Archive, signer: Signer, *, limits: Limits | None = None,
-        webhook_hosts: frozenset[str] = frozenset(), clock: Clock = utcnow,
+        webhook_hosts: frozenset[str] = frozenset(), sources: Sequence[str] = (), clock: Clock = utcnow,
     ) -> None:
         self.policies, self.archive = tuple(policies), archive
         self._signer, self._clock, self._webhook_hosts = signer, clock, webhook_hosts
         self._measuring = Measuring(paths.state_dir() / "mlflow", limits or Limits(), self.notice)
         self._recorder = Recorder(signer.sign)
+        self._sources = tuple(sources)
         self._gates = gates(archive.trust)
         self._judging = threading.Lock()
 
@@ -86,7 +88,7 @@ class Decisions:
 
     def decide_model(self, uri: str, key: object, action: str, facts: Mapping[str, str]) -> Bundle:
         """The signed verdict that allows `action` for the model at `uri`; raises every reason otherwise."""
-        location = files.locate(uri)
+        location = files.locate(uri, self._sources)
         bundle = self.decide(self._measuring.subjects(location, key, name=facts["model"]), action, facts)
         self._publish(location, bundle, {**facts, "action": action})
         return bundle
@@ -184,10 +186,14 @@ def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
     source = source_for("gate", trust)
     source()
     archive.refresh()
-    hosts = frozenset(filter(None, os.environ.get("MLSEAL_MLFLOW_WEBHOOK_HOSTS", "").split(",")))
     return Decisions(
-        _policies(), archive, Signer(trust, source, store=store), limits=_limits(), webhook_hosts=hosts,
+        _policies(), archive, Signer(trust, source, store=store), limits=_limits(),
+        webhook_hosts=frozenset(_listed("MLSEAL_MLFLOW_WEBHOOK_HOSTS")), sources=_listed("MLSEAL_MLFLOW_SOURCES"),
     )
+
+
+def _listed(variable: str) -> list[str]:
+    return [part for part in os.environ.get(variable, "").split(",") if part]
 
 
 def _policies() -> tuple[Policy, ...]:

@@ -18,7 +18,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,14 @@ class Location:
         self.repository.log_artifact(os.fspath(file), "/".join(part for part in (self.path, "attestations") if part))
 
 
-def locate(uri: str) -> Location:
+def locate(uri: str, allowed: Sequence[str] = ()) -> Location:
     """The location of a storage URI as this server reaches it. Must run on the request's thread (workspace).
 
-    Raises MLflow's own 4xx when the server's host policy forbids the URI.
+    What the server serves itself is reached without HTTP. Anything else must lie under the server's default artifact
+    root or one of `allowed`: whoever registers a version names its source, and must not send the gate to a host of
+    their choice, or make it wait there. Raises `Refusal` otherwise.
     """
-    from mlflow.server import handlers
+    from mlflow.server import ARTIFACT_ROOT_ENV_VAR, handlers
 
     if handlers._is_servable_proxied_run_artifact_root(uri):  # noqa: SLF001 - vetted in surface.py
         path = handlers._get_proxied_run_artifact_destination_path(uri)  # noqa: SLF001
@@ -89,7 +91,20 @@ def locate(uri: str) -> Location:
         if not path or ".." in path.split("/"):
             raise Refusal(f"{uri} is not the place of one model", got=path or "the root of all artifacts")
         return Location(uri, handlers._get_artifact_repo_mlflow_artifacts(), path)  # noqa: SLF001
+    own = os.environ.get(ARTIFACT_ROOT_ENV_VAR)
+    if not any(is_under(uri, root) for root in (*allowed, *([own] if own else []))):
+        raise Refusal(
+            "this model lies where the gate does not look", got=uri[:200],
+            expected=", ".join(allowed) or "the server's own artifact storage",
+            remedy="log the model through this server, or the operator lists its storage in MLSEAL_MLFLOW_SOURCES",
+        )
     return Location(uri, handlers._get_artifact_repository_for_uri(uri), "")  # noqa: SLF001
+
+
+def is_under(uri: str, root: str) -> bool:
+    """Whether `uri` lies below `root`, compared by whole path segments, in one spelling each."""
+    plain = not set(uri) & set("%?#\\") and not {"..", "."} & set(uri.split("/")) and "//" not in uri.split("://")[-1]
+    return plain and uri.startswith(root.rstrip("/") + "/") and bool(root.strip("/"))
 
 
 @dataclass(frozen=True)

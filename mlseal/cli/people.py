@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ def approve(
         expires=rfc3339(utcnow() + timedelta(days=days)),
         comment_digest=hashlib.sha256(_bytes(comment_file)).hexdigest() if comment_file else None,
         not_proven=["that the person understood what was read"],
+        nonce=secrets.token_hex(16),
     )
     measured = measure(path)
     made = statement.make(measured.subjects, human_approval.URI, claim.to_json())
@@ -130,6 +132,7 @@ def waive(
         reason=reason,
         expires=rfc3339(utcnow() + timedelta(days=days)),
         not_proven=["that the rule holds"],
+        nonce=secrets.token_hex(16),
     )
     measured = measure(path)
     made = statement.make(measured.subjects, waiver.URI, claim.to_json())

@@ -211,8 +211,14 @@ def grant(subjects: tuple[str, ...], uid: int, revoke: bool, state: Path | None,
 
     if bool(subjects) == revoke:
         raise Misuse("name the identities to grant, or --revoke without any", expected="roles/… or --revoke")
-    grants = Grants(setup.authority_of(state).directory / "grants.json")
+    authority = setup.authority_of(state)
+    grants = Grants(authority.directory / "grants.json")
     _tell(as_json, {"grants": grants.remove(uid) if revoke else grants.add(uid, subjects)})
+    closed = next((path for path in authority.socket.parents if not path.stat().st_mode & 0o011), None)
+    if closed is not None and not revoke:
+        click.echo(
+            f"note: other users cannot reach the socket through {closed}; 'chmod o+x {closed}' opens it", err=True
+        )
 
 
 @trust.command()

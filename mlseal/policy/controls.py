@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from mlseal.errors import MalformedEvidence, PolicyInvalid, Unreadable
 from mlseal.evidence.clock import SKEW, rfc3339
-from mlseal.evidence.identity import EmailDomain, Identity
+from mlseal.evidence.identity import Identity
 from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.revocation import Revocation, Revocations
 from mlseal.policy import plainyaml, samples
@@ -118,8 +118,10 @@ def _imagine(
     facts: dict[str, SampleFact] = {}
     for name, sample in collected.items():
         identity = sample.by.matcher
-        if isinstance(identity, EmailDomain):
-            raise PolicyInvalid(f"test {control.name!r}: {name} is signed by a whole domain", expected="one san")
+        if not isinstance(identity, Identity):
+            raise PolicyInvalid(
+                f"test {control.name!r}: {name} is signed by a whole domain or role", expected="one san"
+            )
         body = _filled(sample.body, {key: fact.evidence_id for key, fact in facts.items()}, now)
         try:
             facts[name] = samples.make(

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from mlseal.evidence.identity import EmailDomain, Identity
+from mlseal.evidence.identity import EmailDomain, Identity, RoleMember
 from mlseal.evidence.predicates import fairness, human_approval, slsa_provenance
 from mlseal.policy.cel import Condition
 from mlseal.policy.names import matches
 from mlseal.policy.schema import Applies, Assurance, PolicyPart, RequirementPart, Signer
 
-Matcher = Identity | EmailDomain
+Matcher = Identity | EmailDomain | RoleMember
 INPUTS = frozenset({slsa_provenance.URI, fairness.URI})
 """Predicate types that name, by digest, what they worked on; claimed lineage (data-provenance) is not among them."""
 

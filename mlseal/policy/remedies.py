@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlseal.evidence.identity import Identity
+from mlseal.evidence.identity import Identity, RoleMember
 from mlseal.evidence.predicates import SHORT
 from mlseal.policy.model import Matcher, Requirement
 
@@ -67,6 +67,8 @@ def short_name(predicate_type: str) -> str:
 
 def _as(command: str, by: Sequence[Matcher]) -> str:
     """`command` for one of `by`: with ``--role`` where the first is a role of a private authority, else in words."""
+    if by and isinstance(by[0], RoleMember):
+        return f"{command} --role {by[0].role}/NAME"
     found = _ROLE.fullmatch(by[0].san) if by and isinstance(by[0], Identity) else None
     if found:
         return f"{command} --role {found[1]}"

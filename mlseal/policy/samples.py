@@ -7,6 +7,7 @@ the policy's author expects and drops it. The gate itself reads an archive only 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +25,7 @@ from mlseal.policy.model import Matcher
 from mlseal.policy.schema import Assurance
 from mlseal.policy.verdict import Input
 
-_BY_PATTERN = {"^[0-9a-f]{64}$": "0" * 64, "^-?(0|[1-9]": "0"}
+_HEX = re.compile(r"\^\[0-9a-f\]\{([0-9]+)\}\$")
 
 
 @dataclass(frozen=True)
@@ -152,4 +153,5 @@ def _text(pattern: str | None, now: str) -> str:
         return "sample"
     if "T" in pattern:
         return now
-    return next((value for start, value in _BY_PATTERN.items() if pattern.startswith(start)), "0")
+    found = _HEX.fullmatch(pattern)
+    return "0" * int(found[1]) if found else "0"

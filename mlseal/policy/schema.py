@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from mlseal.evidence.clock import parse_rfc3339
-from mlseal.evidence.identity import EmailDomain, Identity
+from mlseal.evidence.identity import EmailDomain, Identity, RoleMember
 from mlseal.policy.names import canonical
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -53,25 +53,28 @@ class Part(BaseModel):
 
 
 class Signer(Part):
-    """Who may sign: an issuer with one exact SAN, or with anybody at exactly one e-mail domain."""
+    """Who may sign: an issuer with one exact SAN, anybody at exactly one e-mail domain, or any person of one role."""
 
     issuer: Text
     san: Text | None = None
     email_domain: Annotated[str, StringConstraints(pattern=_DOMAIN)] | None = None
+    role: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")] | None = None
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Signer:
-        if (self.san is None) == (self.email_domain is None):
-            raise ValueError("name either san or emailDomain")
+    def _one_of_three(self) -> Signer:
+        if sum(named is not None for named in (self.san, self.email_domain, self.role)) != 1:
+            raise ValueError("name exactly one of san, emailDomain and role")
         if any("*" in text for text in (self.issuer, self.san or "")):
             raise ValueError("identities are exact: no patterns")
         return self
 
     @property
-    def matcher(self) -> Identity | EmailDomain:
+    def matcher(self) -> Identity | EmailDomain | RoleMember:
         """What the verifier compares the certificate with."""
         if self.san is not None:
             return Identity(self.issuer, self.san)
+        if self.role is not None:
+            return RoleMember(self.issuer, self.role)
         return EmailDomain(self.issuer, self.email_domain or "")
 
 

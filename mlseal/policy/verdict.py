@@ -19,8 +19,8 @@ from mlseal.evidence.statement import Statement
 
 VERIFIER_ID = "https://mlseal.dev/gate/v0.1"
 Outcome = Literal["refused", "undecided", "note"]
-MAX_REASONS = 60
-"""In a signed verdict, which must stay under 64 kB; the rest is counted there and stands in the verdict itself."""
+ROOM_FOR_REASONS = 36_000
+"""Bytes that reasons may take in a signed verdict, which must stay under 64 kB; the inputs come first."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ def to_statement(verdict: Verdict, subjects: Sequence[Subject] = (), *, nonce: s
     """The verdict as a SLSA verification summary about `subjects` (those that were judged, by default).
 
     ``inputAttestations`` lists every input, as the specification demands of a list that is present. Refused and
-    Undecided are both FAILED to a SLSA reader; the difference and the reasons stand in ``mlseal``. Raises `Misuse` if
-    the evidence is too much for one verdict (64 kB).
+    Undecided are both FAILED to a SLSA reader; the difference and the reasons stand in ``mlseal``. Raises `Misuse` for
+    other subjects than those that were judged, `MalformedEvidence` if the inputs are too many for 64 kB (some hundred).
     """
     about = tuple(subjects) or verdict.subjects
     if verdict.subjects and {s.sha256 for s in about} != {s.sha256 for s in verdict.subjects}:
@@ -213,21 +213,25 @@ def _policy(policies: tuple[tuple[str, str], ...]) -> ResourceDescriptor:
 
 
 def _reasons(reasons: tuple[Reason, ...]) -> list[slsa_vsa.Reason]:
-    made = [
-        slsa_vsa.Reason(
-            rule=r.rule,
-            message=r.message[:500],
-            got=_cut(r.got),
-            expected=_cut(r.expected),
-            remedy=_cut(r.remedy),
-            control=list(r.control),
+    """As many reasons as there is room for; the rest is counted, and stands in the verdict itself."""
+    made: list[slsa_vsa.Reason] = []
+    room = ROOM_FOR_REASONS
+    for reason in reasons:
+        said = slsa_vsa.Reason(
+            rule=reason.rule,
+            message=reason.message[:1000],
+            got=_cut(reason.got),
+            expected=_cut(reason.expected),
+            remedy=_cut(reason.remedy),
+            control=list(reason.control),
         )
-        for r in reasons[:MAX_REASONS]
-    ]
-    if len(reasons) > MAX_REASONS:
-        made.append(slsa_vsa.Reason(rule="more", message=f"{len(reasons) - MAX_REASONS} further reasons"))
+        room -= len(canonical.dumps(said.to_json()))
+        if room < 0:
+            made.append(slsa_vsa.Reason(rule="more", message=f"{len(reasons) - len(made)} further reasons"))
+            break
+        made.append(said)
     return made
 
 
 def _cut(text: str | None) -> str | None:
-    return text if text is None else text[:300]
+    return text if text is None else text[:1000]

@@ -29,6 +29,7 @@ from mlseal.services.tokens import Caller
 from mlseal.tlog.writer import LogWriter
 
 LIFETIME = timedelta(minutes=10)
+_STEP = timedelta(seconds=2)  # what a clock that is being set may step back before the timestamp is made
 _ISSUER_RAW = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
 _ISSUER = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _TOKEN_SUBJECT = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.24")
@@ -85,7 +86,7 @@ class CertificateAuthority:
         return builder.add_extension(extension, critical=False).sign(self._key, hashes.SHA256()), *self.chain
 
     def _profile(self, caller: Caller, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        start = self._clock().replace(microsecond=0)
+        start = self._clock().replace(microsecond=0) - _STEP
         san = x509.RFC822Name(caller.san) if _is_email(caller.san) else x509.UniformResourceIdentifier(caller.san)
         builder = (
             x509.CertificateBuilder()

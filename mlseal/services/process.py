@@ -26,8 +26,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 
 from mlseal.errors import Misuse, ServiceUnavailable, Unreadable
@@ -41,6 +42,7 @@ from mlseal.services.state import State
 IDLE_SECONDS = 600
 _START_SECONDS, _DRAIN_SECONDS, _LOG_BYTES = 20.0, 5.0, 1_000_000
 _logger = logging.getLogger("mlseal.services")
+_started: list[subprocess.Popen[bytes]] = []  # kept, so that they can be waited for
 
 
 def serve(
@@ -103,7 +105,10 @@ def start(directory: Path, *, idle: float = IDLE_SECONDS, deadline: float = _STA
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         if accepts(state.socket):
-            return process.pid if process.poll() is None else None
+            if process.poll() is not None:
+                return None
+            _started.append(process)
+            return process.pid
         if process.poll() not in (None, 0):
             break
         time.sleep(0.02)
@@ -129,6 +134,7 @@ def _run(
     state: State, authority: Authority, idle: float | None, listen: str | None, tls: ssl.SSLContext | None
 ) -> None:
     dispatch = partial(routes.dispatch, authority)
+    stop = _stop_signal()
     servers = [Server(_bound(state), dispatch)]  # (4)
     try:
         if listen is not None:
@@ -136,17 +142,14 @@ def _run(
         for server in servers:
             threading.Thread(target=server.serve_forever, daemon=True, name="accept").start()
         _logger.info("serving %s on %s", state.name, state.socket)
-        _wait(state, servers, idle)  # (5)
+        _wait(state, servers, idle, stop)  # (5)
     finally:
-        state.socket.unlink(missing_ok=True)  # (6)
+        _unbind(state)  # (6)
         _drain(servers)
         _logger.info("stopped")
 
 
-def _wait(state: State, servers: Sequence[Server], idle: float | None) -> None:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+def _wait(state: State, servers: Sequence[Server], idle: float | None, stop: threading.Event) -> None:
     pause = 1.0 if idle is None else min(1.0, idle / 4)
     while not stop.wait(pause):
         last = max(server.last_used for server in servers)
@@ -154,6 +157,14 @@ def _wait(state: State, servers: Sequence[Server], idle: float | None) -> None:
             return
         if not (state.directory / "authority.json").exists():
             return
+
+
+def _stop_signal() -> threading.Event:
+    """Set by the signals that end the service; from now on none of them kills it half-way."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _drain(servers: Sequence[Server]) -> None:
@@ -180,6 +191,13 @@ def _bound(state: State) -> socket.socket:
         listener.close()
         raise Unreadable(f"cannot listen on {state.socket}", got=error.strerror) from error
     return listener
+
+
+def _unbind(state: State) -> None:
+    state.socket.unlink(missing_ok=True)
+    if state.socket.parent != state.directory:
+        with suppress(OSError):
+            state.socket.parent.rmdir()
 
 
 def _network(listen: str) -> socket.socket:
@@ -236,12 +254,16 @@ def _lock(state: State) -> Iterator[bool]:
                 return
 
 
+class _PrivateLog(logging.handlers.RotatingFileHandler):
+    """A log file that only its owner reads, also after it was rolled over."""
+
+    def _open(self) -> TextIOWrapper:
+        opened = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return TextIOWrapper(os.fdopen(opened, "ab"), encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
 def _log_to(path: Path) -> None:
-    previous = os.umask(0o077)
-    try:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
-    finally:
-        os.umask(previous)
+    handler = _PrivateLog(path, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _logger.addHandler(handler)
     _logger.setLevel(logging.INFO)

@@ -169,8 +169,8 @@ def _issuer(entry: object, reserved: str) -> Issuer:
         if not (isinstance(text, str) and text) and not (text is None and name in {"jwks", "caFile", "tokenFile"}):
             raise Misuse(f"an issuer's '{name}' is not text", got=str(text)[:60])
     issuer, mapping, where = str(entry["issuer"]), str(entry["san"]), entry.get("jwks")
-    if not _is_url(issuer):
-        raise Misuse("an issuer is not an https URL", got=issuer[:120])
+    if not _is_url(issuer) or issuer == f"https://{reserved}/issuer":
+        raise Misuse("not an https URL of an issuer outside", got=issuer[:120])
     if where is not None and "://" in where and not _is_url(where):
         raise Misuse("an issuer's keys must come from a file or over https", got=where[:120])
     _check_mapping(mapping, reserved)

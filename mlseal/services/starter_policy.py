@@ -34,7 +34,7 @@ require:
         check: "p.smallestGroupPositives >= 100"
     control: [EU-AI-Act:Art10, NIST-AI-RMF:MEASURE-2.11]
   - predicate: human-approval
-    by: [{{issuer: "https://{name}/issuer", san: "https://{name}/roles/reviewer"}}]
+    by: [{{issuer: "https://{name}/issuer", role: reviewer}}]
     distinct: 1
 """
 

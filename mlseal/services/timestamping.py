@@ -43,6 +43,7 @@ _CONTEXT_0, _DIRECTORY_NAME, _EXTENSIONS = 0xA0, 0xA4, 0xA0
 _GRANTED = der.value(der.SEQUENCE, der.integer(0))
 _ACCURACY_ONE_SECOND = der.value(der.SEQUENCE, der.integer(1))
 _MAX_NONCE_BITS = 256
+_END_OF_UTC_TIME = 2050
 _TRUE, _FALSE = b"\xff", b"\x00"
 
 
@@ -155,7 +156,7 @@ class TimestampAuthority:
         info = _info(query, moment)
         attributes = (
             *self._fixed_attributes,
-            _attribute(_SIGNING_TIME, der.value(der.UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode())),
+            _attribute(_SIGNING_TIME, _signing_time(moment)),
             _attribute(_MESSAGE_DIGEST, der.value(der.OCTET_STRING, hashlib.sha256(info).digest())),
         )
         signed = der.set_of(*attributes)
@@ -190,6 +191,13 @@ def _info(query: Query, moment: datetime) -> bytes:
         _ACCURACY_ONE_SECOND,
         b"" if query.nonce is None else der.integer(query.nonce),
     )
+
+
+def _signing_time(moment: datetime) -> bytes:
+    """UTCTime, whose two-digit years end with 2049 (RFC 5652, 11.3)."""
+    if moment.year < _END_OF_UTC_TIME:
+        return der.value(der.UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode())
+    return der.value(der.GENERALIZED_TIME, moment.strftime("%Y%m%d%H%M%SZ").encode())
 
 
 def _attribute(identifier: bytes, content: bytes) -> bytes:

@@ -51,14 +51,15 @@ def entries(name: str, number: int, keys: Keys, start: datetime, end: datetime) 
     }
 
 
-def cut(entry_set: dict[str, Any], end: datetime) -> dict[str, Any]:
-    """The entries of a generation with their end moved forward to `end`; a nearer end stays."""
+def cut(generation: dict[str, Any], end: datetime) -> dict[str, Any]:
+    """The record of a generation with the end of each key drawn in to `end`; a nearer end stays."""
 
     def shortened(valid: dict[str, str]) -> dict[str, str]:
         return {**valid, "end": min(valid["end"], rfc3339(end))}
 
-    result = {}
-    for kind, entry in entry_set.items():
+    result = dict(generation)
+    for kind in _GROUPS.values():
+        entry = generation[kind]
         if "publicKey" in entry:
             key = entry["publicKey"]
             result[kind] = {**entry, "publicKey": {**key, "validFor": shortened(key["validFor"])}}

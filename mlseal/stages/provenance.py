@@ -6,13 +6,14 @@ identity suffices for anything is for a gate to judge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from mlseal.errors import Misuse, NoEvidence, UntrustedSigner
+from mlseal.errors import Misuse, NoEvidence, UntrustedSigner, Withheld
+from mlseal.evidence.archive import Archive
 from mlseal.evidence.digest import Measured
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.predicates import uri_of
-from mlseal.evidence.revocation import EvidenceRevoked
+from mlseal.evidence.revocation import EvidenceRevoked, Revocations
 from mlseal.evidence.verifying import VerifiedStatement
 from mlseal.stages.base import Context
 
@@ -37,6 +38,7 @@ def newest(
     Raises:
         NoEvidence: nothing of that type names these bytes; says how to make it.
         UntrustedSigner: only others made such evidence.
+        Withheld: the log holds something by `signer` or a revoker that nobody shows; it could be a revocation.
         Revoked: the newest was withdrawn; an older one does not step in. Superseded evidence is passed over.
         Refusal, Unchecked: whatever the verifier or the log says; evidence of `signer` that does not verify stops.
     """
@@ -44,6 +46,9 @@ def newest(
         raise Misuse("the identity that must have signed is not named", expected="an issuer and a SAN")
     archive = context.archive()
     archive.refresh()
+    heard = [signer, *(Identity(issuer, san) for san, issuer in (revokers or {}).items())]
+    revoked = archive.revocations(heard)
+    _require_nothing_withheld(archive, heard, revoked)
     candidates = archive.candidates([measured.sha256], [predicate])
     if not candidates:
         raise NoEvidence(
@@ -51,7 +56,6 @@ def newest(
             expected=f"evidence by {signer}",
             remedy=_COMMANDS.get(predicate, f"make {uri_of(predicate)} evidence"),
         )
-    revoked = archive.revocations([signer, *(Identity(issuer, san) for san, issuer in (revokers or {}).items())])
     for bundle in reversed(candidates):  # log order: the newest first
         if not archive.signed_by(bundle.evidence_id, [signer]):
             continue
@@ -68,3 +72,14 @@ def newest(
         expected=f"evidence by {signer} that is not superseded",
         remedy="have that identity sign, or name the right one",
     )
+
+
+def _require_nothing_withheld(archive: Archive, heard: Sequence[Identity], revoked: Revocations) -> None:
+    for leaf in archive.unresolved(revoked):
+        if leaf.identity in heard:
+            raise Withheld(
+                f"the log holds evidence by {leaf.identity} that nobody shows",
+                got=f"leaf {leaf.index} of {leaf.origin}, evidence {leaf.evidence_id[:16]}…",
+                expected=str(archive.store.path(leaf.evidence_id)),
+                remedy="put its bundle into the store, or have it revoked",
+            )

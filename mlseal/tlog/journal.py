@@ -16,6 +16,7 @@ publishes.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -52,15 +53,17 @@ class Journal:
         self._handle = os.open(path, os.O_WRONLY)
 
     @classmethod
-    def create(cls, path: Path, note: str) -> Journal:
-        """A durable journal that starts from `note`, in place of the one there was."""
-        frame, digest = _frame(_START, Record(note, ()))
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(frame)
+    def create(cls, path: Path, note: str, records: Sequence[Record] = ()) -> Journal:
+        """A durable journal that starts from `note` and holds `records`, in place of the one there was."""
+        fresh, size, digest = path.with_suffix(".new"), 0, _START
+        with fresh.open("wb") as file:
+            for record in (Record(note, ()), *records):
+                frame, digest = _frame(digest, record)
+                size += file.write(frame)
         sync(fresh)
         fresh.replace(path)
         sync(path.parent)
-        return cls(path, len(frame), digest)
+        return cls(path, size, digest)
 
     @classmethod
     def load(cls, path: Path) -> tuple[Journal, list[Record]]:

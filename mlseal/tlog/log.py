@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,7 +21,7 @@ from mlseal.errors import Unchecked
 from mlseal.tlog.checkpoint import Checkpoint, open_note, sign
 from mlseal.tlog.files import LogFiles
 from mlseal.tlog.hashing import EMPTY_ROOT
-from mlseal.tlog.identities import Identities, IdentityOf
+from mlseal.tlog.identities import Identities, IdentityOf, is_damage, remove
 from mlseal.tlog.journal import Journal, Record
 from mlseal.tlog.lock import WriterLock
 from mlseal.tlog.proofs import HashReader, checked_entries
@@ -29,7 +30,10 @@ from mlseal.tlog.tiles import iter_entries
 from mlseal.tlog.tree import Tree
 
 SETTLE_AT = 8 << 20
-"""Bytes of journal after which tiles are made durable and the journal starts anew; bounds the time to recover."""
+"""Bytes of journal after which tiles are made durable and it starts anew; bounds the work of the next opening."""
+
+SETTLE_ENTRIES = 1 << 14
+"""Entries in the journal after which the same is done."""
 
 IDENTITIES = "identities.sqlite"
 """File of the identity map, beside the log."""
@@ -81,6 +85,7 @@ class TileLog:
         self._files = LogFiles(directory)
         self._state: Recovered | None = None
         self._identities: Identities | None = None
+        self._settling: _Settling | None = None
         with _ours(directory):
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = WriterLock(directory, lock_wait)
@@ -104,21 +109,46 @@ class TileLog:
             self._forget()
             raise
 
-    def settle(self, *, beyond: int = SETTLE_AT) -> None:
-        """Start the journal anew, once all that it covers is durable, if it is longer than `beyond` bytes."""
+    def tidy(self, settle_at: int = SETTLE_AT) -> None:
+        """Keep the journal short: settle in the background once it is longer than `settle_at` bytes.
+
+        To be called after each batch. Waits only when the disk is so slow that the journal has grown fourfold.
+        """
+        state, _ = self._ready()
+        entries = state.edge.size - state.settled
+        if self._settling is None:
+            if state.journal.size > settle_at or entries > SETTLE_ENTRIES:
+                self._begin_settling()
+        elif self._settling.done() or state.journal.size > 4 * settle_at or entries > 4 * SETTLE_ENTRIES:
+            self._finish_settling()
+
+    def settle(self) -> None:
+        """Make all files durable and start the journal anew, now."""
+        if self._settling is None:
+            self._begin_settling()
+        self._finish_settling()
+
+    def _begin_settling(self) -> None:
         state, identities = self._ready()
-        if state.journal.size <= beyond:
+        size = state.edge.size
+        files, identified = self._files.settling(size), identities.settling(size, state.root)
+        self._settling = _Settling(size, state.note, (files, identified))
+
+    def _finish_settling(self) -> None:
+        state, _ = self._ready()
+        settling, self._settling = self._settling, None
+        if settling is None:
             return
         try:
             with _ours(self._files.path):
-                self._files.settle(state.note, state.edge.size)
-                identities.settle(state.edge.size, state.root)
-                fresh = Journal.create(state.journal.path, state.note)
+                settling.wait()
+                fresh = Journal.create(state.journal.path, settling.note, settling.since)
         except BaseException:
             self._forget()
             raise
         state.journal.close()
-        state.journal = fresh
+        state.journal, state.settled = fresh, settling.size
+        self._files.start_from(settling.size)
 
     def close(self) -> None:
         """Let another writer in. Nothing is lost by not calling this."""
@@ -138,6 +168,10 @@ class TileLog:
         return self._state, self._identities
 
     def _forget(self) -> None:
+        if self._settling is not None:
+            with suppress(Exception):  # whatever it was, the journal stands and recovery starts from it
+                self._settling.wait()
+            self._settling = None
         if self._state is not None:
             with suppress(OSError):
                 self._state.journal.close()
@@ -211,7 +245,10 @@ class TileLog:
         growth = state.edge.grow(bodies)
         tree = growth.tree()
         note = self._sign(tree.size, tree.root())
-        state.journal.append(Record(note, bodies))
+        record = Record(note, bodies)
+        state.journal.append(record)
+        if self._settling is not None:
+            self._settling.since.append(record)
         for path, data in growth.files():
             self._files.write(path, data)
         self._files.publish(note)
@@ -235,6 +272,42 @@ class TileLog:
         return open_note(note, self._origin, self._raw_key)
 
 
+class _Settling:
+    """Files and identities on their way to the disk, in a thread of their own.
+
+    Args:
+        size: entries that they are of.
+        note: checkpoint of that size, which the next journal starts from.
+        work: what to do.
+    """
+
+    def __init__(self, size: int, note: str, work: Sequence[Callable[[], None]]) -> None:
+        self.size = size
+        self.note = note
+        self.since: list[Record] = []
+        """Batches appended meanwhile, which the next journal has to hold."""
+        self._work = work
+        self._error: Exception | None = None
+        self._thread = Thread(target=self._run, name="log settling", daemon=True)
+        self._thread.start()
+
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Wait for the work; raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            for work in self._work:
+                work()
+        except Exception as error:  # noqa: BLE001  handed to the thread that waits
+            self._error = error
+
+
 @contextmanager
 def _ours(directory: Path) -> Iterator[None]:
     """Turns failures of the disk and of the identity map into one of our errors."""
@@ -243,8 +316,8 @@ def _ours(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(directory, error.strerror or str(error)) from error
     except sqlite3.Error as error:
-        if not isinstance(error, sqlite3.OperationalError):  # damaged, not just unwritable: it can be built anew
-            (directory / IDENTITIES).unlink(missing_ok=True)
+        if is_damage(error):  # the next opening builds it anew
+            remove(directory / IDENTITIES)
         raise _unwritable(directory, str(error)) from error
 
 

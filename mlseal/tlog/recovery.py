@@ -26,7 +26,7 @@ from pathlib import Path
 
 from mlseal.errors import ForgedEvidence, MalformedEvidence, SplitView
 from mlseal.tlog.checkpoint import Checkpoint
-from mlseal.tlog.edge import Edge, read_edge
+from mlseal.tlog.edge import Edge, Growth, read_edge
 from mlseal.tlog.files import CHECKPOINT, LogFiles, sync
 from mlseal.tlog.journal import Journal, Record
 from mlseal.tlog.proofs import HashReader
@@ -47,6 +47,8 @@ class Recovered:
     root: bytes
     note: str
     journal: Journal
+    settled: int
+    """Size of the log that the journal starts from."""
 
 
 def recover(files: LogFiles, open_own: OpenOwn, empty_note: Callable[[], str]) -> Recovered:
@@ -54,7 +56,7 @@ def recover(files: LogFiles, open_own: OpenOwn, empty_note: Callable[[], str]) -
 
     1. Read the published checkpoint and the journal; a new log gets an empty journal.
     2. Read the settled right edge and check that it makes the settled root.
-    3. Replay the journal: each batch must make the root that was signed for it.
+    3. Replay the journal: its entries must make the root that was signed last, which commits to all of them.
     4. Check that nothing on disk is newer than the result, nor contradicts it.
     5. Write again what the journal covers, then publish.
 
@@ -73,7 +75,8 @@ def recover(files: LogFiles, open_own: OpenOwn, empty_note: Callable[[], str]) -
         edge = read_edge(files, base.size, base.root)
         # (3): the batches
         growth = edge.grow([entry for record in records for entry in record.entries])
-        last = _replay(edge, base, records, open_own)
+        last = open_own(records[-1].note)
+        _refuse_mismatch(growth, last)
         # (4): nothing newer
         _refuse_newer(files, published, last)
         # (5): write, compare with what was published, publish
@@ -87,7 +90,7 @@ def recover(files: LogFiles, open_own: OpenOwn, empty_note: Callable[[], str]) -
     except BaseException:
         journal.close()
         raise
-    return Recovered(growth.edge, last.root, note, journal)
+    return Recovered(growth.edge, last.root, note, journal, base.size)
 
 
 def _published(files: LogFiles, open_own: OpenOwn) -> Checkpoint | None:
@@ -120,20 +123,16 @@ def _journal(
     return Journal.create(path, note), [Record(note, ())]
 
 
-def _replay(edge: Edge, base: Checkpoint, records: list[Record], open_own: OpenOwn) -> Checkpoint:
-    """Check each batch against its signed note; returns the last checkpoint."""
-    last = base
-    for record in records[1:]:
-        growth = edge.grow(record.entries)
-        edge, last = growth.edge, open_own(record.note)
-        if (edge.size, growth.tree().root()) != (last.size, last.root):
-            raise SplitView(
-                "a batch in the journal does not make the root that was signed for it",
-                got=f"{growth.tree().root().hex()} at {edge.size}",
-                expected=f"{last.root.hex()} at {last.size}",
-                remedy=_RESTORE,
-            )
-    return last
+def _refuse_mismatch(growth: Growth, last: Checkpoint) -> None:
+    """The settled tree and the journal's entries must make the checkpoint that was signed for them."""
+    tree = growth.tree()
+    if (tree.size, tree.root()) != (last.size, last.root):
+        raise SplitView(
+            "the entries in the journal do not make the root that was signed for them",
+            got=f"{tree.root().hex()} at {tree.size}",
+            expected=f"{last.root.hex()} at {last.size}",
+            remedy=_RESTORE,
+        )
 
 
 def _refuse_newer(files: LogFiles, published: Checkpoint | None, last: Checkpoint) -> None:

@@ -1,7 +1,7 @@
 """The log's front door for many threads: submissions that arrive together share one flush (group commit).
 
-While one batch is on its way to the disk the next gathers behind it, so the more submit, the larger the batches; a
-lone submitter never waits for company.
+While one batch is on its way to the disk the next gathers behind it, so the more submit, the larger the batches. A
+batch waits a few milliseconds for as many as were there a moment ago; a lone submitter never waits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LogWriter:
         origin: name of the log, never to be used with another key.
         key: the log's key.
         identity_of: the identity that an entry's bytes carry, by which the identity map can be built again.
-        batch_wait: seconds to gather more submissions once one has come. Rarely of use; see above.
+        batch_wait: most seconds that a batch waits for submitters who were there a moment ago; see above.
         lock_wait: seconds to wait for another writer to finish.
         settle_at: bytes of journal after which it starts anew; bounds the work of the next opening.
 
@@ -57,7 +57,7 @@ class LogWriter:
         key: Ed25519PrivateKey,
         *,
         identity_of: IdentityOf,
-        batch_wait: float = 0.0,
+        batch_wait: float = 0.005,
         lock_wait: float = 0.0,
         settle_at: int = SETTLE_AT,
     ) -> None:
@@ -125,42 +125,52 @@ class LogWriter:
 
     def _run(self) -> None:
         try:
-            while batch := self._gather():
-                self._serve(batch)
+            expected = 1
+            while batch := self._gather(expected):
+                expected = self._serve(batch)
         finally:
             self._log.close()
 
-    def _gather(self) -> list[_Submission]:
-        """The submissions that have come, at least one; none when the writer is closed."""
-        first = self._queue.get()
-        if first is None:
-            return []
-        if self._batch_wait:
-            time.sleep(self._batch_wait)
-        batch = [first]
-        try:
-            while len(batch) < MAX_BATCH:
-                following = self._queue.get_nowait()
-                if following is None:
+    def _gather(self, expected: int) -> list[_Submission]:
+        """The submissions that have come, at least one, or none when the writer is closed.
+
+        If fewer than `expected` have come, the others get up to `batch_wait` seconds to join: those who were answered
+        a moment ago are likely to be back with their next entry, and two half batches cost two flushes.
+        """
+        batch: list[_Submission] = []
+        deadline = None
+        while len(batch) < MAX_BATCH:
+            wait = 0.0 if deadline is None else deadline - time.monotonic()
+            try:
+                if len(batch) < expected and wait > 0:
+                    submission = self._queue.get(timeout=wait)
+                else:
+                    submission = self._queue.get(block=not batch)
+            except Empty:
+                break
+            if submission is None:
+                if batch:
                     self._queue.put(None)
-                    break
-                batch.append(following)
-        except Empty:
-            pass
+                break
+            batch.append(submission)
+            deadline = deadline or time.monotonic() + self._batch_wait
         return batch
 
-    def _serve(self, batch: Sequence[_Submission]) -> None:
+    def _serve(self, batch: Sequence[_Submission]) -> int:
+        """Append a batch and tell its submitters; returns how many submissions to expect in the next."""
         try:
             results = iter(self._log.append([entry for submission in batch for entry in submission.entries]))
             self._note = self._log.checkpoint()
         except Exception as error:  # noqa: BLE001  whatever it was, nobody may be left waiting
             for submission in batch:
                 submission.fail(error)
-            return
+            return 1
+        expected = len(batch) + self._queue.qsize()
         for submission in batch:
             submission.finish([next(results) for _ in submission.entries])
         with suppress(Error):  # the batch is safe in the journal; the next one meets the same trouble and reports it
-            self._log.settle(beyond=self._settle_at)
+            self._log.tidy(self._settle_at)
+        return expected
 
 
 class _Submission:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from adapters.dvc.conftest import Scene, fresh, oid_in, statement_in
+from adapters.dvc.people import Scene, fresh, oid_in, statement_in
 
 from mlseal.evidence.digest import measure
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from mlseal_kfp import compiling, image
 from mlseal_kfp.compiled import Compiled
 from mlseal_kfp.host import Host, HostResult, run
@@ -81,8 +80,10 @@ class Bench:
     def environment(self) -> dict[str, str]:
         """What every step is told."""
         return {
-            "MLSEAL_TRUST": str(self.authority.trust_config), "MLSEAL_STORE": str(self.authority.store.root),
-            "MLSEAL_POLICY": str(self.policy), "PYTHONPATH": str(HERE),
+            "MLSEAL_TRUST": str(self.authority.trust_config),
+            "MLSEAL_STORE": str(self.authority.store.root),
+            "MLSEAL_POLICY": str(self.policy),
+            "PYTHONPATH": str(HERE),
         }
 
     def host(self, **changes: Any) -> Host:
@@ -92,7 +93,9 @@ class Bench:
 
     def file(self, name: str, reference: str | None = None) -> Path:
         """Pipeline `name` compiled for this host (or with another image)."""
-        return compiling.write(compiling.fill(self.pipelines[name], reference or image.host_reference()), self.base / "compiled")
+        return compiling.write(
+            compiling.fill(self.pipelines[name], reference or image.host_reference()), self.base / "compiled"
+        )
 
     def run(self, name: str, host: Host | None = None, /, **parameters: Any) -> HostResult:
         """Run pipeline `name`; parameters that it has and that are not given are filled from the bench."""
@@ -109,12 +112,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(authority: Any, tmp_path: Path, compiled_pipelines: Mapping[str, Compiled], snapshot: Callable[[], None]) -> Bench:
+def bench(
+    authority: Any, tmp_path: Path, compiled_pipelines: Mapping[str, Compiled], snapshot: Callable[[], None]
+) -> Bench:
     """A bench with fresh data, so that tests of one module do not share a model."""
     base = tmp_path / "bench"
     base.mkdir()
     policy = base / "policy.yaml"
-    policy.write_text(POLICY.format(issuer=authority.issuer, **{r: authority.san(r) for r in ("monitor", "gate", "producer")}))
+    policy.write_text(
+        POLICY.format(issuer=authority.issuer, **{r: authority.san(r) for r in ("monitor", "gate", "producer")})
+    )
     (base / "train.csv").write_text(f"x,y\n1,0\n2,1\n{tmp_path.name},1\n")
     (base / "train.py").write_text(SCRIPT)
     snapshot()
@@ -127,4 +134,6 @@ def snapshot(authority: Any) -> Callable[[], None]:
     from mlseal.evidence.archive import Archive
     from mlseal.evidence.revoking import snapshot
 
-    return lambda: snapshot(Archive.open(authority.trust, authority.store), authority.signer("monitor"), valid_for=timedelta(hours=24))
+    return lambda: snapshot(
+        Archive.open(authority.trust, authority.store), authority.signer("monitor"), valid_for=timedelta(hours=24)
+    )

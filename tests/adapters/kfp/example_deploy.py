@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -23,8 +21,9 @@ def main() -> int:
         _put(task, "said", parameters["text"])
     elif what == "rewrite":
         _rewrite(inputs["target"])
-    elif what == "forward":
-        shutil.copy(inputs["target"], _output(task, "copy"))
+    elif what == "silent":
+        Path(task["outputs"]["outputFile"]).parent.mkdir(parents=True, exist_ok=True)
+        Path(task["outputs"]["outputFile"]).write_text(json.dumps({"artifacts": task["outputs"]["artifacts"]}))
     elif what == "hang":
         child = "import os, sys, time; os.setsid(); os.fork() and os._exit(0); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(300)"
         subprocess.Popen([sys.executable, "-c", child, parameters["text"]], env={})
@@ -37,12 +36,6 @@ def _rewrite(target: Path) -> None:
     data = bytearray(file.read_bytes())
     data[-2] ^= 1
     file.write_bytes(bytes(data))
-
-
-def _output(task: dict[str, Any], port: str) -> str:
-    path = task["outputs"]["artifacts"][port]["artifacts"][0]["uri"]
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    return str(path)
 
 
 def _put(task: dict[str, Any], name: str, text: str) -> None:

@@ -1,7 +1,6 @@
 """Pipelines for these tests: the shapes that users write, and the ones in which somebody cheats."""
 
 from kfp import dsl
-
 from mlseal_kfp import component, gate
 from mlseal_kfp.compiled import EXECUTOR_INPUT, RUN_ID
 from mlseal_kfp.image import PLACEHOLDER
@@ -38,7 +37,7 @@ def hang(text: str):  # noqa: ANN201
 @dsl.container_component
 def silent(model: dsl.Output[dsl.Model]):  # noqa: ANN201
     """Ends well without writing what it declared."""
-    return _foreign("nothing")
+    return _foreign("silent")
 
 
 def _train(data: str, script: str, parameters: dict):  # noqa: ANN202
@@ -50,10 +49,19 @@ def _train(data: str, script: str, parameters: dict):  # noqa: ANN202
 
 
 def _gate_and_deploy(trained, marker: str, *, after) -> None:  # noqa: ANN001
-    told = {"model": trained.outputs["out"], "model_sha256": trained.outputs["out_sha256"], "model_name": "risk-a", "run_id": RUN_ID}
-    verdict = component("decide")(
-        **told, evidence_1=trained.outputs["evidence"], evidence_1_sha256=trained.outputs["evidence_sha256"]
-    ).set_caching_options(False).after(after)
+    told = {
+        "model": trained.outputs["out"],
+        "model_sha256": trained.outputs["out_sha256"],
+        "model_name": "risk-a",
+        "run_id": RUN_ID,
+    }
+    verdict = (
+        component("decide")(
+            **told, evidence_1=trained.outputs["evidence"], evidence_1_sha256=trained.outputs["evidence_sha256"]
+        )
+        .set_caching_options(False)
+        .after(after)
+    )
     passed = component("enforce")(
         **told, verdict=verdict.outputs["verdict"], verdict_sha256=verdict.outputs["verdict_sha256"]
     ).set_caching_options(False)
@@ -64,7 +72,9 @@ def _gate_and_deploy(trained, marker: str, *, after) -> None:  # noqa: ANN001
 def gated(data: str, script: str, marker: str, name: str = "risk-a", parameters: dict = {}) -> str:  # noqa: B006
     """Train, judge, enforce, deploy."""
     trained = _train(data, script, parameters)
-    passed = gate(model=trained.outputs["out"], model_sha256=trained.outputs["out_sha256"], model_name=name, evidence=[trained])
+    passed = gate(
+        model=trained.outputs["out"], model_sha256=trained.outputs["out_sha256"], model_name=name, evidence=[trained]
+    )
     deploy(model=trained.outputs["out"], passed_sha256=passed.outputs["passed_sha256"], marker=marker)
     return passed.outputs["passed_sha256"]
 
@@ -76,10 +86,14 @@ def looped(model: str, data: str, policy: str):  # noqa: ANN201
     table = dsl.importer(artifact_uri=data, artifact_class=dsl.Dataset, reimport=True)
     rules = dsl.importer(artifact_uri=policy, artifact_class=dsl.Artifact, reimport=True)
     with dsl.ParallelFor(["black", "female"]) as attribute:
-        fair = component("governance.fairness")(model=imported.output, dataset=table.output, outcome="need", attribute=attribute)
+        fair = component("governance.fairness")(
+            model=imported.output, dataset=table.output, outcome="need", attribute=attribute, select="column:chosen"
+        )
     told = {"model": imported.output, "model_name": "risk-a", "run_id": RUN_ID, "policy": rules.output}
     verdict = component("decide")(
-        **told, collected=dsl.Collected(fair.outputs["evidence"]), collected_sha256=dsl.Collected(fair.outputs["evidence_sha256"])
+        **told,
+        collected=dsl.Collected(fair.outputs["evidence"]),
+        collected_sha256=dsl.Collected(fair.outputs["evidence_sha256"]),
     ).set_caching_options(False)
     component("enforce")(
         **told, verdict=verdict.outputs["verdict"], verdict_sha256=verdict.outputs["verdict_sha256"]
@@ -111,9 +125,13 @@ def model_rewritten_after(data: str, script: str, marker: str):  # noqa: ANN201
         **told, evidence_1=trained.outputs["evidence"], evidence_1_sha256=trained.outputs["evidence_sha256"]
     ).set_caching_options(False)
     changed = rewrite(target=trained.outputs["out"]).after(verdict)
-    passed = component("enforce")(
-        **told, verdict=verdict.outputs["verdict"], verdict_sha256=verdict.outputs["verdict_sha256"]
-    ).set_caching_options(False).after(changed)
+    passed = (
+        component("enforce")(
+            **told, verdict=verdict.outputs["verdict"], verdict_sha256=verdict.outputs["verdict_sha256"]
+        )
+        .set_caching_options(False)
+        .after(changed)
+    )
     deploy(model=trained.outputs["out"], passed_sha256=passed.outputs["passed_sha256"], marker=marker)
 
 
@@ -122,7 +140,9 @@ def evidence_dropped(data: str, script: str, marker: str):  # noqa: ANN201
     """The digest arrives, the file does not."""
     trained = _train(data, script, {})
     told = {"model": trained.outputs["out"], "model_name": "risk-a", "run_id": RUN_ID}
-    verdict = component("decide")(**told, evidence_1_sha256=trained.outputs["evidence_sha256"]).set_caching_options(False)
+    verdict = component("decide")(**told, evidence_1_sha256=trained.outputs["evidence_sha256"]).set_caching_options(
+        False
+    )
     passed = component("enforce")(
         **told, verdict=verdict.outputs["verdict"], verdict_sha256=verdict.outputs["verdict_sha256"]
     ).set_caching_options(False)

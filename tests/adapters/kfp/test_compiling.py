@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from mlseal.errors import MalformedEvidence, Misuse, Unreadable
 from mlseal_kfp import compiled, compiling, image, ports
 from mlseal_kfp.compiled import Compiled
+
+from mlseal.errors import MalformedEvidence, Misuse, Unreadable
 from mlseal.stages import registry
 
 REPOSITORY = Path(__file__).parents[3]
@@ -26,7 +26,9 @@ def test_checked_in_component_is_current(name: str) -> None:
     """Compared by the digest of what is parsed; the remedy is one command."""
     made = compiling.compile_component(name)
     file = CHECKED_IN / f"{made.name}.yaml"
-    assert compiled.read(file).sha256 == made.sha256, f"run: mlseal kfp compile --placeholder -o {CHECKED_IN.relative_to(REPOSITORY)}"
+    assert compiled.read(file).sha256 == made.sha256, (
+        f"run: mlseal kfp compile --placeholder -o {CHECKED_IN.relative_to(REPOSITORY)}"
+    )
     assert file.read_text() == made.to_yaml(compiling.header(made))
 
 
@@ -51,7 +53,13 @@ def test_component_mirrors_the_signature(name: str) -> None:
     """Every parameter arrives with its type, default and requiredness; digests stand beside artifacts."""
     made = compiling.compile_component(name).components[f"comp-{ports.interface(name).slug}"]
     inputs, outputs = made["inputDefinitions"], made["outputDefinitions"]
-    types = {"text": "STRING", "integer": "NUMBER_INTEGER", "number": "NUMBER_DOUBLE", "boolean": "BOOLEAN", "settings": "STRUCT"}
+    types = {
+        "text": "STRING",
+        "integer": "NUMBER_INTEGER",
+        "number": "NUMBER_DOUBLE",
+        "boolean": "BOOLEAN",
+        "settings": "STRUCT",
+    }
     for parameter in registry.load(name).stage.parameters:
         if parameter.role == "value" and parameter.name != ports.IMAGE_PARAMETER:
             spec = inputs["parameters"][parameter.name]
@@ -74,7 +82,16 @@ def test_fixed_argv(name: str) -> None:
     """Image by placeholder, one command, no shell."""
     made = compiling.compile_component(name)
     (executor,) = made.executors.values()
-    assert executor.argv == ("python", "-m", "mlseal_kfp.step", name, "--image", image.PLACEHOLDER, "--executor-input", "{{$}}")
+    assert executor.argv == (
+        "python",
+        "-m",
+        "mlseal_kfp.step",
+        name,
+        "--image",
+        image.PLACEHOLDER,
+        "--executor-input",
+        "{{$}}",
+    )
     assert executor.image == image.PLACEHOLDER
 
 
@@ -82,7 +99,9 @@ def test_filling_changes_images_and_nothing_else() -> None:
     """The reviewer's diff."""
     before = compiling.compile_pipelines(PIPELINES)["gated"]
     after = compiling.fill(before, REAL)
-    changed = [(a, b) for a, b in zip(before.to_yaml().splitlines(), after.to_yaml().splitlines(), strict=True) if a != b]
+    changed = [
+        (a, b) for a, b in zip(before.to_yaml().splitlines(), after.to_yaml().splitlines(), strict=True) if a != b
+    ]
     assert changed
     assert all(a.replace(image.PLACEHOLDER, REAL) == b for a, b in changed)
     assert image.PLACEHOLDER not in after.to_yaml()
@@ -123,8 +142,18 @@ def test_digest_ignores_comments_and_key_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a: 1\na: 2", "x: &a 1\n<<: {b: 1}", "!!python/object/apply:os.system ['true']", "a: .nan\npipelineInfo: {}\nroot: {}\ndeploymentSpec: {}",
-             "pipelineInfo: {}\nroot: {}\ndeploymentSpec: {}\nd: 2026-11-23", "- 1\n-", "{", "a: [", "\x00"],
+    "text",
+    [
+        "a: 1\na: 2",
+        "x: &a 1\n<<: {b: 1}",
+        "!!python/object/apply:os.system ['true']",
+        "a: .nan\npipelineInfo: {}\nroot: {}\ndeploymentSpec: {}",
+        "pipelineInfo: {}\nroot: {}\ndeploymentSpec: {}\nd: 2026-11-23",
+        "- 1\n-",
+        "{",
+        "a: [",
+        "\x00",
+    ],
 )
 def test_hostile_yaml_is_refused(text: str) -> None:
     """Duplicate and merged keys, objects, numbers and dates that JSON does not have."""

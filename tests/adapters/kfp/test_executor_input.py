@@ -8,23 +8,33 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from mlseal.errors import Error, MalformedEvidence, Misuse, Unreadable
-from mlseal.stages.base import Parameter
 from mlseal_kfp import executor_input
 from mlseal_kfp.executor_input import local_path, parse
 from mlseal_kfp.staging import as_text
 
+from mlseal.errors import Error, MalformedEvidence, Misuse, Unreadable
+from mlseal.stages.base import Parameter
+
 BACK_END = {
     "inputs": {
-        "parameterValues": {"epochs": 3.0, "select": "top:0.25", "ratio": 1, "flag": True, "parameters": {"depth": 4.0}},
+        "parameterValues": {
+            "epochs": 3.0,
+            "select": "top:0.25",
+            "ratio": 1,
+            "flag": True,
+            "parameters": {"depth": 4.0},
+        },
         "artifacts": {
             "model": {
                 "artifacts": [
                     {
                         "name": "4711",
                         "uri": "s3://mlpipeline/v2/artifacts/release/5f/train/out",
-                        "metadata": {"display_name": "out", "store_session_info": "{\"Provider\":\"minio\"}", "n": 12345678901234567.0},
+                        "metadata": {
+                            "display_name": "out",
+                            "store_session_info": '{"Provider":"minio"}',
+                            "n": 12345678901234567.0,
+                        },
                     }
                 ]
             },
@@ -34,7 +44,9 @@ BACK_END = {
     },
     "outputs": {
         "parameters": {"evidence_sha256": {"outputFile": "/tmp/kfp/outputs/evidence_sha256"}},
-        "artifacts": {"evidence": {"artifacts": [{"name": "evidence", "uri": "s3://mlpipeline/v2/x/evidence", "metadata": {}}]}},
+        "artifacts": {
+            "evidence": {"artifacts": [{"name": "evidence", "uri": "s3://mlpipeline/v2/x/evidence", "metadata": {}}]}
+        },
         "outputFile": "/tmp/kfp_outputs/output_metadata.json",
     },
 }
@@ -44,8 +56,12 @@ LOCAL = {
         "artifacts": {
             "model": {
                 "artifacts": [
-                    {"name": "out", "uri": "/w/run/train/out", "metadata": {},
-                     "type": {"schemaTitle": "system.Model", "schemaVersion": "0.0.1"}}
+                    {
+                        "name": "out",
+                        "uri": "/w/run/train/out",
+                        "metadata": {},
+                        "type": {"schemaTitle": "system.Model", "schemaVersion": "0.0.1"},
+                    }
                 ]
             }
         },
@@ -96,7 +112,11 @@ def test_places(uri: str, path: str) -> None:
 def test_workspace_and_custom_path() -> None:
     """Two more places that only the back end uses."""
     entry = {"uri": "s3://b/k", "metadata": {"_kfp_workspace": True}}
-    document = {"inputs": {"artifacts": {"a": {"artifacts": [entry]}, "b": {"artifacts": [{"uri": "s3://b/k", "customPath": "/c"}]}}}}
+    document = {
+        "inputs": {
+            "artifacts": {"a": {"artifacts": [entry]}, "b": {"artifacts": [{"uri": "s3://b/k", "customPath": "/c"}]}}
+        }
+    }
     task = parse(json.dumps(document))
     assert task.inputs["a"][0].path == Path("/kfp-workspace/.artifacts/s3/b/k")
     assert task.inputs["b"][0].path == Path("/c")
@@ -118,9 +138,18 @@ def test_injected_key_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["", "null", "[]", '{"inputs": []}', '{"inputs": {"artifacts": {"m": {"artifacts": {}}}}}',
-     '{"inputs": {"artifacts": {"m": {"artifacts": [{"uri": 3}]}}}}', '{"outputs": {"outputFile": 1}}',
-     '{"outputs": {"artifacts": {"e": {"artifacts": []}}}}', '{"inputs": {"parameterValues": {"a": NaN}}}', "{{$}}"],
+    [
+        "",
+        "null",
+        "[]",
+        '{"inputs": []}',
+        '{"inputs": {"artifacts": {"m": {"artifacts": {}}}}}',
+        '{"inputs": {"artifacts": {"m": {"artifacts": [{"uri": 3}]}}}}',
+        '{"outputs": {"outputFile": 1}}',
+        '{"outputs": {"artifacts": {"e": {"artifacts": []}}}}',
+        '{"inputs": {"parameterValues": {"a": NaN}}}',
+        "{{$}}",
+    ],
 )
 def test_other_shapes_are_refused(document: str) -> None:
     """One of our errors for each; never another exception."""
@@ -128,10 +157,20 @@ def test_other_shapes_are_refused(document: str) -> None:
         parse(document)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-                        st.sampled_from(["inputs", "outputs", "artifacts", "parameterValues", "uri", "m", "outputFile"]), inner, max_size=4),
-                    max_leaves=12))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["inputs", "outputs", "artifacts", "parameterValues", "uri", "m", "outputFile"]),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
 def test_any_json_gives_a_task_or_our_error(document: object) -> None:
     """Property: parsing is total."""
     try:
@@ -158,8 +197,13 @@ def test_list_where_one_is_wanted() -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "text"),
     [
-        ("integer", 3.0, "3"), ("integer", -2, "-2"), ("number", 1, "1"), ("number", 0.25, "0.25"), ("boolean", True, "true"),
-        ("text", "it's python3 \"x\"", "it's python3 \"x\""), ("settings", {"a": 4.0, "b": "x", "c": 0.5}, '{"a": 4, "b": "x", "c": 0.5}'),
+        ("integer", 3.0, "3"),
+        ("integer", -2, "-2"),
+        ("number", 1, "1"),
+        ("number", 0.25, "0.25"),
+        ("boolean", True, "true"),
+        ("text", 'it\'s python3 "x"', 'it\'s python3 "x"'),
+        ("settings", {"a": 4.0, "b": "x", "c": 0.5}, '{"a": 4, "b": "x", "c": 0.5}'),
     ],
 )
 def test_values_as_text(kind: str, value: object, text: str) -> None:
@@ -169,8 +213,20 @@ def test_values_as_text(kind: str, value: object, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [("integer", 3.5), ("integer", True), ("integer", "3"), ("number", "1"), ("number", False), ("boolean", 1), ("boolean", "true"),
-     ("text", 3), ("settings", "{}"), ("settings", [1]), ("integer", float("inf")), ("number", float("nan"))],
+    [
+        ("integer", 3.5),
+        ("integer", True),
+        ("integer", "3"),
+        ("number", "1"),
+        ("number", False),
+        ("boolean", 1),
+        ("boolean", "true"),
+        ("text", 3),
+        ("settings", "{}"),
+        ("settings", [1]),
+        ("integer", float("inf")),
+        ("number", float("nan")),
+    ],
 )
 def test_values_of_another_type(kind: str, value: object) -> None:
     """No guessing."""

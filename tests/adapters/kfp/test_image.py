@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from mlseal_kfp import image
 
 from mlseal.errors import DigestMismatch, Misuse
-from mlseal_kfp import image
 
 REAL = "ghcr.io/example/mlseal@sha256:" + hashlib.sha256(b"an image").hexdigest()
 
@@ -20,9 +20,21 @@ def test_digest_passes(reference: str) -> None:
 
 @pytest.mark.parametrize(
     "reference",
-    ["ghcr.io/example/mlseal", "ghcr.io/example/mlseal:1.0", "ghcr.io/example/mlseal:latest@sha256:" + REAL[-64:],
-     "ghcr.io/example/mlseal@sha256:" + "0" * 64, "ghcr.io/example/mlseal@sha256:" + "01" * 32, "ghcr.io/example/mlseal@sha256:abc",
-     "mlseal@sha256:" + REAL[-64:], REAL + " ", "", "$(IMAGE)", REAL.upper(), image.PLACEHOLDER, image.PLACEHOLDER + "@sha256:" + REAL[-64:]],
+    [
+        "ghcr.io/example/mlseal",
+        "ghcr.io/example/mlseal:1.0",
+        "ghcr.io/example/mlseal:latest@sha256:" + REAL[-64:],
+        "ghcr.io/example/mlseal@sha256:" + "0" * 64,
+        "ghcr.io/example/mlseal@sha256:" + "01" * 32,
+        "ghcr.io/example/mlseal@sha256:abc",
+        "mlseal@sha256:" + REAL[-64:],
+        REAL + " ",
+        "",
+        "$(IMAGE)",
+        REAL.upper(),
+        image.PLACEHOLDER,
+        image.PLACEHOLDER + "@sha256:" + REAL[-64:],
+    ],
 )
 def test_everything_else_is_refused(reference: str) -> None:
     """Tags, tags with digests, made-up and short digests, no repository, the placeholder."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from mlseal_kfp import compiling
 from mlseal_kfp.compiled import Compiled
 from mlseal_kfp.lint import RULES, Demands, lint
@@ -134,9 +133,21 @@ CONSTANT = {"runtimeValue": {"constant": "x"}}
         ("pair", _drop(f"{T}/enforce")),
         ("pair", _set(f"{T}/enforce/inputs/artifacts/verdict/taskOutputArtifact/producerTask", "training-run")),
         ("pair", _set(f"{T}/enforce/inputs/parameters/verdict_sha256", CONSTANT)),
-        ("pair", _set(f"{T}/enforce/inputs/artifacts/model/taskOutputArtifact", {"producerTask": "importer", "outputArtifactKey": "artifact"})),
+        (
+            "pair",
+            _set(
+                f"{T}/enforce/inputs/artifacts/model/taskOutputArtifact",
+                {"producerTask": "importer", "outputArtifactKey": "artifact"},
+            ),
+        ),
         ("pair", _set(f"{T}/enforce/inputs/parameters/model_name", CONSTANT)),
-        ("pair", _drop(f"{T}/enforce/inputs/artifacts/policy")),
+        (
+            "pair",
+            _set(
+                f"{T}/enforce/inputs/artifacts/policy",
+                {"taskOutputArtifact": {"producerTask": "importer", "outputArtifactKey": "artifact"}},
+            ),
+        ),
         ("evidence", _set(f"{T}/decide/inputs/parameters/evidence_1_sha256", CONSTANT)),
         ("evidence", _drop(f"{T}/decide/inputs/parameters/evidence_1_sha256")),
         ("evidence", _drop(f"{T}/decide/inputs/artifacts/evidence_1")),
@@ -178,16 +189,28 @@ def test_gate_under_a_condition(good: dict[str, Compiled]) -> None:
 def test_cyclic_file_ends(good: dict[str, Compiled]) -> None:
     """A DAG that contains itself is a file like any other."""
     document = copy.deepcopy(dict(good["gated"].documents[0]))
-    document["components"]["comp-loop"] = {"dag": {"tasks": {"again": {
-        "componentRef": {"name": "comp-loop"}, "inputs": {"parameters": {"a": {"componentInputParameter": "a"}}}}}}}
-    _tasks(document)["again"] = {"componentRef": {"name": "comp-loop"}, "inputs": {"parameters": {"a": {"componentInputParameter": "a"}}}}
+    document["components"]["comp-loop"] = {
+        "dag": {
+            "tasks": {
+                "again": {
+                    "componentRef": {"name": "comp-loop"},
+                    "inputs": {"parameters": {"a": {"componentInputParameter": "a"}}},
+                }
+            }
+        }
+    }
+    _tasks(document)["again"] = {
+        "componentRef": {"name": "comp-loop"},
+        "inputs": {"parameters": {"a": {"componentInputParameter": "a"}}},
+    }
     assert isinstance(lint(Compiled((document,)), Demands(protected_tasks=("again",))), list)
 
 
 def test_placeholder_is_refused(good: dict[str, Compiled]) -> None:
     """What is checked in cannot be deployed as it is."""
-    for pipeline in compiling.compile_pipelines(PIPELINES).values():
-        assert _rules(pipeline) == {"image-digest"}
+    unfilled = compiling.compile_pipelines(PIPELINES)
+    assert _rules(unfilled["gated"]) == _rules(unfilled["looped"]) == {"image-digest"}
+    assert _rules(compiling.compile_component("enforce")) == {"image-digest"}
 
 
 def test_every_rule_is_exercised() -> None:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-
-from mlseal.errors import Misuse, Unchecked, Unreadable
 from mlseal_kfp.executor_input import Artifact, Task
 from mlseal_kfp.publishing import Outputs
+
+from mlseal.errors import Misuse, Unchecked, Unreadable
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def test_everything_appears(root: Path) -> None:
         outputs.publish()
     assert _left(root) == ["evidence", "executor_output.json", "out/weights", "params/evidence_sha256"]
     document = json.loads((root / "executor_output.json").read_text())
-    assert document["artifacts"]["evidence"]["artifacts"] == [{"name": "17", "uri": "s3://b/evidence", "metadata": {"sha256": "abc"}}]
+    assert document["artifacts"]["evidence"]["artifacts"] == [
+        {"name": "17", "uri": "s3://b/evidence", "metadata": {"sha256": "abc"}}
+    ]
     assert document["parameterValues"] == {"evidence_sha256": "abc"}
 
 

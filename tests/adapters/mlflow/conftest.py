@@ -1,6 +1,6 @@
 """A real `mlflow server` with two workers, gated by a real trust service, and clients over HTTP.
 
-`shop`    the module's server with policy, evidence store and what tests need to make evidence
+`shop`    the shared server with policy, evidence store and what tests need to make evidence
 `new_shop` a factory for tests that want their own server, environment or policy
 """
 
@@ -45,6 +45,24 @@ require:
     by: [{{issuer: "{issuer}", san: "{evaluator}"}}]
     when:
       - {{id: passed, message: "the tests of this model did not pass", check: 'p.result == "PASSED"'}}
+"""
+
+
+LOADER = b"""\
+import pickle
+
+
+class Model:
+    def __init__(self, value):
+        self.value = value
+
+    def predict(self, data, params=None):
+        return self.value["payload"]
+
+
+def _load_pyfunc(path):
+    with open(path, "rb") as file:
+        return Model(pickle.load(file))
 """
 
 
@@ -155,7 +173,8 @@ class Shop:
         contents = files or pyfunc_model()
         source, uri = self.upload(contents)
         self.client.create_registered_model(name)
-        version = self.client.create_model_version(name, source, model_id=source.removeprefix("models:/")).version
+        version = self.client.create_model_version(
+            name, source, model_id=source.removeprefix("models:/"), await_creation_for=0).version
         if proven:
             self.prove(contents)
         return name, str(version), uri
@@ -248,7 +267,7 @@ def pyfunc_model(payload: object = None) -> dict[str, bytes]:
     return {
         "MLmodel": b"flavors:\n  python_function:\n    loader_module: canary_loader\n    data: model.pkl\n    code: code\n"
         b'    python_version: "3.11"\n',
-        "code/canary_loader.py": b"import pickle\n\ndef _load_pyfunc(path):\n    return pickle.load(open(path, 'rb'))\n",
+        "code/canary_loader.py": LOADER,
         "model.pkl": pickle.dumps({"mark": mark, "payload": payload}),
     }
 
@@ -283,33 +302,40 @@ def build(authority: Any, base: Path, *, policy: str = POLICY, workers: int = 2,
 
 
 @pytest.fixture
-def shop(_shop: Shop, authority: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """The module's server; the test's own process is a client with the same trust root and evidence store."""
+def shop(_shop: Shop, home: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """The shared server; the test's own process is a client with the same trust root and evidence store.
+
+    Tests that revoke, withhold or break things make their own (`new_shop`): the log is shared.
+    """
     enter(_shop, monkeypatch)
     return _shop
 
 
-@pytest.fixture(scope="module")
-def _shop(_module_authority: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    one = build(_module_authority, tmp_path_factory.mktemp("shop"))
-    with pytest.MonkeyPatch.context() as patch:
-        enter(one, patch)
-        one.snapshot()
-        one.start()
+@pytest.fixture(scope="session")
+def _shop(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shared = next(plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "_new_authority"))
+    authority = shared._new_authority()
+    one = build(authority, tmp_path_factory.mktemp("shop"))
     try:
+        with pytest.MonkeyPatch.context() as patch:
+            enter(one, patch)
+            authority.start()
+            one.snapshot()
+            one.start()
         yield one
     finally:
         one.stop()
+        shared._remove(authority)
         shutil.rmtree(one.base, ignore_errors=True)
 
 
 @pytest.fixture
-def new_shop(authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Shop]]:
-    """Makes servers for this test alone; ``start=False`` leaves the process out."""
+def new_shop(new_authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Shop]]:
+    """Makes servers for this test alone, each with a trust service of its own; ``start=False`` leaves the server out."""
     made: list[Shop] = []
 
     def make(*, start: bool = True, **kwargs: Any) -> Shop:
-        made.append(build(authority, tmp_path / f"shop{len(made)}", **kwargs))
+        made.append(build(new_authority(), tmp_path / f"shop{len(made)}", **kwargs))
         enter(made[-1], monkeypatch)
         if start:
             made[-1].snapshot()

@@ -59,7 +59,7 @@ REFUSED_AT_LOAD = {
     "absent field behind the wrong guard": ("p.groups.exists(g, has(g.positives) && g.n >= 100)", "has"),
     "absent field under or": ("p.groups.all(g, has(g.n) || g.n >= 100)", "has"),
     "division in a loop": ("p.groups.exists(g, has(g.n) && 100 / g.n > 1)", "loop"),
-    "conversion in a loop": ('p.notProven.exists(x, timestamp(x) < now)', "loop"),
+    "conversion in a loop": ("p.notProven.exists(x, timestamp(x) < now)", "loop"),
     "map macro": ("p.groups.map(g, g.name).size() == 2", "all, exists"),
     "building a map": ('{"a": 1}.a == p.n', "maps"),
     "indexing": ('p.groups[0].name == "0"', "metric"),
@@ -70,7 +70,7 @@ REFUSED_AT_LOAD = {
     "clock only": ('now > timestamp("2020-01-01T00:00:00Z")', "evidence"),
     "shadowed variable": ('p.groups.exists(p, p.name == "0")', "taken"),
     "metric of a predicate without metrics": ('p.dataset.metric("x").value < 1.0', "CEL|metric"),
-    "different kinds of one choice": ('(p.sufficient ? p.n : p.outcome) == 3', "one kind|CEL"),
+    "different kinds of one choice": ("(p.sufficient ? p.n : p.outcome) == 3", "one kind|CEL"),
     "too long": ("p.n > 1 && " * 500 + "p.n > 1", "long"),
 }
 
@@ -100,7 +100,7 @@ NO_ANSWER = {
     "own function swallowed by a loop": 'p.groups.exists(g, decLE(g.name, "-1") || p.metric("none").ciHigh < 1.0 || g.name == "0")',
     "not a decimal": 'decLE(p.outcome, "8")',
     "not a decimal, or true": 'decLE("7e0", p.outcome) || p.n > 1',
-    "not a time": "now - timestamp(p.outcome) < duration(\"24h\")",
+    "not a time": 'now - timestamp(p.outcome) < duration("24h")',
 }
 
 
@@ -120,7 +120,7 @@ ANSWERS = {
     "p.groups.all(g, !has(g.n) || g.n >= 100)": True,
     "p.groups.all(g, has(g.n) && g.n >= 100)": False,
     'p.groups.exists_one(g, g.name == "0")': True,
-    'size(p.groups.filter(g, has(g.n) && g.n > 1)) == 1': True,
+    "size(p.groups.filter(g, has(g.n) && g.n > 1)) == 1": True,
     'p.outcome in ["need", "use"]': True,
     'p.outcome.glob("ne*")': True,
     'p.outcome.glob("ee")': False,

@@ -39,12 +39,30 @@ def test_sets_are_sorted(members):
 
 
 @pytest.mark.parametrize(
-    "data", ["", "04", "0405", "048101ff", "04820001ff", "0480ff0000", "0485000000000100", "0200", "02020001", "0202ff80", "1f0100", "0501"]
+    "data",
+    [
+        "",
+        "04",
+        "0405",
+        "048101ff",
+        "04820001ff",
+        "0480ff0000",
+        "0485000000000100",
+        "0200",
+        "02020001",
+        "0202ff80",
+        "1f0100",
+        "0501",
+    ],
 )
 def test_what_ber_allows_and_der_does_not(data):
     reader = der.Reader(bytes.fromhex(data), "it")
     with pytest.raises(Misuse, match="it is not DER"):
-        (reader.take_integer if data.startswith("02") else lambda: reader.take(0x1F if data.startswith("1f") else 0x04))()
+        (
+            reader.take_integer
+            if data.startswith("02")
+            else lambda: reader.take(0x1F if data.startswith("1f") else 0x04)
+        )()
 
 
 def test_left_over_bytes():

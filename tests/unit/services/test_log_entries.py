@@ -137,7 +137,16 @@ def test_tiles_are_read_and_nothing_else(shared):
         assert shared.call("GET", f"/log/log1.{NAME}{prefix}/checkpoint")[0] == 200
     size = shared.size("log")
     assert shared.call("GET", f"/log/log1.{NAME}/tile/entries/000.p/{size}")[0] == 200
-    for path in ("tile/0/../../../../keys/1/ca.pem", "..%2f..%2fkeys", "journal", "identities.sqlite", "lock", "tile/0/001", "", "tile/99/000"):
+    for path in (
+        "tile/0/../../../../keys/1/ca.pem",
+        "..%2f..%2fkeys",
+        "journal",
+        "identities.sqlite",
+        "lock",
+        "tile/0/001",
+        "",
+        "tile/99/000",
+    ):
         assert shared.call("GET", f"/log/log1.{NAME}/{path}")[0] == 404, path
     assert shared.call("GET", "/log/log9.elsewhere.example/checkpoint")[0] == 404
     assert shared.call("GET", "/log/../keys/1/ca.pem")[0] == 404
@@ -152,5 +161,3 @@ def test_public_facts_are_enough_to_monitor_both_logs(shared):
     for log in facts["logs"]:
         note = shared.call("GET", f"/log/{log['origin']}/checkpoint")[1].decode()
         assert checkpoint.open_note(note, log["origin"], bytes.fromhex(log["key"])).size >= 0
-
-

@@ -51,7 +51,9 @@ def become():
 
 def test_a_user_without_a_grant_gets_no_identity(shared, become):
     for role in ("producer", "gate", "reviewer/alice", "owner"):
-        status, document = become(STRANGER, lambda role=role: shared.call("POST", "/issuer/token", {"subject": f"roles/{role}"}))
+        status, document = become(
+            STRANGER, lambda role=role: shared.call("POST", "/issuer/token", {"subject": f"roles/{role}"})
+        )
         assert (status, document["code"]) == (403, 403)
         assert f"mlseal trust grant --uid {STRANGER} roles/{role}" in document["message"]
 
@@ -97,7 +99,12 @@ def test_no_file_of_the_service_helps_a_stranger(shared, become):
 
     def writes():
         done = []
-        for path in (shared.state, shared.state / "logs", shared.state / "keys", shared.state / "logs" / f"log1.{NAME}"):
+        for path in (
+            shared.state,
+            shared.state / "logs",
+            shared.state / "keys",
+            shared.state / "logs" / f"log1.{NAME}",
+        ):
             try:
                 (path / "mine").write_text("x")
                 done.append(str(path))
@@ -111,7 +118,11 @@ def test_no_file_of_the_service_helps_a_stranger(shared, become):
 
 def test_a_stranger_cannot_list_the_state_or_take_the_socket_away(shared, become):
     def tries():
-        for action in (lambda: list(shared.state.iterdir()), lambda: os.unlink(shared.socket), lambda: os.rename(shared.socket, "/tmp/x")):
+        for action in (
+            lambda: list(shared.state.iterdir()),
+            lambda: os.unlink(shared.socket),
+            lambda: os.rename(shared.socket, "/tmp/x"),
+        ):
             try:
                 action()
             except PermissionError:
@@ -122,9 +133,15 @@ def test_a_stranger_cannot_list_the_state_or_take_the_socket_away(shared, become
     assert become(STRANGER, tries) == "refused"
 
 
-@pytest.mark.parametrize("body", [{}, {"subject": 1}, {"subject": ""}, {"subject": "roles/root"}, {"subject": "roles/gate/../owner"}, [], "x"], ids=str)
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"subject": 1}, {"subject": ""}, {"subject": "roles/root"}, {"subject": "roles/gate/../owner"}, [], "x"],
+    ids=str,
+)
 def test_requests_that_name_no_identity(shared, body):
-    status, document = shared.call("POST", "/issuer/token", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    status, document = shared.call(
+        "POST", "/issuer/token", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     assert (status, document["code"]) == (400, 400)
 
 

@@ -27,7 +27,9 @@ def claims(**changes):
     now = int(time.time())
     made = {"iss": ISSUER, "sub": SAN, "aud": "sigstore", "iat": now, "nbf": now, "exp": now + 300, **changes}
     return {
-        name: now + value.offset if isinstance(value, Now) else value for name, value in made.items() if value is not None
+        name: now + value.offset if isinstance(value, Now) else value
+        for name, value in made.items()
+        if value is not None
     }
 
 
@@ -150,7 +152,8 @@ def test_keys_that_the_token_brings_along(shared):
     stranger = ec.generate_private_key(ec.SECP256R1())
     numbers = stranger.public_key().public_numbers()
     own = {
-        "kty": "EC", "crv": "P-256",
+        "kty": "EC",
+        "crv": "P-256",
         "x": base64.urlsafe_b64encode(numbers.x.to_bytes(32, "big")).decode().rstrip("="),
         "y": base64.urlsafe_b64encode(numbers.y.to_bytes(32, "big")).decode().rstrip("="),
     }
@@ -191,7 +194,9 @@ def test_key_without_proof(shared):
     info = good.tbs_certrequest_bytes
     stolen = builder.sign(theirs, hashes.SHA256()).tbs_certrequest_bytes
     spliced = good.public_bytes(serialization.Encoding.DER).replace(info, stolen)
-    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(spliced) + b"-----END CERTIFICATE REQUEST-----\n"
+    pem = (
+        b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(spliced) + b"-----END CERTIFICATE REQUEST-----\n"
+    )
     others = [
         builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         for key in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1()))
@@ -200,7 +205,12 @@ def test_key_without_proof(shared):
         body = {"certificateSigningRequest": base64.b64encode(csr).decode()}
         status, document = shared.call("POST", "/api/v2/signingCert", body, {"Authorization": f"Bearer {token}"})
         assert status == 400, document
-    for body in ({}, {"publicKeyRequest": 1}, {"certificateSigningRequest": 5}, {"publicKeyRequest": {"publicKey": {"content": "x"}}}):
+    for body in (
+        {},
+        {"publicKeyRequest": 1},
+        {"certificateSigningRequest": 5},
+        {"publicKeyRequest": {"publicKey": {"content": "x"}}},
+    ):
         status, document = shared.call("POST", "/api/v2/signingCert", body, {"Authorization": f"Bearer {token}"})
         assert status == 400, document
     assert shared.size("ct") == before
@@ -212,7 +222,10 @@ def test_proof_of_possession_form(shared):
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
     def body(proof):
-        request = {"publicKey": {"algorithm": "ECDSA", "content": public.decode()}, "proofOfPossession": base64.b64encode(proof).decode()}
+        request = {
+            "publicKey": {"algorithm": "ECDSA", "content": public.decode()},
+            "proofOfPossession": base64.b64encode(proof).decode(),
+        }
         return {"credentials": {"oidcIdentityToken": shared.token("roles/gate")}, "publicKeyRequest": request}
 
     assert shared.call("POST", "/api/v2/signingCert", body(key.sign(SAN.encode(), ec.ECDSA(hashes.SHA256()))))[0] == 201

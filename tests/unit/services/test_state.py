@@ -33,16 +33,28 @@ def test_modes(lab):
     def mode(path):
         return stat.S_IMODE((lab.state / path).stat().st_mode)
 
-    assert [mode(p) for p in (".", "keys", "keys/1", "logs", "authority.json", "grants.json")] == [0o711, 0o700, 0o700, 0o755, 0o644, 0o600]
+    assert [mode(p) for p in (".", "keys", "keys/1", "logs", "authority.json", "grants.json")] == [
+        0o711,
+        0o700,
+        0o700,
+        0o755,
+        0o644,
+        0o600,
+    ]
     assert {mode(p.relative_to(lab.state)) for p in (lab.state / "keys" / "1").iterdir()} == {0o600}
-    assert sorted(p.name for p in (lab.project / ".mlseal").iterdir()) == ["evidence", "policy.yaml", "trust_config.json", "trusted_root.json"]
+    assert sorted(p.name for p in (lab.project / ".mlseal").iterdir()) == [
+        "evidence",
+        "policy.yaml",
+        "trust_config.json",
+        "trusted_root.json",
+    ]
     config = Path(lab.env["HOME"]) / ".config" / "mlseal"
     assert stat.S_IMODE((config / "services.json").stat().st_mode) == 0o600
 
 
 def test_no_root_key_is_kept(lab):
     """The roots above CA and TSA signed one certificate each and are gone."""
-    lab.init()
+    lab.create()
     assert {p.name for p in (lab.state / "keys" / "1").iterdir()} == {
         "ca.pem", "tsa.pem", "ct.pem", "issuer.pem", "log.pem", "issuance.pem", "ca_chain.pem", "tsa_chain.pem"
     }  # fmt: skip
@@ -59,7 +71,9 @@ def test_init_pins_and_registers(lab):
     assert services == {made["fingerprint"]: {"state": str(lab.state)}}
 
 
-@pytest.mark.parametrize("second", [["other", "--state", "STATE"], [".mlseal", "--state", "elsewhere"], [".mlseal", "--state", "STATE"]])
+@pytest.mark.parametrize(
+    "second", [["other", "--state", "STATE"], [".mlseal", "--state", "elsewhere"], [".mlseal", "--state", "STATE"]]
+)
 def test_init_twice_changes_nothing(lab, second):
     lab.init()
     before = picture(lab.root)
@@ -73,9 +87,15 @@ def test_init_twice_changes_nothing(lab, second):
     assert picture(lab.root) == before
 
 
-@pytest.mark.parametrize("name", ["x", "UPPER.example", "a..b", "-a.b.c", "a.b/c", "..", "a b.c", "é.example", "a" * 64 + ".b", ""])
+@pytest.mark.parametrize(
+    "name", ["x", "UPPER.example", "a..b", "-a.b.c", "a.b/c", "..", "a b.c", "é.example", "a" * 64 + ".b", ""]
+)
 def test_bad_names(lab, name):
-    done = lab.mlseal("init", "--name", name, "--state", lab.state, ok=False) if name else lab.mlseal("init", "--url", "http://x", "--state", lab.state, ok=False)
+    done = (
+        lab.mlseal("init", "--name", name, "--state", lab.state, ok=False)
+        if name
+        else lab.mlseal("init", "--url", "http://x", "--state", lab.state, ok=False)
+    )
     assert done.returncode == 2
     assert not lab.state.exists()
     assert not (lab.project / ".mlseal").exists()
@@ -123,11 +143,13 @@ def test_killed_at_any_moment_init_can_be_repeated(lab):
     command = [sys.executable, "-m", "mlseal", "init", "--name", NAME, "--state", str(lab.state)]
 
     def files():
-        return sum(path.is_file() and path.suffix in {".pem", ".json", ".yaml"} for path in lab.root.rglob("*"))
+        return sum(name.endswith((".pem", ".json", ".yaml")) for _, _, names in os.walk(lab.root) for name in names)
 
     for count in (1, 5, 9, 11, 13):
         before = files()
-        process = subprocess.Popen(command, env=lab.env, cwd=lab.project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=lab.env, cwd=lab.project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while process.poll() is None and files() < before + count and not lab.state.exists():
             time.sleep(0.0005)
         process.kill()
@@ -173,10 +195,20 @@ def test_each_step_of_init_can_be_the_last(lab, reached):
         lambda s: (s / "authority.json").unlink(),
         lambda s: s.chmod(0o777),
     ],
-    ids=["open key", "missing key", "garbage key", "wrong key", "no chain", "empty record", "cut record", "no record", "writable state"],
+    ids=[
+        "open key",
+        "missing key",
+        "garbage key",
+        "wrong key",
+        "no chain",
+        "empty record",
+        "cut record",
+        "no record",
+        "writable state",
+    ],
 )
 def test_damaged_state_is_refused_with_one_sentence(lab, damage):
-    lab.init()
+    lab.create()
     damage(lab.state)
     done = lab.mlseal("serve", "--state", lab.state, "--idle", "0.2", ok=False)
     assert done.returncode in (2, 10, 11), done.stderr

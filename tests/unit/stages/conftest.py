@@ -42,8 +42,11 @@ def people(tmp_path: Path) -> Callable[..., Path]:
         noise = rng.normal(size=n)
         frame = pd.DataFrame(
             {
-                "group": group, "need": need, "household": np.arange(n) // 2,
-                "signal": need + 0.3 * noise, "skewed": need - 1.5 * group + 0.3 * noise,
+                "group": group,
+                "need": need,
+                "household": np.arange(n) // 2,
+                "signal": need + 0.3 * noise,
+                "skewed": need - 1.5 * group + 0.3 * noise,
                 "fair": (need + 0.6 * noise > 0.5).astype(int),
                 "unfair": (need - 1.0 * group + 0.6 * noise > 0.5).astype(int),
             }

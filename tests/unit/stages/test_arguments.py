@@ -11,8 +11,17 @@ from mlseal.stages.base import Context, DatasetPath, FilePath, Finding, OutputMo
 
 @stage("testing.arguments", predicate="test-result")
 def subject(
-    data: DatasetPath, out: OutputModel, count: int = 3, rate: float = 0.5, deep: bool = False, word: str = "w",
-    extra: FilePath | None = None, more: Settings | None = None, seed: int = 0, *, context: Context,
+    data: DatasetPath,
+    out: OutputModel,
+    count: int = 3,
+    rate: float = 0.5,
+    deep: bool = False,
+    word: str = "w",
+    extra: FilePath | None = None,
+    more: Settings | None = None,
+    seed: int = 0,
+    *,
+    context: Context,
 ) -> Finding:
     """Do nothing."""
 
@@ -25,19 +34,45 @@ def given(tmp_path):
 
 def test_types_defaults_and_absolute_paths(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = parse(subject, {"data": "data", "out": "new/out", "count": "7", "rate": "0.25", "deep": "TRUE",
-                            "more": '{"a": "x", "b": 3, "c": true}'})
+    found = parse(
+        subject,
+        {
+            "data": "data",
+            "out": "new/out",
+            "count": "7",
+            "rate": "0.25",
+            "deep": "TRUE",
+            "more": '{"a": "x", "b": 3, "c": true}',
+        },
+    )
     assert found.inputs == {"data": tmp_path / "data"}
     assert found.outputs == {"out": tmp_path / "new/out"}
-    assert found.values == {"count": 7, "rate": 0.25, "deep": True, "word": "w", "seed": 0,
-                            "more": {"a": "x", "b": "3", "c": "true"}}
+    assert found.values == {
+        "count": 7,
+        "rate": 0.25,
+        "deep": True,
+        "word": "w",
+        "seed": 0,
+        "more": {"a": "x", "b": "3", "c": "true"},
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("count", "3.5"), ("count", "many"), ("rate", "nan"), ("rate", "inf"), ("rate", "a half"), ("deep", "yes"),
-     ("more", "[1]"), ("more", '{"a": {}}'), ("more", '{"a": null}'), ("more", '{"a": "1", "a": "2"}'), ("more", "a=b"),
-     ("more", '{"a": NaN}')],
+    [
+        ("count", "3.5"),
+        ("count", "many"),
+        ("rate", "nan"),
+        ("rate", "inf"),
+        ("rate", "a half"),
+        ("deep", "yes"),
+        ("more", "[1]"),
+        ("more", '{"a": {}}'),
+        ("more", '{"a": null}'),
+        ("more", '{"a": "1", "a": "2"}'),
+        ("more", "a=b"),
+        ("more", '{"a": NaN}'),
+    ],
 )
 def test_what_does_not_parse_is_refused_by_name(given, name, text):
     with pytest.raises(Misuse, match=f"--{name}"):

@@ -13,8 +13,16 @@ from mlseal.stages.base import Context, DatasetPath, FilePath, Finding, OutputMo
 
 
 def example(
-    data: DatasetPath, out: OutputModel, count: int, rate: float = 0.5, deep: bool = False, word: str = "",
-    extra: FilePath | None = None, more: Settings | None = None, *, context: Context,
+    data: DatasetPath,
+    out: OutputModel,
+    count: int,
+    rate: float = 0.5,
+    deep: bool = False,
+    word: str = "",
+    extra: FilePath | None = None,
+    more: Settings | None = None,
+    *,
+    context: Context,
 ) -> Finding:
     """Do something.
 
@@ -32,10 +40,14 @@ def test_parameters_follow_from_the_signature():
     made = stage("testing.example", predicate="test-result", extra="robustness")(example)
     rows = [(p.name, p.role, p.kind, p.required, p.default) for p in made.parameters]
     assert rows == [
-        ("data", "input", "dataset", True, None), ("out", "output", "model", True, None),
-        ("count", "value", "integer", True, None), ("rate", "value", "number", False, 0.5),
-        ("deep", "value", "boolean", False, False), ("word", "value", "text", False, ""),
-        ("extra", "input", "file", False, None), ("more", "value", "settings", False, None),
+        ("data", "input", "dataset", True, None),
+        ("out", "output", "model", True, None),
+        ("count", "value", "integer", True, None),
+        ("rate", "value", "number", False, 0.5),
+        ("deep", "value", "boolean", False, False),
+        ("word", "value", "text", False, ""),
+        ("extra", "input", "file", False, None),
+        ("more", "value", "settings", False, None),
     ]
     assert made.parameter("data").help == "where it comes from, over two lines."
     assert made.parameter("rate").help == ""
@@ -63,8 +75,12 @@ def test_unknown_predicate_type_untyped_parameter_reserved_name_and_missing_docs
 
     with pytest.raises(UnknownName, match="unknown predicate"):
         stage("testing.x", predicate="nonsense")(example)
-    for function, message in ((untyped, "no known type"), (listed, "no known type"), (reserved, "command line"),
-                              (undocumented, "docstring")):
+    for function, message in (
+        (untyped, "no known type"),
+        (listed, "no known type"),
+        (reserved, "command line"),
+        (undocumented, "docstring"),
+    ):
         with pytest.raises(Misuse, match=message):
             stage("testing.x", predicate="test-result")(function)
 
@@ -83,7 +99,9 @@ def test_every_stage_file_is_registered_and_every_registration_has_a_file():
     root = Path(base.__file__).parent
     moments = ("ingestion", "training", "testing", "governance", "inference", "monitoring")
     declared = {
-        match for moment in moments for file in (root / moment).glob("*.py")
+        match
+        for moment in moments
+        for file in (root / moment).glob("*.py")
         for match in re.findall(r'^@stage\("([a-z._]+)"', file.read_text(), flags=re.M)
     }
     assert declared == set(registry.BUILTIN)

@@ -53,8 +53,10 @@ def close(ours, theirs):
 def test_rows():
     groups, truth, decision, _ = sample()
     counts = c.count(groups, truth, decision, 3)
-    close(c.resample_rows(counts, 4000, np.random.default_rng(1)),
-          slow_rows(groups, truth, decision, 3, 4000, np.random.default_rng(2)))
+    close(
+        c.resample_rows(counts, 4000, np.random.default_rng(1)),
+        slow_rows(groups, truth, decision, 3, 4000, np.random.default_rng(2)),
+    )
 
 
 @pytest.mark.parametrize("draw_cost", [0, 12, 10**9])  # all as numbers, mixed, all one by one
@@ -69,16 +71,20 @@ def test_clusters(monkeypatch, draw_cost):
 def test_clusters_of_one_row_are_rows():
     groups, truth, decision, _ = sample()
     alone = np.arange(len(groups))
-    close(c.resample_clusters(groups, truth, decision, alone, 3, 4000, np.random.default_rng(1)),
-          c.resample_rows(c.count(groups, truth, decision, 3), 4000, np.random.default_rng(2)))
+    close(
+        c.resample_clusters(groups, truth, decision, alone, 3, 4000, np.random.default_rng(1)),
+        c.resample_rows(c.count(groups, truth, decision, 3), 4000, np.random.default_rng(2)),
+    )
 
 
 def test_dependent_rows_widen_the_interval():
     groups, truth, decision, clusters = sample(n=3000, per=10)
     counts = c.count(groups, truth, decision, 3)
     widths = []
-    for drawn in (c.resample_rows(counts, 2000, np.random.default_rng(1)),
-                  c.resample_clusters(groups, truth, decision, clusters, 3, 2000, np.random.default_rng(1))):
+    for drawn in (
+        c.resample_rows(counts, 2000, np.random.default_rng(1)),
+        c.resample_clusters(groups, truth, decision, clusters, 3, 2000, np.random.default_rng(1)),
+    ):
         rate = {e.name: e for e in c.estimates(counts, drawn, 0.95)}["truePositiveRate"]
         widths.append(rate.high - rate.low)
     assert widths[1] > 1.3 * widths[0]

@@ -42,7 +42,13 @@ def measured(perform, people, model, scorer):
 
     def go(data=None, built=None, score="value", **arguments):
         given = {**COMMON, "select": "top:0.4", **arguments}
-        return perform("governance.fairness", model=built or model(["signal"]), dataset=data or people(), scorer=scorer(score), **given)
+        return perform(
+            "governance.fairness",
+            model=built or model(["signal"]),
+            dataset=data or people(),
+            scorer=scorer(score),
+            **given,
+        )
 
     return go
 
@@ -96,7 +102,9 @@ def test_clusters_are_resampled_whole_and_named(perform, people, model):
     built = model(["signal"])
     widths = []
     for cluster in ("", "household"):
-        made = perform("governance.fairness", model=built, dataset=data, select="column:copied", cluster=cluster, **COMMON)
+        made = perform(
+            "governance.fairness", model=built, dataset=data, select="column:copied", cluster=cluster, **COMMON
+        )
         widths.append(metric(made, "truePositiveRate")["halfWidth"])
     assert widths[1] > 1.5 * widths[0]
     assert made.predicate["interval"] == {"method": "cluster-bootstrap", "replicates": 2000, "cluster": "household"}
@@ -183,7 +191,9 @@ def test_a_column_of_decisions_is_declared_not_measured(perform, people, model):
 
 def test_no_value_of_a_row_leaves_the_stage(measured, people):
     n = 1200
-    data = people(n=n, email=[f"canary-{i}@example.org" for i in range(n)], household=[f"canary-house-{i // 2}" for i in range(n)])
+    data = people(
+        n=n, email=[f"canary-{i}@example.org" for i in range(n)], household=[f"canary-house-{i // 2}" for i in range(n)]
+    )
     made = measured(data, cluster="household")
     assert b"canary" not in made.payload
     assert str(data).encode() not in made.payload
@@ -252,8 +262,14 @@ def test_wrong_questions_are_refused_in_one_sentence(measured, people, arguments
 
 @pytest.mark.parametrize(
     ("score", "error", "message"),
-    [("'x'", Unchecked, "no readable scores"), ("float('nan')", Unchecked, "does not fit"), ("float('inf')", Unchecked, "does not fit"),
-     ("f'{i} {i}'", Unchecked, "does not fit"), ("i / 0", Unchecked, "ZeroDivisionError"), ("i", Misuse, "decisions must be 0 and 1")],
+    [
+        ("'x'", Unchecked, "no readable scores"),
+        ("float('nan')", Unchecked, "does not fit"),
+        ("float('inf')", Unchecked, "does not fit"),
+        ("f'{i} {i}'", Unchecked, "does not fit"),
+        ("i / 0", Unchecked, "ZeroDivisionError"),
+        ("i", Misuse, "decisions must be 0 and 1"),
+    ],
 )
 def test_a_scorer_that_fails_or_gives_nonsense_is_no_pass(measured, score, error, message):
     with pytest.raises(error) as caught:
@@ -296,7 +312,9 @@ def test_rules():
     assert decisions.apply(Rule.parse("top:0.01"), scores)[0].tolist() == [0] * 6
     assert Rule.parse("top:0.25").to_json() == {"rule": "top-fraction", "fraction": 0.25}
     assert Rule.parse("threshold:-1").to_json() == {"rule": "threshold", "threshold": -1.0}
-    assert Rule.parse("column:x").to_json() == {"rule": "column"} and Rule.parse("predict").to_json() == {"rule": "predict"}
+    assert Rule.parse("column:x").to_json() == {"rule": "column"} and Rule.parse("predict").to_json() == {
+        "rule": "predict"
+    }
 
 
 def test_two_computations_that_disagree_stop(measured, monkeypatch):

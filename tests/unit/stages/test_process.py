@@ -20,16 +20,18 @@ def execute(program, tmp_path):
 
 
 def test_output_arrives_line_by_line_with_control_characters_removed(execute):
-    assert execute("import sys; print('one'); print('t\\x1b[2Jwo', *sys.argv[1:], file=sys.stderr)", "a b", "$HOME") == [
-        "one", "t [2Jwo a b $HOME"
-    ]
+    assert execute(
+        "import sys; print('one'); print('t\\x1b[2Jwo', *sys.argv[1:], file=sys.stderr)", "a b", "$HOME"
+    ) == ["one", "t [2Jwo a b $HOME"]
 
 
 def test_the_child_sees_no_credentials_and_a_home_of_its_own(execute, monkeypatch, tmp_path):
     monkeypatch.setenv("MLSEAL_TOKEN_FILE", "/secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    lines = execute("import os, sys; print(sorted(os.environ)); print(os.environ['HOME'], os.getcwd(), sys.flags.isolated)")
+    lines = execute(
+        "import os, sys; print(sorted(os.environ)); print(os.environ['HOME'], os.getcwd(), sys.flags.isolated)"
+    )
     names = set(eval(lines[0]))
     assert not [n for n in names if n.startswith(("MLSEAL", "AWS", "PYTHON"))]
     assert lines[1] == f"{tmp_path}/child-home {tmp_path}/child-home 1"
@@ -43,9 +45,11 @@ def test_modules_beside_the_program_are_not_found(execute, program):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("import sys; print('why'); sys.exit(3)", "exit code 3; last line: why"),
-     ("raise ValueError('bad rows')", "ValueError: bad rows"),
-     ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL; last line: no output")],
+    [
+        ("import sys; print('why'); sys.exit(3)", "exit code 3; last line: why"),
+        ("raise ValueError('bad rows')", "ValueError: bad rows"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL; last line: no output"),
+    ],
 )
 def test_failure_is_one_sentence_with_the_last_line(execute, text, message):
     with pytest.raises(Unchecked) as caught:
@@ -68,8 +72,7 @@ def test_a_program_that_does_not_end_is_stopped_with_its_children(execute, tmp_p
 
 def test_stragglers_do_not_outlive_a_program_that_ended_well(execute):
     text = (
-        "import subprocess, sys\n"
-        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']).pid)\n"
+        "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']).pid)\n"
     )
     _assert_gone(int(execute(text)[0]))
 

@@ -28,14 +28,30 @@ def define(monkeypatch):
 
 
 FIELDS = {
-    "source": {"evidenceId": "0" * 64, "predicateType": "x:y", "issuer": "i", "san": "s", "signedOn": "2026-01-01T00:00:00Z"},
-    "assurance": {}, "files": 1, "size": 1,
+    "source": {
+        "evidenceId": "0" * 64,
+        "predicateType": "x:y",
+        "issuer": "i",
+        "san": "s",
+        "signedOn": "2026-01-01T00:00:00Z",
+    },
+    "assurance": {},
+    "files": 1,
+    "size": 1,
 }
 
 
 def finding(**changes):
-    return Finding(**{"subjects": ("data",), "fields": FIELDS, "not_proven": ("much",), "seed": 4,
-                      "libraries": {"numpy": "2"}, **changes})
+    return Finding(
+        **{
+            "subjects": ("data",),
+            "fields": FIELDS,
+            "not_proven": ("much",),
+            "seed": 4,
+            "libraries": {"numpy": "2"},
+            **changes,
+        }
+    )
 
 
 @pytest.fixture
@@ -113,8 +129,13 @@ def test_outputs_are_published_under_their_name_and_measured_so(define, perform,
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [("empty", "left no usable output out"), ("nothing", "left no usable output out"), ("link", "left a link"),
-     ("fail", "the trainer gave up"), ("bug", "unexpected ZeroDivisionError; got division by zero")],
+    [
+        ("empty", "left no usable output out"),
+        ("nothing", "left no usable output out"),
+        ("link", "left a link"),
+        ("fail", "the trainer gave up"),
+        ("bug", "unexpected ZeroDivisionError; got division by zero"),
+    ],
 )
 def test_a_failed_stage_leaves_no_output(define, perform, data, tmp_path, how, message):
     define(writer)
@@ -151,9 +172,13 @@ def test_a_name_taken_meanwhile_is_not_overwritten(define, data, tmp_path, how):
 
 def test_findings_that_break_the_schema_or_name_nothing_are_not_stated(define, perform, data):
     for changed, error in (
-        ({"fields": {**FIELDS, "files": 0}}, MalformedEvidence), ({"fields": {}}, MalformedEvidence),
-        ({"not_proven": ()}, MalformedEvidence), ({"subjects": ("nowhere",)}, Misuse), ({"subjects": ()}, MalformedEvidence),
+        ({"fields": {**FIELDS, "files": 0}}, MalformedEvidence),
+        ({"fields": {}}, MalformedEvidence),
+        ({"not_proven": ()}, MalformedEvidence),
+        ({"subjects": ("nowhere",)}, Misuse),
+        ({"subjects": ()}, MalformedEvidence),
     ):
+
         def probe(data: DatasetPath, *, context: Context, changed=changed) -> Finding:
             """Probe."""
             return finding(**changed)
@@ -187,8 +212,13 @@ def test_run_signs_stores_publishes_and_writes_the_bundle_last(define, data, tmp
     define(writer)
     out = tmp_path / "place" / "bundle.json"
     bundle = runner.run(
-        "testing.probe", {"data": str(data), "out": str(tmp_path / "model")}, signer=authority.signer("producer"),
-        store=authority.store, out=out, run_id="kfp-17", quiet=True,
+        "testing.probe",
+        {"data": str(data), "out": str(tmp_path / "model")},
+        signer=authority.signer("producer"),
+        store=authority.store,
+        out=out,
+        run_id="kfp-17",
+        quiet=True,
     )
     assert Bundle.read(out) == bundle == authority.store.get(bundle.evidence_id)
     assert bundle.statement.subjects == measure(tmp_path / "model").subjects
@@ -203,8 +233,12 @@ def test_without_a_signature_nothing_is_published(define, data, tmp_path, new_au
     before = set(authority.store.ids())
     with pytest.raises((ServiceUnavailable, Unchecked)):
         runner.run(
-            "testing.probe", {"data": str(data), "out": str(tmp_path / "place/model")},
-            signer=authority.signer("producer"), store=authority.store, out=tmp_path / "bundle.json", quiet=True,
+            "testing.probe",
+            {"data": str(data), "out": str(tmp_path / "place/model")},
+            signer=authority.signer("producer"),
+            store=authority.store,
+            out=tmp_path / "bundle.json",
+            quiet=True,
         )
     assert os.listdir(tmp_path / "place") == [] and not (tmp_path / "bundle.json").exists()
     assert set(authority.store.ids()) == before
@@ -213,8 +247,14 @@ def test_without_a_signature_nothing_is_published(define, data, tmp_path, new_au
 def test_a_bundle_cannot_be_written_over_a_directory(define, data, tmp_path, authority):
     define(writer)
     with pytest.raises(Misuse, match="is a directory"):
-        runner.run("testing.probe", {"data": str(data), "out": str(tmp_path / "model")}, signer=authority.signer(),
-                   store=authority.store, out=tmp_path, quiet=True)
+        runner.run(
+            "testing.probe",
+            {"data": str(data), "out": str(tmp_path / "model")},
+            signer=authority.signer(),
+            store=authority.store,
+            out=tmp_path,
+            quiet=True,
+        )
     assert not (tmp_path / "model").exists()
 
 
@@ -224,8 +264,21 @@ def test_the_command_line_runs_a_stage_and_prints_json(data, tmp_path, authority
     script = tmp_path / "train.py"
     script.write_text("import sys, pathlib; pathlib.Path(sys.argv[4]).write_text(' '.join(sys.argv[5:]))")
     done = authority.run(
-        "run", "training.run", "--script", str(script), "--data", str(data), "--out", str(tmp_path / "model"),
-        "--parameters", "rate=0.1", "--parameters", "label=a=b", "-o", str(tmp_path / "b.json"), "--json",
+        "run",
+        "training.run",
+        "--script",
+        str(script),
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "model"),
+        "--parameters",
+        "rate=0.1",
+        "--parameters",
+        "label=a=b",
+        "-o",
+        str(tmp_path / "b.json"),
+        "--json",
     )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -236,9 +289,12 @@ def test_the_command_line_runs_a_stage_and_prints_json(data, tmp_path, authority
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
-    [(["nope.stage"], 2, "there is no stage 'nope.stage'"), (["governance.fairness"], 2, "Missing option '--model'"),
-     (["training.run", "--script", "s", "--data", "d", "--out", "o", "--parameters", "x"], 2, "NAME=VALUE"),
-     (["training.run", "--script", "s", "--data", "d", "--out", "o"], 11, "does not exist")],
+    [
+        (["nope.stage"], 2, "there is no stage 'nope.stage'"),
+        (["governance.fairness"], 2, "Missing option '--model'"),
+        (["training.run", "--script", "s", "--data", "d", "--out", "o", "--parameters", "x"], 2, "NAME=VALUE"),
+        (["training.run", "--script", "s", "--data", "d", "--out", "o"], 11, "does not exist"),
+    ],
 )
 def test_wrong_calls_are_one_sentence(authority, arguments, code, message):
     done = authority.run("run", *arguments)

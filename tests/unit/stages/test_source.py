@@ -1,8 +1,10 @@
 """Source verification against a real trust service: only the named identity's living evidence counts."""
 
+import secrets
+
 import pytest
 
-from mlseal.errors import Misuse, NoEvidence, Revoked, Unchecked, UntrustedSigner
+from mlseal.errors import Misuse, NoEvidence, Refusal, Revoked, Unchecked, UntrustedSigner, Withheld
 from mlseal.evidence import statement
 from mlseal.evidence.archive import Archive, revocation_subject
 from mlseal.evidence.digest import measure
@@ -10,8 +12,14 @@ from mlseal.evidence.predicates import data_provenance, revocation
 from mlseal.stages import runner
 
 CLAIM = {
-    "path": "data", "dvc": {"oid": "0" * 32, "hash": "md5", "version": "3"}, "git": {"dirty": False}, "origin": "added",
-    "files": 2, "size": 4, "lineage": [], "notProven": ["truth"],
+    "path": "data",
+    "dvc": {"oid": "0" * 32, "hash": "md5", "version": "3"},
+    "git": {"dirty": False},
+    "origin": "added",
+    "files": 2,
+    "size": 4,
+    "lineage": [],
+    "notProven": ["truth"],
 }
 
 
@@ -29,8 +37,12 @@ def data(tmp_path):
 def verify(authority, perform):
     def go(data, role="producer", **arguments):
         return perform(
-            "ingestion.source", archive=lambda: Archive.open(authority.trust, authority.store), dataset=data,
-            issuer=authority.issuer, san=authority.san(role), **arguments,
+            "ingestion.source",
+            archive=lambda: Archive.open(authority.trust, authority.store),
+            dataset=data,
+            issuer=authority.issuer,
+            san=authority.san(role),
+            **arguments,
         )
 
     return go
@@ -44,8 +56,8 @@ def sign(authority, subject, role="producer", claim=None, uri=data_provenance.UR
 
 
 def revoke(authority, bundle, reason="withdrawn", role="producer"):
-    claim = {"evidenceId": bundle.evidence_id, "reason": reason}
-    sign(authority, [revocation_subject(bundle.evidence_id)], role, claim, revocation.URI)
+    claim = {"evidenceId": bundle.evidence_id, "reason": reason, "nonce": secrets.token_hex(16)}
+    return sign(authority, [revocation_subject(bundle.evidence_id)], role, claim, revocation.URI)
 
 
 def test_verified_provenance_is_named_with_its_signer(authority, verify, data):
@@ -110,20 +122,34 @@ def test_listed_revokers_count_and_superseded_evidence_is_passed_over(authority,
 
 
 def test_an_identity_must_be_named(verify, data, perform):
-    with pytest.raises(Misuse, match="needs --issuer"):
-        perform("ingestion.source", dataset=data, issuer="", san="x")
+    for given in ({"issuer": "", "san": "x"}, {"issuer": "x", "san": ""}):
+        with pytest.raises(Misuse, match="not named"):
+            perform("ingestion.source", dataset=data, **given)
+    with pytest.raises(Misuse, match="needs --san"):
+        perform("ingestion.source", dataset=data, issuer="x")
     with pytest.raises(Misuse, match="unknown predicate type"):
         verify(data, predicate="nonsense")
 
 
-def test_a_spoilt_bundle_stops_instead_of_letting_another_pass(authority, verify, data):
-    sign(authority, data)
-    newer = sign(authority, data, claim={**CLAIM, "origin": "imported"})
+@pytest.mark.parametrize("what", ["newer evidence", "revocation"])
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_is_withheld_stops_instead_of_letting_an_older_one_pass(authority, verify, data, what, seen):
+    older = sign(authority, data)
+    newer = (
+        sign(authority, data, claim={**CLAIM, "origin": "imported"})
+        if what == "newer evidence"
+        else revoke(authority, older)
+    )
+    if seen and what == "newer evidence":
+        assert verify(data)
     path = authority.store.path(newer.evidence_id)
     original = path.read_bytes()
     try:
         path.unlink()
-        with pytest.raises(Unchecked):
+        with pytest.raises(Withheld):
+            verify(data)
+        path.write_bytes(original[: len(original) // 2])
+        with pytest.raises((Refusal, Unchecked)):
             verify(data)
     finally:
         path.write_bytes(original)
@@ -133,17 +159,34 @@ def test_fairness_loads_a_model_only_with_its_producers_provenance(authority, pe
     built = tmp_path / "trained"
     source = model(["signal"], "prepared")
     script = program(f"import shutil, sys; shutil.copytree({str(source)!r}, sys.argv[4])")
-    told = {"dataset": str(people()), "table": "test.parquet", "outcome": "need", "attribute": "group", "select": "top:0.4",
-            "producer_issuer": authority.issuer, "producer_san": authority.san("producer")}
+    told = {
+        "dataset": str(people()),
+        "table": "test.parquet",
+        "outcome": "need",
+        "attribute": "group",
+        "select": "top:0.4",
+        "producer_issuer": authority.issuer,
+        "producer_san": authority.san("producer"),
+    }
 
     def measured(path):
-        return runner.run("governance.fairness", {"model": str(path), **told}, signer=authority.signer("evaluator"),
-                          store=authority.store, quiet=True)
+        return runner.run(
+            "governance.fairness",
+            {"model": str(path), **told},
+            signer=authority.signer("evaluator"),
+            store=authority.store,
+            quiet=True,
+        )
 
     with pytest.raises(NoEvidence, match="training.run"):
         measured(source)
-    trained = runner.run("training.run", {"script": str(script), "data": told["dataset"], "out": str(built)},
-                         signer=authority.signer("producer"), store=authority.store, quiet=True)
+    trained = runner.run(
+        "training.run",
+        {"script": str(script), "data": told["dataset"], "out": str(built)},
+        signer=authority.signer("producer"),
+        store=authority.store,
+        quiet=True,
+    )
     said = measured(built).statement.predicate
     assert said["modelProvenance"] == trained.evidence_id
     assert not any("provenance was verified" in text for text in said["notProven"])

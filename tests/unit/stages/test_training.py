@@ -34,16 +34,25 @@ def dependencies(made):
 
 def test_digests_chain_data_code_and_model(perform, program, data, tmp_path):
     lines = []
-    made = perform("training.run", script=program(SCRIPT), data=data, out=tmp_path / "model",
-                   parameters='{"rate": 0.5, "label": "need"}', log=lines.append)
+    made = perform(
+        "training.run",
+        script=program(SCRIPT),
+        data=data,
+        out=tmp_path / "model",
+        parameters='{"rate": 0.5, "label": "need"}',
+        log=lines.append,
+    )
     said = made.predicate
     assert made.subjects == measure(tmp_path / "model").subjects
     measured = measure(data)
     assert dependencies(made) == {
-        "data": measured.subjects[0].sha256, "data#manifest": measured.sha256, "code": measure(program(SCRIPT)).sha256,
+        "data": measured.subjects[0].sha256,
+        "data#manifest": measured.sha256,
+        "code": measure(program(SCRIPT)).sha256,
     }
     assert said["buildDefinition"]["externalParameters"] == {
-        "script": "program.py", "parameters": {"label": "need", "rate": "0.5"}
+        "script": "program.py",
+        "parameters": {"label": "need", "rate": "0.5"},
     }
     assert "['label=need', 'rate=0.5']" in (tmp_path / "model" / "weights").read_text()
     assert lines == ["epoch 1"]
@@ -63,9 +72,16 @@ def test_another_byte_of_data_or_code_is_another_provenance(perform, program, da
 
 @pytest.mark.parametrize(
     ("marked", "image", "builder"),
-    [(False, "", "host-process"), (False, IMAGE, "host-process"), (True, "", "host-process"), (True, IMAGE, "container")],
+    [
+        (False, "", "host-process"),
+        (False, IMAGE, "host-process"),
+        (True, "", "host-process"),
+        (True, IMAGE, "container"),
+    ],
 )
-def test_the_builder_is_a_container_only_inside_a_released_image(perform, program, data, tmp_path, monkeypatch, marked, image, builder):
+def test_the_builder_is_a_container_only_inside_a_released_image(
+    perform, program, data, tmp_path, monkeypatch, marked, image, builder
+):
     if marked:
         monkeypatch.setenv("MLSEAL_BUILDER", "container")
     made = perform("training.run", script=program(SCRIPT), data=data, out=tmp_path / "model", image=image)
@@ -75,7 +91,9 @@ def test_the_builder_is_a_container_only_inside_a_released_image(perform, progra
     assert internal.get("imageNotRun") == (image if image and builder != "container" else None)
 
 
-@pytest.mark.parametrize("image", ["registry.example/train:latest", "x@sha256:abc", "x@sha256:" + "0" * 64, "@sha256:" + "a1" * 32])
+@pytest.mark.parametrize(
+    "image", ["registry.example/train:latest", "x@sha256:abc", "x@sha256:" + "0" * 64, "@sha256:" + "a1" * 32]
+)
 def test_an_image_without_a_real_digest_is_refused(perform, program, data, tmp_path, monkeypatch, image):
     monkeypatch.setenv("MLSEAL_BUILDER", "container")
     with pytest.raises(Misuse, match="not named by digest"):
@@ -85,13 +103,23 @@ def test_an_image_without_a_real_digest_is_refused(perform, program, data, tmp_p
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("raise SystemExit('no rows')", "no rows"), ("print('done')", "left no usable output"),
-     (SCRIPT + "raise ValueError('diverged')", "diverged"), ("import time; time.sleep(60)", "no end after 1 s")],
+    [
+        ("raise SystemExit('no rows')", "no rows"),
+        ("print('done')", "left no usable output"),
+        (SCRIPT + "raise ValueError('diverged')", "diverged"),
+        ("import time; time.sleep(60)", "no end after 1 s"),
+    ],
 )
 def test_a_failed_run_publishes_nothing(perform, program, data, tmp_path, text, message):
     (tmp_path / "place").mkdir()
     with pytest.raises(Unchecked, match=message):
-        perform("training.run", script=program(text), data=data, out=tmp_path / "place" / "model", timeout=1 if "sleep" in text else 60)
+        perform(
+            "training.run",
+            script=program(text),
+            data=data,
+            out=tmp_path / "place" / "model",
+            timeout=1 if "sleep" in text else 60,
+        )
     assert os.listdir(tmp_path / "place") == []
 
 

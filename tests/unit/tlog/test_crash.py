@@ -9,10 +9,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mlseal.tlog.checkpoint import open_note
+from mlseal.tlog.exchange import exchange
+from mlseal.tlog.files import LogFiles
 from mlseal.tlog.proofs import HashReader, checked_entries, verify_consistency
 from mlseal.tlog.tiles import DirectoryTiles
 from mlseal.tlog.writer import LogWriter
@@ -150,11 +154,39 @@ def test_two_processes_do_not_write_at_once(start, check):
 def test_the_disk_is_asked_before_anyone_is_told(directory, origin, key, identity, monkeypatch):
     """The order of flush, publication and answer, as the system sees it."""
     seen = []
-    flush, replace = os.fdatasync, os.replace
+    flush, publish = os.fdatasync, LogFiles.publish
     monkeypatch.setattr(os, "fdatasync", lambda handle: (flush(handle), seen.append("flushed"))[0])
-    monkeypatch.setattr(os, "replace", lambda a, b: (replace(a, b), seen.append("published"))[0])
+    monkeypatch.setattr(LogFiles, "publish", lambda files, note: (publish(files, note), seen.append("published"))[0])
     with LogWriter(directory, origin, key, identity_of=identity) as writer:
         seen.clear()
         writer.append(b"a", identity(b"a"))
         seen.append("answered")
     assert seen == ["flushed", "published", "answered"]
+
+
+def test_a_reader_always_finds_a_whole_checkpoint(directory, origin, key, raw_key, identity):
+    """Publishing is one step for others: there is never no checkpoint, half of one, or one that goes back."""
+    with LogWriter(directory, origin, key, identity_of=identity) as writer:
+        tiles, sizes, stop = DirectoryTiles(directory), [0], threading.Event()
+
+        def read():
+            while not stop.is_set():
+                sizes.append(open_note(tiles.read("checkpoint").decode(), origin, raw_key).size)
+
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read)
+            for i in range(300):
+                writer.append(b"%d" % i, identity(b"%d" % i))
+            stop.set()
+            reading.result()
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 10
+
+
+def test_exchanging_names_where_it_cannot_be_done(tmp_path):
+    (tmp_path / "one").write_bytes(b"1")
+    assert not exchange(tmp_path / "one", tmp_path / "absent")
+    (tmp_path / "other").write_bytes(b"2")
+    if exchange(tmp_path / "one", tmp_path / "other"):
+        assert (tmp_path / "one").read_bytes() == b"2"
+    assert {(tmp_path / name).read_bytes() for name in ("one", "other")} == {b"1", b"2"}

@@ -67,11 +67,20 @@ def test_threads_share_batches_and_each_gets_its_own_proof(tmp_path, writer, ori
         assert reader.prefix_root(result.size) == result.root
 
 
-def test_waiting_for_company_makes_one_batch(tmp_path, origin, key, identity):
-    with LogWriter(tmp_path / "log", origin, key, identity_of=identity, batch_wait=0.3) as writer:
+def test_a_batch_waits_for_those_who_were_there_a_moment_ago(tmp_path, origin, key, identity):
+    def submit(thread):
+        bodies = [b"%d-%d" % (thread, i) for i in range(5)]
+        return [writer.append(body, identity(body)).size for body in bodies]
+
+    with LogWriter(tmp_path / "log", origin, key, identity_of=identity, batch_wait=1) as writer:
         with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(lambda i: writer.append(b"%d" % i, identity(b"%d" % i)), range(8)))
-    assert {result.size for result in results} == {8}
+            sizes = {size for sizes in pool.map(submit, range(8)) for size in sizes}
+    assert len(sizes) < 15  # of 40 entries
+
+
+def test_a_lone_submitter_waits_for_nobody(tmp_path, origin, key, identity):
+    with LogWriter(tmp_path / "log", origin, key, identity_of=identity, batch_wait=60) as writer:
+        assert [writer.append(b"%d" % i, identity(b"%d" % i)).size for i in range(3)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""Take notes on how outputs come to be (`origin`): one wrapper each for running, restoring and committing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from mlseal_dvc import gitstate, origin, pointers, watching
+
+_RESTORED = "_mlseal_restored"
+
+
+def install() -> None:
+    """Wrap DVC's classes. The caller has checked that they are as expected (`contract`)."""
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+    from dvc.stage.cache import StageCache
+
+    watching.replace(Stage, "run", _running)
+    watching.replace(StageCache, "restore", _restoring)
+    watching.replace(Repo, "commit", _committing)
+
+
+def _running(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.__dict__.pop(_RESTORED, None)
+        result = original(self, *args, **kwargs)
+        ran = self.cmd and not self.frozen and not pointers.bound(original, self, args, kwargs).get("dry")
+        if ran and watching.protected(self.repo):
+            _note_outputs(self, "run-cache" if self.__dict__.get(_RESTORED) else "ran")
+        return result
+
+    return run
+
+
+def _restoring(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def restore(self: Any, stage: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, stage, *args, **kwargs)
+        stage.__dict__[_RESTORED] = True
+        return result
+
+    return restore
+
+
+def _committing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def commit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        directory = origin.notes_of(self)
+        if directory is not None and watching.protected(self):
+            for pointer in pointers.selected(self, {}):
+                if pointer.command is not None and origin.of(pointer, directory) == "unknown":
+                    origin.note(directory, pointer.path, pointer.oid, "committed")
+        return result
+
+    return commit
+
+
+def _note_outputs(stage: Any, how: origin.Origin) -> None:
+    directory = origin.notes_of(stage.repo)
+    if directory is None:
+        return
+    prefix = gitstate.prefix(stage.repo)
+    for out in stage.outs:
+        if out.use_cache and out.hash_info and out.is_in_repo:
+            pointer = pointers.pointer_of(stage.repo, out, None, prefix)
+            # Restored and already noted: it is the version that ran here before.
+            if how == "ran" or origin.of(pointer, directory) == "unknown":
+                origin.note(directory, pointer.path, pointer.oid, how)

@@ -1,0 +1,217 @@
+"""The gate over real evidence: signed by the trust service, logged, verified from the store."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlseal.evidence import statement
+from mlseal.evidence.archive import Archive
+from mlseal.evidence.clock import utcnow
+from mlseal.evidence.digest import Measured, measure
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.predicates import SHORT
+from mlseal.evidence.revoking import revoke, snapshot
+from mlseal.policy import samples
+from mlseal.policy.gate import judge
+from mlseal.policy.load import parse
+from mlseal.policy.model import Policy
+from mlseal.policy.verdict import to_statement
+
+REQUIRE = """
+  - {predicate: slsa-provenance, by: [PRODUCER]}
+  - predicate: fairness
+    by: [EVALUATOR]
+    strength: measured
+    maxAge: 30d
+    when: [{id: gap, message: gap, check: 'p.metric("equalizedOddsDifference").ciHigh <= 0.15'}]
+  - {predicate: human-approval, by: [REVIEWER], reviewed: [fairness]}
+"""
+
+
+class Bench:
+    """A model and everything that can be signed about it by a real authority."""
+
+    def __init__(self, authority: Any, path: Path) -> None:
+        self.authority, self.path = authority, path
+        path.mkdir()
+        (path / "model.bin").write_bytes(secrets.token_bytes(64))
+        (path / "schema.json").write_text("{}")
+        self.archive = Archive.open(authority.trust, authority.store)
+        snapshot(self.archive, authority.signer("monitor"), valid_for=timedelta(hours=24))
+        self.archive.refresh()
+
+    @property
+    def measured(self) -> Measured:
+        return measure(self.path)
+
+    def policy(self, require: str = REQUIRE) -> Policy:
+        who = {role.upper(): f"{{issuer: '{self.authority.issuer}', san: '{self.authority.san(role)}'}}" for role in ("producer", "evaluator", "reviewer", "monitor", "gate", "owner")}
+        text = f"policy: real/1\napplies: [{{tool: t, action: a}}]\nassurance: {{identity: local, log: pinned, time: local}}\nrevokers: [MONITOR]\ngate: [GATE]\nwaivers: {{by: [OWNER]}}\nrequire:\n{require}"
+        for role, entry in who.items():
+            text = text.replace(role, entry)
+        return parse(text.encode())
+
+    def sign(self, kind: str, role: str, body: dict[str, Any], measured: Measured | None = None) -> str:
+        made = samples.make(kind, {**({"runId": secrets.token_hex(4)} if kind == "fairness" else {}), **body}, Identity("i", "s"), utcnow(), now=utcnow() + timedelta(days=9))
+        claim = made.predicate.model_dump(by_alias=True, exclude_none=True, mode="json")
+        if "nonce" in claim:
+            claim["nonce"] = secrets.token_hex(16)
+        about = (measured or self.measured).subjects
+        return self.authority.signer(role).sign(statement.make(about, SHORT[kind], claim)).evidence_id
+
+    def fairness(self, high: float, role: str = "evaluator") -> str:
+        metric = {"name": "equalizedOddsDifference", "value": high / 2, "ciLow": 0.0, "ciHigh": high}
+        return self.sign("fairness", role, {"strength": "measured", "metrics": [metric]})
+
+    def provenance(self, role: str = "producer") -> str:
+        return self.sign("slsa-provenance", role, {"runDetails": {"metadata": {"invocationId": secrets.token_hex(4)}}})
+
+    def good(self) -> str:
+        self.provenance()
+        evidence_id = self.fairness(0.1)
+        self.sign("human-approval", "reviewer", {"reviewed": [evidence_id]})
+        return evidence_id
+
+    def judge(self, policy: Policy | None = None, *, now: datetime | None = None) -> Any:
+        clock = (lambda: now) if now else utcnow
+        return judge(self.measured, None, [policy or self.policy()], self.archive, clock=clock)
+
+
+@pytest.fixture
+def bench(authority, tmp_path: Path) -> Bench:
+    return Bench(authority, tmp_path / "model")
+
+
+def test_real_evidence_is_allowed_and_the_verdict_verifies(bench) -> None:
+    evidence_id = bench.good()
+    verdict = bench.judge()
+    assert verdict.kind == "allowed", verdict.summary()
+    assert evidence_id in {i.evidence_id for i in verdict.inputs}
+    assert {i.predicate_type for i in verdict.inputs} >= {SHORT[s] for s in ("slsa-provenance", "fairness", "human-approval", "revocation-snapshot")}
+    assert verdict.tree_size == bench.archive.tree_size
+    assert verdict.assurance == {"identity": "local", "log": "pinned", "time": "local"}
+    bundle = bench.authority.signer("gate").sign(to_statement(verdict, nonce="run-1"))
+    gate = Identity(bench.authority.issuer, bench.authority.san("gate"))
+    said = bench.archive.verifier.verify(
+        bundle, predicate_type="slsa-vsa", identities=[gate], subjects=[bench.measured.sha256],
+        revocations=bench.archive.revocations([]),
+    )
+    assert said.predicate.verification_result == "PASSED"
+    assert bench.judge().kind == "allowed", "the gate's own verdict in the log disturbs nothing"
+
+
+def test_a_withheld_failure_is_noticed(bench, authority) -> None:
+    bench.provenance()
+    red = bench.fairness(0.4)
+    assert bench.judge().kind == "refused"
+    file = authority.store.path(red)
+    hidden = file.read_bytes()
+    file.unlink()
+    fresh = Archive.open(authority.trust, authority.store)
+    for archive in (bench.archive, fresh):
+        bench.archive = archive
+        bench.fairness(0.1)
+        verdict = bench.judge()
+        assert verdict.kind != "allowed"
+        assert any(red[:16] in str(reason) for reason in verdict.reasons), verdict.summary()
+    file.write_bytes(hidden)
+    assert bench.judge().kind == "refused"
+
+
+@pytest.mark.parametrize("how", ["cut", "other bundle", "edited", "empty"])
+def test_a_spoilt_bundle_does_not_hide_a_failure(bench, authority, how) -> None:
+    bench.good()
+    red = bench.fairness(0.4)
+    file = authority.store.path(red)
+    raw = file.read_bytes()
+    document = json.loads(raw)
+    document["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = "1"
+    spoilt = {"cut": raw[:-40], "other bundle": authority.store.path(bench.fairness(0.1)).read_bytes(), "edited": json.dumps(document).encode(), "empty": b""}[how]
+    file.write_bytes(spoilt)
+    try:
+        assert bench.judge().kind != "allowed"
+        bench.archive = Archive.open(authority.trust, authority.store)
+        assert bench.judge().kind != "allowed"
+    finally:
+        file.write_bytes(raw)
+
+
+def test_a_renamed_file_is_another_model(bench) -> None:
+    bench.good()
+    assert bench.judge().kind == "allowed"
+    before = bench.measured
+    (bench.path / "model.bin").rename(bench.path / "model.bin2")
+    assert bench.measured.subjects[0] == before.subjects[0], "the OMS root does not change"
+    assert bench.judge().kind == "undecided"
+
+
+def test_withdrawing_an_approval_closes_the_gate(bench, authority) -> None:
+    reviewed = bench.good()
+    again = bench.sign("human-approval", "reviewer", {"reviewed": [reviewed]})
+    assert bench.judge().kind == "allowed"
+    for evidence_id in (again, *[i.evidence_id for i in bench.judge().inputs if i.predicate_type == SHORT["human-approval"]]):
+        revoke(bench.archive, authority.signer("producer"), evidence_id, reason="withdrawn")
+    assert bench.judge().kind == "allowed", "a revocation by somebody who is not listed counts for nothing"
+    for evidence_id in {i.evidence_id for i in bench.judge().inputs if i.predicate_type == SHORT["human-approval"]}:
+        revoke(bench.archive, authority.signer("monitor"), evidence_id, reason="withdrawn")
+    verdict = bench.judge()
+    assert verdict.kind == "refused"
+    assert "withdrawn" in verdict.summary()
+
+
+def test_superseding_a_failure(bench, authority) -> None:
+    bench.provenance()
+    red = bench.fairness(0.4)
+    green = bench.fairness(0.1)
+    bench.sign("human-approval", "reviewer", {"reviewed": [green]})
+    assert bench.judge().kind == "refused"
+    time.sleep(1.1)  # certificate times are whole seconds; a successor must be later
+    later = bench.fairness(0.1)
+    bench.sign("human-approval", "reviewer", {"reviewed": [green, later]})
+    revoke(bench.archive, authority.signer("monitor"), red, reason="superseded")
+    assert bench.judge().kind == "allowed", bench.judge().summary()
+
+
+def test_the_training_account_cannot_measure_itself(bench) -> None:
+    bench.provenance("evaluator")
+    bench.fairness(0.1)
+    relaxed = REQUIRE.replace("by: [PRODUCER]", "by: [PRODUCER, EVALUATOR]")
+    verdict = bench.judge(bench.policy(relaxed))
+    assert verdict.kind == "undecided"
+    assert "training account" in verdict.summary()
+
+
+def test_the_gate_cannot_testify(bench) -> None:
+    bench.provenance()
+    bench.fairness(0.1, role="gate")
+    verdict = bench.judge(bench.policy(REQUIRE.replace("by: [EVALUATOR]", "by: [EVALUATOR, GATE]")))
+    assert verdict.kind == "refused"
+    assert "not a producer" in verdict.summary()
+
+
+def test_stale_revocations_later(bench) -> None:
+    bench.good()
+    assert bench.judge(now=utcnow() + timedelta(hours=25)).kind == "undecided"
+
+
+def test_fifty_bundles_in_a_second(bench) -> None:
+    bench.good()
+    for _ in range(47):
+        bench.fairness(0.1)
+    policy = bench.policy(REQUIRE.replace("reviewed: [fairness]", "maxAge: 9d"))
+    bench.archive.refresh()
+    measured = bench.measured
+    started = time.process_time()
+    verdict = judge(measured, None, [policy], bench.archive)
+    spent = time.process_time() - started
+    assert verdict.kind == "allowed"
+    assert len(verdict.inputs) >= 50
+    print("spent", spent, len(verdict.inputs))
+    assert spent < 1.0, f"{spent:.2f} s of processor time"

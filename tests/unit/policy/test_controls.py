@@ -1,0 +1,92 @@
+"""A policy's own tests: they run, they notice a weakened policy, and a policy without any is noticed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mlseal.errors import PolicyInvalid
+from mlseal.policy import controls, lint
+from mlseal.policy.load import load
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TEXT = Path(__file__).with_name("production.yaml").read_text()
+
+
+def run(tmp_path: Path, text: str) -> list[controls.Outcome]:
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    policy = load(file)
+    return list(controls.run(policy, controls.tests_of(policy, file), now=NOW))
+
+
+def test_all_pass_and_variations_are_made(tmp_path: Path) -> None:
+    found = run(tmp_path, TEXT)
+    assert [o.name for o in found if not o.passed] == []
+    assert {"good, without fairness", "good, human-approval by a stranger", "good, revocations stale", "good, a log leaf withheld"} <= {o.name for o in found}
+
+
+WEAKENED = {
+    "threshold": ("<= 0.15", "<= 0.5", "wide gap"),
+    "positives": (">= 100", ">= 0", "too few positives"),
+    "age": ("maxAge: 30d", "maxAge: 60d", "old measurement"),
+    "strength": ("    strength: measured\n", "", "only declared"),
+    "distinct": ("distinct: 2", "distinct: 1", "alice twice"),
+    "roles": ("    notBy: [trainer]\n", "", "nobody owns it"),
+    "reviewed": ("    reviewed: [fairness]\n", "", "approval of other evidence"),
+    "chain": ("    of: slsa-provenance\n    input: data\n", "", "good"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "test"), WEAKENED.values(), ids=WEAKENED.keys())
+def test_a_weakened_policy_fails_its_tests(tmp_path: Path, old: str, new: str, test: str) -> None:
+    assert old in TEXT
+    assert test in {o.name for o in run(tmp_path, TEXT.replace(old, new, 1)) if not o.passed}
+
+
+def test_the_right_rule_must_stop_it(tmp_path: Path) -> None:
+    found = run(tmp_path, TEXT.replace("rule: gap,", "rule: enough,"))
+    assert [o.problem for o in found if not o.passed] == ["stopped by gap, not by enough"]
+
+
+def test_tests_beside_the_policy(tmp_path: Path) -> None:
+    head, _, tests = TEXT.partition("tests:\n")
+    with pytest.raises(PolicyInvalid, match="negative control"):
+        run(tmp_path, head)
+    (tmp_path / "p.tests").mkdir()
+    (tmp_path / "p.tests" / "a.yaml").write_text("tests:\n" + tests)
+    assert all(o.passed for o in run(tmp_path, head))
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("like: good, expect: refused, rule: gap", "like: none, expect: refused, rule: gap", "does not exist"),
+    ("{fairness.metrics.0.ciHigh: 0.356}", "{fairness.metrics.7.ciHigh: 0.356}", "no place"),
+    ("{fairness.metrics.0.ciHigh: 0.356}", "{fairnes.metrics.0.ciHigh: 0.356}", "does not have"),
+    ("{fairness.metrics.0.ciHigh: 0.356}", "{fairness.metrics.0.ciHigh: wide}", "schema"),
+    ("revoked: {bob: withdrawn}", "revoked: {eve: withdrawn}", "eve"),
+    ("{evidence:fairness}", "{evidence:nothing}", "nothing"),
+    ("- {name: wide gap", "- {name: good", "one name"),
+])
+def test_tests_that_cannot_be_what_was_meant(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in TEXT
+    with pytest.raises(PolicyInvalid, match=said):
+        run(tmp_path, TEXT.replace(old, new))
+
+
+def test_lint_says_weaknesses_aloud(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("""
+policy: weak/1
+applies: [{tool: t, action: a}]
+assurance: {identity: local, log: unwitnessed, time: local}
+observe: {until: 2027-01-01T00:00:00Z, owner: x}
+ungoverned: [{tool: u, action: b, owner: y, until: 2027-01-01T00:00:00Z}]
+require:
+  - {predicate: fairness, by: [{issuer: i, san: s}], strength: measured}
+  - {predicate: human-approval, by: [{issuer: i, san: s}], notBy: [trainer]}
+""")
+    said = " ".join(lint.remarks(load(file)))
+    for word in ("revokers", "gate", "tests", "identity", "unwitnessed", "observe", "ungoverned", "maxAge", "slsa-provenance", "ownership.by", "reviewed", "conditions"):
+        assert word in said

@@ -1,0 +1,529 @@
+"""What the gate decides, case by case, each against the same small world."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from mlseal.errors import ForgedEvidence, RuleBroken, ServiceUnavailable, SplitView, Unchecked, Unreadable
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.leaves import Leaf
+from mlseal.policy import samples
+from mlseal.policy.facts import Found, Rejected, Target, inputs_of
+from mlseal.policy.gate import Action, decide
+from mlseal.policy.load import parse
+from mlseal.policy.verdict import raise_for
+
+DAY = timedelta(days=1)
+
+
+def stops(verdict) -> set[str]:
+    return {reason.rule for reason in verdict.reasons if reason.outcome != "note"}
+
+
+def test_good_evidence_is_allowed_and_listed(world, rules) -> None:
+    fact = world.fairness(0.1)
+    verdict = world.judge(rules["fairness"])
+    assert verdict.kind == "allowed"
+    assert [i.evidence_id for i in verdict.inputs] == [fact.evidence_id]
+    assert (verdict.tree_size, verdict.mode) == (17, "enforce")
+    raise_for(verdict)
+
+
+def test_nothing_is_undecided_and_names_the_command(world, rules) -> None:
+    verdict = world.judge(rules["fairness"])
+    assert (verdict.kind, verdict.exit_code) == ("undecided", 11)
+    assert "mlseal run governance.fairness" in (verdict.reasons[0].remedy or "")
+    assert "evaluator" in (verdict.reasons[0].expected or "")
+    with pytest.raises(Unchecked, match="fairness"):
+        raise_for(verdict)
+
+
+def test_a_false_condition_refuses_with_value_rule_and_command(world, rules) -> None:
+    world.fairness(0.356)
+    verdict = world.judge(rules["fairness"])
+    assert (verdict.kind, verdict.exit_code, stops(verdict)) == ("refused", 10, {"gap"})
+    reason = verdict.reasons[0]
+    assert "0.356" in (reason.got or "")
+    assert reason.expected == 'p.metric("equalizedOddsDifference").ciHigh <= 0.15'
+    with pytest.raises(RuleBroken, match=r"0\.356"):
+        raise_for(verdict)
+
+
+@pytest.mark.parametrize("order", [(0.1, 0.3), (0.3, 0.1)])
+def test_the_worst_of_all_runs_counts(world, rules, order) -> None:
+    """Re-run until green: the red run still counts, whichever came last and whoever of the listed signed it."""
+    world.fairness(order[0], age=DAY)
+    world.fairness(order[1], who="second")
+    assert world.judge(rules["fairness"]).kind == "refused"
+
+
+def test_an_old_failure_counts_when_only_passes_are_fresh(world, rules) -> None:
+    world.fairness(0.3, age=300 * DAY)
+    world.fairness(0.1)
+    assert world.judge(rules["fairness"] + "    maxAge: 30d\n").kind == "refused"
+
+
+def test_superseded_by_a_revoker_with_something_newer(world, rules) -> None:
+    red = world.fairness(0.3, age=DAY)
+    world.fairness(0.1)
+    world.revoke(red, "superseded")
+    assert world.judge(rules["fairness"]).kind == "allowed"
+
+
+def test_superseded_with_nothing_newer_still_counts(world, rules) -> None:
+    world.fairness(0.1, age=2 * DAY)
+    red = world.fairness(0.3, age=DAY)
+    world.revoke(red, "superseded")
+    assert world.judge(rules["fairness"]).kind == "refused"
+
+
+def test_a_superseder_that_was_itself_taken_back_is_nothing_newer(world, rules) -> None:
+    red, green = world.fairness(0.3, age=DAY), world.fairness(0.1)
+    world.revoke(red, "superseded")
+    world.revoke(green, "withdrawn")
+    assert world.judge(rules["fairness"]).kind == "refused"
+
+
+@pytest.mark.parametrize("reason", ["withdrawn", "expired"])
+def test_withdrawn_evidence_satisfies_nothing_but_still_fails(world, rules, reason) -> None:
+    green = world.fairness(0.1)
+    world.revoke(green, reason)
+    assert world.judge(rules["fairness"]).kind == "refused"
+    world.fairness(0.12)
+    assert world.judge(rules["fairness"]).kind == "allowed"
+    world.revoke(world.fairness(0.3), reason)
+    assert world.judge(rules["fairness"]).kind == "refused"
+
+
+@pytest.mark.parametrize(("age", "kind"), [
+    (timedelta(days=30), "allowed"), (timedelta(days=30, minutes=5), "allowed"), (timedelta(days=30, minutes=6), "undecided"),
+    (timedelta(minutes=-5), "allowed"), (timedelta(minutes=-6), "undecided"),
+])
+def test_freshness_by_verified_time_with_five_minutes_of_skew(world, rules, age, kind) -> None:
+    world.fairness(0.1, age=age)
+    assert world.judge(rules["fairness"] + "    maxAge: 30d\n").kind == kind
+
+
+def test_another_subject_is_no_evidence(world, rules) -> None:
+    world.fairness(0.1, about="other")
+    assert world.judge(rules["fairness"]).kind == "undecided"
+
+
+def test_a_stranger_is_refused_and_does_no_harm_beside_the_listed(world, rules) -> None:
+    world.fairness(0.1, who="stranger")
+    verdict = world.judge(rules["fairness"])
+    assert verdict.kind == "refused"
+    assert "stranger" in (verdict.reasons[0].got or "")
+    world.fairness(0.1)
+    assert world.judge(rules["fairness"]).kind == "allowed"
+
+
+def test_a_failing_result_of_a_stranger_does_not_count(world, rules) -> None:
+    world.fairness(0.9, who="stranger")
+    world.fairness(0.1)
+    assert world.judge(rules["fairness"]).kind == "allowed"
+
+
+def test_the_gate_is_not_a_producer(world) -> None:
+    own = "  - {predicate: fairness, by: [{issuer: https://oidc.example, san: gate}]}\n"
+    world.fairness(0.1, who="gate")
+    verdict = world.judge(own)
+    assert verdict.kind == "refused"
+    assert "not a producer" in verdict.reasons[0].message
+    listed = own.replace("san: gate", "san: other")
+    world.fairness(0.1, who="other")
+    assert world.judge(listed).kind == "allowed"
+    assert world.judge(listed, gate=[Identity("https://oidc.example", "other")]).kind == "refused"
+
+
+@pytest.mark.parametrize(("who", "trainer", "claimed", "kind"), [
+    ("evaluator", "producer", "measured", "allowed"),
+    ("evaluator", "producer", "declared", "undecided"),
+    ("evaluator", "producer", "inferred", "undecided"),
+    ("evaluator", "evaluator", "measured", "undecided"),  # the training account measures itself
+    ("evaluator", None, "measured", "undecided"),  # nobody knows who trained
+])
+def test_strength(world, rules, who, trainer, claimed, kind) -> None:
+    if trainer:
+        world.add("slsa-provenance", trainer)
+    world.fairness(0.1, who=who, body={"strength": claimed})
+    assert world.judge(rules["fairness"] + "    strength: measured\n").kind == kind
+
+
+def test_declared_is_enough_where_declared_is_asked(world, rules) -> None:
+    world.fairness(0.1, body={"strength": "declared"})
+    assert world.judge(rules["fairness"] + "    strength: declared\n").kind == "allowed"
+    assert world.judge(rules["fairness"] + "    strength: inferred\n").kind == "allowed"
+
+
+@pytest.mark.parametrize("axis", ["identity", "log", "time"])
+def test_assurance_is_what_the_verifier_says(world, rules, header, axis) -> None:
+    high = {"identity": "verified-token", "log": "pinned", "time": "independent"}
+    strict = header.replace("identity: local, log: unwitnessed, time: local", ", ".join(f"{k}: {v}" for k, v in high.items()))
+    world.fairness(0.1, assurance={**high, axis: {"identity": "local", "log": "unwitnessed", "time": "local"}[axis]})
+    verdict = world.judge(rules["fairness"], header=strict)
+    assert verdict.kind == "undecided"
+    assert axis in (verdict.reasons[0].got or "")
+    world.fairness(0.1, assurance=high)
+    assert world.judge(rules["fairness"], header=strict).kind == "allowed"
+    assert world.judge(rules["fairness"], header=strict).assurance[axis] != high[axis], "the weakest input shows"
+
+
+def test_revocation_knowledge_must_be_fresh_and_believable(world, rules, header) -> None:
+    world.fairness(0.1)
+    world.snapshot_age = timedelta(hours=25)
+    assert stops(world.judge(rules["fairness"])) == {"revocations"}
+    world.snapshot_age = None
+    assert world.judge(rules["fairness"]).kind == "undecided"
+    world.snapshot_age = timedelta(hours=1)
+    nobody = "\n".join(line for line in header.splitlines() if not line.startswith("revokers")) + "\n"
+    assert stops(world.judge(rules["fairness"], header=nobody)) == {"revocations"}
+
+
+def test_a_withheld_leaf_leaves_it_undecided(world, rules) -> None:
+    world.fairness(0.1)
+    world.withheld = (Leaf("log1.example", 5, "ab" * 32, Identity("https://oidc.example", "evaluator")),)
+    verdict = world.judge(rules["fairness"])
+    assert (verdict.kind, stops(verdict)) == ("undecided", {"log"})
+    assert "leaf 5" in verdict.reasons[0].message
+    assert "ab" * 32 in (verdict.reasons[0].remedy or "")
+
+
+def test_where_selects_and_must_have_an_answer(world, rules) -> None:
+    chosen = rules["fairness"] + "    where: 'p.attribute == \"sex\"'\n"
+    world.fairness(0.1, body={"attribute": "sex"})
+    world.fairness(0.9, body={"attribute": "age"})
+    assert world.judge(chosen).kind == "allowed"
+    assert world.judge(rules["fairness"] + "    where: 'p.attribute == \"income\"'\n").kind == "undecided"
+    assert world.judge(rules["fairness"] + "    where: 'p.clusters > 1'\n").kind == "undecided"
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ForgedEvidence("spoilt"), "refused"), (Unreadable("gone"), "undecided")])
+def test_listed_evidence_that_does_not_verify_stops_beside_good_evidence(world, rules, header, error, kind) -> None:
+    """Otherwise a spoilt file would hide a failed result."""
+    world.fairness(0.1)
+    good = world.source.find
+
+    def find(target, predicate_type, identities):
+        found = good(target, predicate_type, identities)
+        return Found(found.facts, (Rejected("cd" * 32, error),), found.others)
+
+    source = world.source
+    object.__setattr__(source, "find", find)
+    policy = parse((header + rules["fairness"]).encode())
+    verdict = decide(source, Target("target", samples.digest("target")), None, (policy,), now=world.now)
+    assert verdict.kind == kind
+    assert "cdcdcd" in verdict.summary()
+
+
+@pytest.mark.parametrize("part", ["find", "signers", "revocations", "unresolved"])
+@pytest.mark.parametrize(("error", "kind"), [(SplitView("two trees"), "refused"), (ServiceUnavailable("no log"), "undecided")])
+def test_whatever_cannot_be_asked_stops(world, rules, header, part, error, kind) -> None:
+    world.add("slsa-provenance", "producer")
+    world.fairness(0.1)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    source = world.source
+    object.__setattr__(source, part, fail)
+    policy = parse((header + rules["fairness"] + "    strength: measured\n").encode())
+    verdict = decide(source, Target("target", samples.digest("target")), None, (policy,), now=world.now)
+    assert verdict.kind == kind
+
+
+# --- chaining ---------------------------------------------------------------------------------------------------------
+
+CHAIN = """
+  - predicate: slsa-provenance
+    by: [{issuer: https://oidc.example, san: producer}]
+  - predicate: data-provenance
+    of: slsa-provenance
+    by: [{issuer: https://oidc.example, san: producer}]
+"""
+
+
+def trained(world, *inputs: tuple[str, str | None], who: str = "producer"):
+    listed = [{"name": name, **({"digest": {"sha256": samples.digest(of)}} if of else {})} for name, of in inputs]
+    return world.add("slsa-provenance", who, {"buildDefinition": {"resolvedDependencies": listed}})
+
+
+def test_every_input_needs_its_own_evidence(world) -> None:
+    trained(world, ("data", "a"), ("more", "b"))
+    world.add("data-provenance", "producer", about="a")
+    verdict = world.judge(CHAIN)
+    assert verdict.kind == "undecided"
+    assert "more" in verdict.reasons[0].message
+    world.add("data-provenance", "producer", about="b")
+    assert world.judge(CHAIN).kind == "allowed"
+
+
+def test_input_narrows_to_one_name(world) -> None:
+    trained(world, ("data", "a"), ("code", "b"))
+    world.add("data-provenance", "producer", about="a")
+    assert world.judge(CHAIN + "    input: data\n").kind == "allowed"
+    assert world.judge(CHAIN + "    input: dat\n").kind == "undecided"
+
+
+def test_a_directory_is_bound_by_its_manifest(world) -> None:
+    trained(world, ("data", "root"), ("data#manifest", "manifest"))
+    world.add("data-provenance", "producer", about="root")
+    assert world.judge(CHAIN).kind == "undecided"
+    world.add("data-provenance", "producer", about="manifest")
+    assert world.judge(CHAIN).kind == "allowed"
+
+
+@pytest.mark.parametrize("inputs", [(), (("data", None),), (("data", "a"), ("code", None))])
+def test_a_chain_that_cannot_be_followed_is_no_chain(world, inputs) -> None:
+    trained(world, *inputs)
+    world.add("data-provenance", "producer", about="a")
+    assert world.judge(CHAIN).kind == "undecided"
+
+
+def test_two_inputs_of_one_name_are_both_followed(world) -> None:
+    trained(world, ("data", "a"), ("data", "b"))
+    assert {t.sha256 for t in inputs_of(world.facts)} == {samples.digest("a"), samples.digest("b")}
+    world.add("data-provenance", "producer", about="b")
+    assert world.judge(CHAIN).kind == "undecided"
+
+
+def test_provenance_that_does_not_stand_chains_nothing(world) -> None:
+    world.revoke(trained(world, ("data", "a")), "withdrawn")
+    world.add("data-provenance", "producer", about="a")
+    assert {"slsa-provenance", "data-provenance"} <= stops(world.judge(CHAIN))
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+def test_approvals_are_of_distinct_people(world, rules) -> None:
+    two = rules["approval"] + "    distinct: 2\n"
+    world.add("human-approval", "alice")
+    world.add("human-approval", "alice")
+    verdict = world.judge(two)
+    assert verdict.kind == "undecided"
+    assert "1 of 2" in verdict.reasons[0].message
+    assert "mlseal approve" in (verdict.reasons[0].remedy or "")
+    world.add("human-approval", "bob")
+    assert world.judge(two).kind == "allowed"
+
+
+def test_an_approval_ends(world, rules) -> None:
+    world.add("human-approval", "alice", {"expires": "2026-11-23T12:00:00Z"})
+    assert world.judge(rules["approval"]).kind == "undecided"
+    world.add("human-approval", "bob", {"expires": "2026-11-23T12:00:01Z"})
+    assert world.judge(rules["approval"]).kind == "allowed"
+
+
+def test_a_rejection_stops_until_it_ends_or_is_superseded(world, rules) -> None:
+    no = world.add("human-approval", "alice", {"decision": "reject"}, age=DAY)
+    world.add("human-approval", "bob")
+    assert world.judge(rules["approval"]).kind == "refused"
+    world.revoke(no, "superseded")
+    assert world.judge(rules["approval"]).kind == "allowed"
+
+
+def test_a_withdrawn_approval_closes_the_gate(world, rules) -> None:
+    yes = world.add("human-approval", "alice")
+    assert world.judge(rules["approval"]).kind == "allowed"
+    world.revoke(yes, "withdrawn")
+    assert world.judge(rules["approval"]).kind == "refused"
+
+
+def test_whoever_made_evidence_approves_their_own_work(world, rules) -> None:
+    world.fairness(0.1)
+    world.add("human-approval", "evaluator")
+    verdict = world.judge(rules["fairness"], rules["approval"])
+    assert verdict.kind == "refused"
+    assert any("self-approval" in reason.message for reason in verdict.reasons)
+    world.add("human-approval", "alice")
+    assert world.judge(rules["fairness"], rules["approval"]).kind == "allowed"
+
+
+def test_whoever_trained_cannot_approve_even_without_a_rule_about_it(world, rules) -> None:
+    world.add("slsa-provenance", "alice")
+    world.add("human-approval", "alice")
+    assert world.judge(rules["approval"]).kind == "refused"
+
+
+NOT_BY = "    notBy: [trainer]\n"
+
+
+def own(world, who: str = "owner", holder: str = "alice", **more):
+    return world.add("ownership", who, {"roles": {"trainer": [{"issuer": "https://oidc.example", "san": holder}]}}, **more)
+
+
+def test_roles_resolve_through_ownership(world, rules) -> None:
+    world.add("human-approval", "alice")
+    assert world.judge(rules["approval"] + NOT_BY).kind == "undecided", "a role that resolves to nobody"
+    own(world)
+    verdict = world.judge(rules["approval"] + NOT_BY)
+    assert verdict.kind == "refused"
+    assert any("trainer" in reason.message for reason in verdict.reasons)
+    world.add("human-approval", "bob")
+    assert world.judge(rules["approval"] + NOT_BY).kind == "allowed"
+
+
+@pytest.mark.parametrize("how", ["stranger", "expired", "withdrawn", "future", "other role", "gate"])
+def test_ownership_that_does_not_count_resolves_to_nobody(world, rules, how) -> None:
+    world.add("human-approval", "bob")
+    if how == "stranger":
+        own(world, who="stranger")
+    elif how == "expired":
+        world.add("ownership", "owner", {"roles": {"trainer": [{"issuer": "i", "san": "s"}]}, "expires": "2026-11-01T00:00:00Z"})
+    elif how == "withdrawn":
+        world.revoke(own(world), "withdrawn")
+    elif how == "future":
+        own(world, age=-DAY)
+    elif how == "gate":
+        own(world, who="gate")
+    else:
+        world.add("ownership", "owner", {"roles": {"owner": [{"issuer": "i", "san": "s"}]}})
+    assert world.judge(rules["approval"] + NOT_BY).kind in {"undecided", "refused"}
+
+
+def test_approval_must_have_read_the_evidence(world, rules) -> None:
+    read = rules["approval"] + "    reviewed: [fairness]\n"
+    fact = world.fairness(0.1)
+    world.add("human-approval", "alice", {"reviewed": []})
+    verdict = world.judge(rules["fairness"], read)
+    assert verdict.kind == "undecided"
+    assert fact.evidence_id in " ".join(reason.remedy or "" for reason in verdict.reasons)
+    world.add("human-approval", "bob", {"reviewed": [fact.evidence_id]})
+    assert world.judge(rules["fairness"], read).kind == "allowed"
+    world.fairness(0.12)  # new evidence: the approval was of something else
+    assert world.judge(rules["fairness"], read).kind == "undecided"
+
+
+def test_approvals_may_have_conditions(world, rules) -> None:
+    scoped = rules["approval"] + "    when: [{id: scope, message: scope, check: 'has(p.scope) && p.scope == \"production\"'}]\n"
+    world.add("human-approval", "alice", {"scope": "staging"})
+    assert world.judge(scoped).kind == "refused"
+    world.add("human-approval", "bob", {"scope": "production"})
+    assert world.judge(scoped).kind == "allowed"
+
+
+# --- waivers ----------------------------------------------------------------------------------------------------------
+
+
+def waive(world, who: str = "officer", **more):
+    body = {"rule": "gap", "policy": "test/1", "expires": "2026-12-31T00:00:00Z", **more.pop("body", {})}
+    return world.add("waiver", who, body, **more)
+
+
+def test_a_waiver_excuses_one_rule_and_is_noted(world, rules) -> None:
+    world.fairness(0.3)
+    fact = waive(world)
+    verdict = world.judge(rules["fairness"])
+    assert verdict.kind == "allowed"
+    assert [r.outcome for r in verdict.reasons] == ["note"]
+    assert fact.evidence_id in {i.evidence_id for i in verdict.inputs}
+
+
+@pytest.mark.parametrize("how", ["signer", "rule", "policy", "subject", "ended", "revoked", "future", "producer", "gate", "trainer", "not waivable"])
+def test_waivers_that_do_not_count(world, rules, header, how) -> None:
+    who = "officer" if how in {"producer", "trainer"} else "evaluator"
+    text = rules["fairness"].replace("san: second", "san: officer")
+    world.fairness(0.3, who=who if how == "producer" else "evaluator")
+    if how == "trainer":
+        world.add("slsa-provenance", "officer")
+    if how == "gate":
+        header = header.replace("san: gate", "san: officer")
+    if how == "not waivable":
+        text = text.replace("ciHigh <= 0.15'", "ciHigh <= 0.15', waivable: false")
+    fact = waive(
+        world, "stranger" if how == "signer" else "officer", about="other" if how == "subject" else "target",
+        age=-DAY if how == "future" else DAY,
+        body={"rule": {"rule": "enough"}, "policy": {"policy": "test/2"}, "ended": {"expires": "2026-11-23T12:00:00Z"}}.get(how, {}),
+    )
+    if how == "revoked":
+        world.revoke(fact, "withdrawn")
+    assert world.judge(text, header=header).kind == "refused"
+
+
+def test_a_waiver_of_a_requirement_excuses_what_is_missing(world, rules) -> None:
+    waive(world, body={"rule": "fairness"})
+    assert world.judge(rules["fairness"]).kind == "allowed"
+    world.fairness(0.3)
+    assert world.judge(rules["fairness"]).kind == "refused", "what is there and fails is another rule"
+
+
+def test_a_waiver_never_excuses_a_withheld_leaf(world, rules) -> None:
+    world.fairness(0.1)
+    waive(world, body={"rule": "log"})
+    world.withheld = (Leaf("log1.example", 5, "ab" * 32, Identity("i", "s")),)
+    assert world.judge(rules["fairness"]).kind == "undecided"
+
+
+# --- several policies, actions, observing -----------------------------------------------------------------------------
+
+
+def test_unmatched_actions_are_refused(world, rules) -> None:
+    world.fairness(0.1)
+    ok = Action("t", "a", {"model": "Risk-1"})
+    assert world.judge(rules["fairness"], action=ok).kind == "allowed"
+    for action in (Action("t", "b", {"model": "risk-1"}), Action("u", "a", {"model": "risk-1"}), Action("t", "a", {"model": "other"})):
+        verdict = world.judge(rules["fairness"], action=action)
+        assert (verdict.kind, stops(verdict), verdict.policies) == ("refused", {"applies"}, ())
+
+
+def test_names_that_are_not_plain_are_refused(world, rules) -> None:
+    world.fairness(0.1)
+    for name in ("risk-\u0430", "risk-1 ", "risk-\u200b1", "r\uff49sk-1"):
+        assert stops(world.judge(rules["fairness"], action=Action("t", "a", {"model": name}))) == {"name"}
+
+
+def test_several_policies_must_all_allow(world, rules, header) -> None:
+    world.fairness(0.1)
+    first = parse((header + rules["fairness"]).encode())
+    second = parse((header.replace("test/1", "test/2") + rules["approval"]).encode())
+    target = Target("target", samples.digest("target"))
+    action = Action("t", "a", {"model": "risk-1"})
+    verdict = decide(world.source, target, action, (first, second), now=world.now)
+    assert (verdict.kind, [n for n, _ in verdict.policies]) == ("undecided", ["test/1", "test/2"])
+    world.add("human-approval", "alice")
+    assert decide(world.source, target, action, (first, second), now=world.now).kind == "allowed"
+    assert decide(world.source, target, action, (), now=world.now).kind == "refused"
+    assert decide(world.source, target, None, (), now=world.now).kind == "refused"
+
+
+def test_exemptions(world) -> None:
+    raw = b"policy: free/1\nungoverned: [{tool: t, action: a, model: scratch, owner: lead, until: 2026-12-01T00:00:00Z}]"
+    free, target = parse(raw), Target("target", samples.digest("target"))
+    action = Action("t", "a", {"model": "Scratch"})
+    verdict = decide(world.source, target, action, (free,), now=world.now)
+    assert (verdict.kind, verdict.reasons[0].outcome) == ("allowed", "note")
+    assert "lead" in (verdict.reasons[0].got or "")
+    assert decide(world.source, target, action, (free,), now=world.now + 30 * DAY).kind == "refused"
+    assert decide(world.source, target, Action("t", "a"), (free,), now=world.now).kind == "refused"
+
+
+def test_a_policy_that_applies_outweighs_an_exemption(world, rules, header) -> None:
+    world.fairness(0.3)
+    strict = parse((header + rules["fairness"]).encode())
+    free = parse(b"policy: free/1\nungoverned: [{tool: t, action: a, model: '*', owner: lead, until: 2026-12-01T00:00:00Z}]")
+    target = Target("target", samples.digest("target"))
+    assert decide(world.source, target, Action("t", "a", {"model": "risk-1"}), (free, strict), now=world.now).kind == "refused"
+
+
+def test_observing_records_lets_pass_and_ends(world, rules, header) -> None:
+    world.fairness(0.3)
+    watching = header.replace("require:", "observe: {until: 2026-12-01T00:00:00Z, owner: lead}\nrequire:")
+    verdict = world.judge(rules["fairness"], header=watching)
+    assert (verdict.kind, verdict.mode, verdict.passes) == ("refused", "observe", True)
+    raise_for(verdict)
+    world.now += 30 * DAY
+    late = world.judge(rules["fairness"], header=watching)
+    assert (late.mode, late.passes) == ("enforce", False)
+
+
+def test_observing_never_softens_an_enforcing_policy(world, rules, header) -> None:
+    world.fairness(0.3)
+    watching = parse((header.replace("require:", "observe: {until: 2026-12-01T00:00:00Z, owner: lead}\nrequire:").replace("test/1", "w/1") + rules["fairness"]).encode())
+    strict = parse((header + rules["fairness"]).encode())
+    target = Target("target", samples.digest("target"))
+    assert decide(world.source, target, None, (watching, strict), now=world.now).mode == "enforce"
+    calm = parse((header.replace("test/1", "c/1") + rules["fairness"].replace("0.15", "0.5")).encode())
+    assert decide(world.source, target, None, (watching, calm), now=world.now).mode == "observe"

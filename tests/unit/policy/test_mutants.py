@@ -1,0 +1,279 @@
+"""Take each check of the policy code out once: some test of this directory must then fail.
+
+A mutant is one line of source changed so that a check is gone. It is loaded as a second copy of the whole package, and
+the test functions beside this file are called against that copy, in this process. A mutant that nothing notices is a
+check that is dead or untested.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import itertools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlseal.policy
+
+HERE = Path(__file__).parent
+PACKAGE = Path(mlseal.policy.__file__).parent
+
+MUTANTS: dict[str, list[tuple[str, str]]] = {
+    "case": [
+        ("return any(matcher.matches(identity) for matcher in self.gate)", "return False"),
+        ('if not (self.revoked(fact) == "superseded" and self._has_successor(fact, facts))', 'if not self.revoked(fact) == "superseded"'),
+        ("other.time > fact.time and self.revoked(other) is None", "other.time > fact.time"),
+        ("other.time > fact.time and self.revoked(other) is None", "self.revoked(other) is None"),
+        ("return found.reason if found else None", "return None"),
+        ("return fact.time > self.now + SKEW", "return False"),
+        ("self.now - fact.time > max_age + SKEW", "self.now - fact.time > max_age"),
+        ("return max_age is not None and", "return False and"),
+        ("return parse_rfc3339(moment) <= self.now", "return False"),
+        ('return ", ".join(low) or None', "return None"),
+        ("for rejected in found.rejected:", "for rejected in ():"),
+        ('outcome="refused" if isinstance(error, Refusal) else "undecided"', 'outcome="note"'),
+    ],
+    "rule": [
+        ("if found.holds is not True]", "if found.holds is False]"),
+        ("for fact in facts]\n            bad", "for fact in facts[-1:]]\n            bad"),
+        ("for fact in facts]\n            bad", "for fact in facts[:1]]\n            bad"),
+        ("if not inputs:", "if False:"),
+        ("if not target.sha256:", "if False:"),
+        ("if fact.identity in trainers:", "if False:"),
+        ("if not trainers and self.requirement.part.of is None:", "if False:"),
+        ("if claimed not in _STRENGTHS or", "if False and"),
+        ("if (reason := self.case.revoked(fact)) is not None:", "if False:"),
+        ("if self.case.is_future(fact):", "if False:"),
+        ("if self.case.is_older(fact, part.max_age):", "if False:"),
+        ("if low := shortfall(fact, self.case.policy.assurance_of(self.requirement)):", "if False:"),
+        ("                self._missing(found)", "                pass"),
+        ("elif found.holds:", "elif True:"),
+        ("if found.holds is None:", "if False:"),
+        ("if found.others:", "if False:"),
+        ("bad and not (rule.waivable and", "bad and not ("),
+        ("return (case.target,)", "return (Target('x', '0'),)"),
+    ],
+    "approval": [
+        ("len({_person(fact.identity) for fact in good}) >= wanted", "len(good) >= wanted"),
+        ("        _refuse_rejections(case, requirement, facts)", "        pass"),
+        ('or claim.decision != "approve":\n        return', 'or False:\n        return'),
+        ("if (reason := case.revoked(fact)) is not None:", "if False:"),
+        ("if case.has_ended(claim.expires) or", "if False or"),
+        ("if case.is_future(fact):", "if False:"),
+        ("if low := shortfall(", "if False and shortfall("),
+        ("if _person(fact.identity) in excluded:", "if False:"),
+        ("if _person(fact.identity) in _authors(case):", "if False:"),
+        ("if requirement.part.reviewed and unread:", "if False:"),
+        ("        if found.holds is not True:", "        if False:"),
+        ("        if not people:", "        if False:"),
+        ("identity.issuer, identity.san.casefold()", "identity.issuer, identity.san"),
+        ("makers | case.source.signers(case.target, slsa_provenance.URI)", "makers"),
+        ("and not case.has_ended(claim.expires)\n", "\n"),
+    ],
+    "waiver": [
+        ("or claim.rule != rule", ""),
+        ("or claim.policy != case.policy.name", ""),
+        ("if case.has_ended(claim.expires):", "if False:"),
+        ("if case.is_future(fact):", "if False:"),
+        ("if (reason := case.revoked(fact)) is not None:", "if False:"),
+        ("if low := shortfall(", "if False and shortfall("),
+        ("if fact.identity in makers:", "if False:"),
+        ("{*producers, *case.source.signers(target, slsa_provenance.URI)}", "{*producers}"),
+        ("{*producers, *case.source.signers(target, slsa_provenance.URI)}", "{*case.source.signers(target, slsa_provenance.URI)}"),
+        ("case.policy.waivers", "(fact_identity_anyone,)"),
+    ],
+    "roles": [
+        ("or case.has_ended(claim.expires)", ""),
+        ("or case.revoked(fact) is not None", ""),
+        ("if case.is_future(fact) or shortfall(", "if shortfall("),
+        ("if case.is_future(fact) or shortfall(fact, case.policy.part.assurance)", "if case.is_future(fact)"),
+    ],
+    "gate": [
+        ("except ValueError as error:", "except ZeroDivisionError as error:"),
+        ("if not any(policy.require for policy in matching):", "if False:"),
+        ("_require_complete(case)  # (3)", "pass"),
+        ("_require_fresh_revocations(case)  # (4)", "pass"),
+        ("    if not case.policy.revokers:", "    if False:"),
+        ('Refused if "refused" in outcomes else Undecided', 'Undecided'),
+        ('Undecided if "undecided" in outcomes else Allowed', "Allowed"),
+        ("bool(stopping) and all(", "bool(stopping) and any("),
+        ("action is None or p.applies(facts)", "True"),
+        ("action is not None and (who := policy.exempts(facts, now))", "(who := 'x')"),
+        ('"refused" if outcome == "refused" else "undecided"', '"note"'),
+    ],
+    "verdict": [
+        ("    if verdict.passes:\n        return", "    return"),
+        ("if verdict.subjects and {", "if False and {"),
+        ('verification_result="PASSED" if allowed else "FAILED"', 'verification_result="PASSED"'),
+        ('self.kind == "allowed" or self.mode == "observe"', "True"),
+    ],
+    "names": [
+        ("not name.isascii() or", ""),
+        ("or name != name.strip()", ""),
+        (".casefold()", ""),
+        ("if key in facts else absent", "if key in facts else not absent"),
+    ],
+    "model": [
+        ("if now < entry.until and", "if"),
+        ("return self.part.observe is not None and now < self.part.observe.until", "return self.part.observe is not None"),
+        ("absent=True", "absent=False"),
+        ("absent=False", "absent=True"),
+    ],
+    "facts": [("if name + _MANIFEST not in names", "if True")],
+    "cel": [
+        ("return left if decided else self._truth(node.args[1], activation, values)", "return self._bool(node, activation)"),
+        ("if isinstance(plain, float) and not math.isfinite(plain):", "if False:"),
+        ("        if errors:  # (4)", "        if False:"),
+        ("if result.type() == cel.Type.ERROR or", "if False and"),
+        ("if len(found) != 1:", "if not found:"),
+        ("if not _DECIMAL.fullmatch(text):", "if False:"),
+        ("    conditions.check(root, of_predicate(predicate_type))", "    pass"),
+        ("if not conditions.reads_predicate(root):", "if False:"),
+        ("if len(source) > MAX_LENGTH:", "if False:"),
+        ("return result.value() is True", "return bool(result.value()) or True"),
+        ("re.fullmatch(", "re.search("),
+    ],
+    "conditions": [
+        ("        if node.name not in base.fields:", "        if False:"),
+        ('if looped and node.name in base.optional and f"has {node.path}" not in guards:', "if False:"),
+        ('node.name == "all" and not over.nonempty and f"full {range_.path}" not in guards', "False"),
+        ("        if node.variable in scope:", "        if False:"),
+        ("        if looped:\n", "        if False:\n"),
+        ("if left.kind != right.kind or left.kind not in ORDERED:", "if False:"),
+        ('if left.kind != right.kind or left.kind in {"object", "map", "list", "any", "null"}:', "if False:"),
+        ("if shape.choices and other.kind", "if False and other.kind"),
+        ('if found.kind != "bool":', "if False:"),
+        ("_known_false(node.args[0]) if node.name ==", "_known_true(node.args[0]) if node.name =="),
+        ("guards | when, looped=looped", "guards, looped=looped"),
+    ],
+    "plainyaml": [
+        ("            if key in result:", "            if False:"),
+        ("if isinstance(event, yaml.AliasEvent):", "if False:"),
+        ('elif getattr(event, "anchor", None) is not None:', "elif False:"),
+        ('elif getattr(event, "tag", None) is not None:', "elif False:"),
+        ('"a second document" if documents > 1 else None', "None"),
+        ('"deep nesting" if depth > MAX_DEPTH else None', "None"),
+        ("if not text or not node.value:", "if False:"),
+        ("if len(raw) > MAX_BYTES:", "if False:"),
+        ("if not isinstance(value, dict) or not value:", "if False:"),
+        ("if not math.isfinite(number):", "if False:"),
+    ],
+    "load": [
+        ("if identifier in self._ids:", "if False:"),
+        ("if part.of is not None and part.of not in earlier:", "if False:"),
+        ("if part.of is not None and not earlier[part.of].has_inputs:", "if False:"),
+        ("if part.input is not None and part.of is None:", "if False:"),
+        ('if part.strength == "measured" and', "if False and"),
+        ("if value is not None and not approval:", "if False:"),
+        ("            if name not in earlier:", "            if False:"),
+        ("if len(set(names)) != len(names):", "if False:"),
+        ("    if not policies:", "    if False:"),
+    ],
+    "schema": [
+        ('extra="forbid"', 'extra="ignore"'),
+        ('if any("*" in text', 'if False and any("*" in text'),
+        ("if (self.applies is None) != (self.require is None):", "if False:"),
+        ("if self.require is None and self.ungoverned is None:", "if False:"),
+        ('= "verified-token"', '= "local"'),
+        ('= "witnessed"', '= "unwitnessed"'),
+        ('= "independent"', '= "local"'),
+    ],
+}
+BY_MODULE = {
+    "cel": ["test_conditions"], "conditions": ["test_conditions"], "plainyaml": ["test_plainyaml"], "load": ["test_load"],
+    "schema": ["test_load"], "names": ["test_load", "test_gate"], "model": ["test_load", "test_gate"],
+    "verdict": ["test_gate", "test_verdict"],
+}
+
+
+class _Mutated(SourceFileLoader):
+    change = ("", "")
+
+    def get_code(self, fullname: str) -> Any:
+        return compile(self.get_data(self.path).decode().replace(*self.change), self.path, "exec")
+
+
+@contextmanager
+def mutated(module: str, change: tuple[str, str]) -> Iterator[None]:
+    """Within, ``mlseal.policy`` is a fresh copy of itself in which one module is changed."""
+    kept = {name: found for name, found in sys.modules.items() if name.startswith("mlseal.policy")}
+    for name in kept:
+        del sys.modules[name]
+    loader = _Mutated(f"mlseal.policy.{module}", str(PACKAGE / f"{module}.py"))
+    loader.change = change
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> Any:
+            return importlib.util.spec_from_loader(name, loader) if name == loader.name else None
+
+    sys.meta_path.insert(0, Finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(Finder)
+        for name in [name for name in sys.modules if name.startswith("mlseal.policy")]:
+            del sys.modules[name]
+        sys.modules.update(kept)
+        mlseal.policy = kept["mlseal.policy"]
+
+
+def fresh(name: str) -> Any:
+    """A test module of this directory, imported anew against whatever ``mlseal.policy`` is."""
+    spec = importlib.util.spec_from_file_location(f"mutant_{name}", HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def calls(module: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each test function with each of its parametrizations; those that need files or processes are left out."""
+    for name, function in vars(module).items():
+        if not name.startswith("test_") or hasattr(function, "hypothesis") or name.endswith("many_threads"):
+            continue
+        marks = [mark for mark in getattr(function, "pytestmark", ()) if mark.name == "parametrize"]
+        axes = []
+        for mark in marks:
+            names = mark.args[0] if isinstance(mark.args[0], tuple) else tuple(n.strip() for n in mark.args[0].split(","))
+            axes.append([dict(zip(names, row if len(names) > 1 else (row,), strict=True)) for row in mark.args[1]])
+        for combination in itertools.product(*axes):
+            yield function, {key: value for part in combination for key, value in part.items()}
+
+
+def noticed(module: str, tmp_path: Path) -> str | None:
+    """The first test that fails, if any does."""
+    conftest = fresh("conftest")
+    given = {"rules": {"fairness": conftest.FAIRNESS, "provenance": conftest.PROVENANCE, "approval": conftest.APPROVAL}, "header": conftest.HEADER}
+    for file in BY_MODULE.get(module, ["test_gate"]):
+        for number, (function, arguments) in enumerate(calls(fresh(file))):
+            wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
+            place = tmp_path / f"{file}-{number}"
+            if "tmp_path" in wanted:
+                place.mkdir()
+            offered = {**given, "world": conftest.World(), "tmp_path": place, **arguments}
+            try:
+                function(**{name: offered[name] for name in wanted})
+            except BaseException as error:  # pytest.fail is one
+                return f"{function.__name__}: {type(error).__name__}"
+    return None
+
+
+@pytest.mark.parametrize(("module", "change"), [
+    pytest.param(module, change, id=f"{module}-{index}") for module, changes in MUTANTS.items() for index, change in enumerate(changes)
+])
+def test_taking_a_check_out_is_noticed(module: str, change: tuple[str, str], tmp_path: Path) -> None:
+    assert change[0] in (PACKAGE / f"{module}.py").read_text(), "the table must follow the source"
+    with mutated(module, change):
+        assert noticed(module, tmp_path), f"nothing notices {change[1]!r} in place of {change[0]!r}"
+
+
+@pytest.mark.parametrize("module", ["rule", "cel", "plainyaml", "load", "verdict"])
+def test_without_a_change_nothing_is_noticed(module: str, tmp_path: Path) -> None:
+    with mutated(module, ("", "")):
+        assert noticed(module, tmp_path) is None
