@@ -150,7 +150,7 @@ class Workbench:
 
 def gist(refusal: str) -> str:
     """A refusal for the table: its first reasons, without the remedy that was printed in full above."""
-    told = refusal.split("; remedy:")[0]
+    told = refusal.split("; remedy:", maxsplit=1)[0]
     for prefix in ("failed to pull data from the cloud - ", "mlseal: "):
         told = told.removeprefix(prefix)
     return told if len(told) <= GIST else told[: GIST - 1].rsplit(" ", 1)[0] + " …"

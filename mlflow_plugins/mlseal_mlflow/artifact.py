@@ -74,7 +74,9 @@ class AttestedArtifactRepository(ArtifactRepository):
 
         parsed = urlparse(self.artifact_uri)
         if parsed.netloc or parsed.query or parsed.fragment:
-            raise _misuse(Misuse("an attested: URI names a model only", got=self.artifact_uri, expected="attested:/NAME@ALIAS"))
+            raise _misuse(
+                Misuse("an attested: URI names a model only", got=self.artifact_uri, expected="attested:/NAME@ALIAS")
+            )
         full = "/".join(piece for piece in (parsed.path.strip("/"), (artifact_path or "").strip("/")) if piece)
         first, _, rest = full.partition("/")
         if _LOGGED_MODEL.fullmatch(first):  # such an id has no version, so the rest is a path

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_server = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="URL of the MLflow server; default: $MLFLOW_TRACKING_URI.")
+_server = click.option(
+    "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="URL of the MLflow server; default: $MLFLOW_TRACKING_URI."
+)
 
 
 @click.group()
@@ -41,7 +43,9 @@ def doctor(tracking_uri: str | None, as_json: bool) -> None:
 
 @mlflow.command()
 @_server
-@click.option("--dry-run/--demote", default=True, show_default=True, help="Report only, or take back what must not stand.")
+@click.option(
+    "--dry-run/--demote", default=True, show_default=True, help="Report only, or take back what must not stand."
+)
 @_as_json
 def reconcile(tracking_uri: str | None, dry_run: bool, as_json: bool) -> None:
     """Ask of every alias and live stage what a loader would ask; report those that must not stand.
@@ -66,11 +70,17 @@ def reconcile(tracking_uri: str | None, dry_run: bool, as_json: bool) -> None:
     else:
         for finding in findings:
             state = "stands " if finding.error is None else "found  " if dry_run else "demoted"
-            click.echo(f"{state} {finding.model}/{finding.version} {finding.what} {finding.value}"
-                       + (f": {finding.error}" if finding.error else ""))
+            click.echo(
+                f"{state} {finding.model}/{finding.version} {finding.what} {finding.value}"
+                + (f": {finding.error}" if finding.error else "")
+            )
     if wrong:
-        raise Refusal("promotions that no verdict covers", got=f"{len(wrong)} of {len(findings)}", expected="none",
-                      remedy=None if not dry_run else "run again with --demote, and find out how they came about")
+        raise Refusal(
+            "promotions that no verdict covers",
+            got=f"{len(wrong)} of {len(findings)}",
+            expected="none",
+            remedy=None if not dry_run else "run again with --demote, and find out how they came about",
+        )
 
 
 @mlflow.command("prompt")
@@ -79,7 +89,7 @@ def reconcile(tracking_uri: str | None, dry_run: bool, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
 @_server
 def prompt(name: str, version: str, output: Path, tracking_uri: str | None) -> None:
-    """Write the bytes that stand for prompt NAME VERSION, to make evidence about them (their SHA-256 is the subject)."""
+    """Write the bytes that stand for prompt NAME VERSION, so that evidence can be made about them."""
     from mlseal.errors import Misuse
     from mlseal.evidence.bundle import write_atomic
     from mlseal_mlflow import names, prompts

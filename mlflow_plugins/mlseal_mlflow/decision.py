@@ -70,8 +70,15 @@ class Decisions:
     """
 
     def __init__(
-        self, policies: Sequence[Policy], archive: Archive, signer: Signer, *, limits: Limits | None = None,
-        webhook_hosts: frozenset[str] = frozenset(), sources: Sequence[str] = (), clock: Clock = utcnow,
+        self,
+        policies: Sequence[Policy],
+        archive: Archive,
+        signer: Signer,
+        *,
+        limits: Limits | None = None,
+        webhook_hosts: frozenset[str] = frozenset(),
+        sources: Sequence[str] = (),
+        clock: Clock = utcnow,
     ) -> None:
         self.policies, self.archive = tuple(policies), archive
         self._signer, self._clock, self._webhook_hosts = signer, clock, webhook_hosts
@@ -118,7 +125,8 @@ class Decisions:
         with self._judging:
             for pause in (*_SETTLE, None):
                 verdict = gate.judge(
-                    subjects, action, self.policies, self.archive, clock=self._clock, gate=self._gates, hints=hints)
+                    subjects, action, self.policies, self.archive, clock=self._clock, gate=self._gates, hints=hints
+                )
                 if pause is None or not any(reason.rule == "log" for reason in verdict.reasons):
                     break
                 time.sleep(pause)
@@ -160,7 +168,8 @@ class Decisions:
         host = urlparse(url).hostname or ""
         if host not in self._webhook_hosts:
             raise Refusal(
-                "webhooks may report to listed hosts only", got=host or url[:100],
+                "webhooks may report to listed hosts only",
+                got=host or url[:100],
                 expected=", ".join(sorted(self._webhook_hosts)) or "no host is listed",
                 remedy="the operator sets MLSEAL_MLFLOW_WEBHOOK_HOSTS on the server",
             )
@@ -187,8 +196,12 @@ def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
     source()
     archive.refresh()
     return Decisions(
-        _policies(), archive, Signer(trust, source, store=store), limits=_limits(),
-        webhook_hosts=frozenset(_listed("MLSEAL_MLFLOW_WEBHOOK_HOSTS")), sources=_listed("MLSEAL_MLFLOW_SOURCES"),
+        _policies(),
+        archive,
+        Signer(trust, source, store=store),
+        limits=_limits(),
+        webhook_hosts=frozenset(_listed("MLSEAL_MLFLOW_WEBHOOK_HOSTS")),
+        sources=_listed("MLSEAL_MLFLOW_SOURCES"),
     )
 
 
@@ -199,15 +212,21 @@ def _listed(variable: str) -> list[str]:
 def _policies() -> tuple[Policy, ...]:
     named = [part for part in os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
     if not named:
-        raise NotInitialised("the gate has no policy", expected="MLSEAL_POLICY", remedy="set MLSEAL_POLICY=/path/policy.yaml")
+        raise NotInitialised(
+            "the gate has no policy", expected="MLSEAL_POLICY", remedy="set MLSEAL_POLICY=/path/policy.yaml"
+        )
     return load.load_all([Path(part) for part in named])
 
 
 def _store() -> Store:
     named = os.environ.get("MLSEAL_STORE")
     if not named or not Path(named).is_dir():
-        raise NotInitialised("the gate has no evidence store", got=named, expected="an existing directory",
-                             remedy="set MLSEAL_STORE=DIR, such as the evidence/ that 'mlseal init' made")
+        raise NotInitialised(
+            "the gate has no evidence store",
+            got=named,
+            expected="an existing directory",
+            remedy="set MLSEAL_STORE=DIR, such as the evidence/ that 'mlseal init' made",
+        )
     return Store(Path(named).resolve())
 
 
@@ -220,5 +239,3 @@ def _limits() -> Limits:
         )
     except ValueError as error:
         raise Misuse("a size limit is not a number of bytes", got=str(error)) from error
-
-

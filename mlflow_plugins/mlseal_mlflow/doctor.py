@@ -7,6 +7,7 @@ model made for this and deleted afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,13 +99,15 @@ def _canary(url: str) -> str:
         try:
             client.set_registered_model_alias(name, "mlseal-canary", version)
         except MlflowException as error:
-            if error.get_http_status_code() == 403 and "mlseal" in str(error):  # noqa: PLR2004 - HTTP forbidden
+            if error.get_http_status_code() == 403 and "mlseal" in str(error):
                 return f"refused as it must be: {str(error)[:160]}"
             raise Unchecked("the server failed otherwise than by refusing", got=str(error)[:200]) from error
-        raise Refusal("the server let an unproven alias through", got=url, expected="403 from mlseal",
-                      remedy="start it with --registry-store-uri mlseal:DATABASE-URI")
+        raise Refusal(
+            "the server let an unproven alias through",
+            got=url,
+            expected="403 from mlseal",
+            remedy="start it with --registry-store-uri mlseal:DATABASE-URI",
+        )
     finally:
-        try:
+        with contextlib.suppress(MlflowException):  # left behind, it points at nothing
             client.delete_registered_model(name)
-        except MlflowException:
-            pass  # the canary model points at nothing

@@ -94,7 +94,8 @@ def locate(uri: str, allowed: Sequence[str] = ()) -> Location:
     own = os.environ.get(ARTIFACT_ROOT_ENV_VAR)
     if not any(is_under(uri, root) for root in (*allowed, *([own] if own else []))):
         raise Refusal(
-            "this model lies where the gate does not look", got=uri[:200],
+            "this model lies where the gate does not look",
+            got=uri[:200],
             expected=", ".join(allowed) or "the server's own artifact storage",
             remedy="log the model through this server, or the operator lists its storage in MLSEAL_MLFLOW_SOURCES",
         )
@@ -103,7 +104,9 @@ def locate(uri: str, allowed: Sequence[str] = ()) -> Location:
 
 def is_under(uri: str, root: str) -> bool:
     """Whether `uri` lies below `root`, compared by whole path segments, in one spelling each."""
-    plain = not set(uri) & set("%?#\\") and not {"..", "."} & set(uri.split("/")) and "//" not in uri.split("://")[-1]
+    plain = (
+        not set(uri) & set("%?#\\") and not {"..", "."} & set(uri.split("/")) and "//" not in uri.rpartition("://")[2]
+    )
     return plain and uri.startswith(root.rstrip("/") + "/") and bool(root.strip("/"))
 
 
@@ -141,7 +144,9 @@ class Measuring:
             raise Unreadable(f"nothing lies at {location.uri}", remedy="log the model again, then register that")
         if total > self._limits.max_bytes:
             raise Refusal(
-                "this model is larger than the gate hashes", got=f"{total} bytes", expected=f"at most {self._limits.max_bytes}",
+                "this model is larger than the gate hashes",
+                got=f"{total} bytes",
+                expected=f"at most {self._limits.max_bytes}",
                 remedy="raise MLSEAL_MLFLOW_MAX_BYTES on the server",
             )
         if total <= self._limits.inline_bytes:
@@ -176,8 +181,10 @@ class Measuring:
         else:
             threading.Thread(target=self._work, args=(location, result, lock, name), daemon=True).start()
         raise Pending(
-            "verification pending: this model is hashed in the background", got=f"{total} bytes",
-            expected=f"at most {self._limits.inline_bytes} to be hashed at once", remedy="ask again in a while",
+            "verification pending: this model is hashed in the background",
+            got=f"{total} bytes",
+            expected=f"at most {self._limits.inline_bytes} to be hashed at once",
+            remedy="ask again in a while",
         )
 
     def _work(self, location: Location, result: Path, lock: int, name: str) -> None:
@@ -186,7 +193,9 @@ class Measuring:
                 subjects = self._measure(location, name)
                 outcome: dict[str, Any] = {"subjects": [[s.name, s.sha256] for s in subjects]}
             except Exception as error:  # noqa: BLE001 - whatever it is, the next request reports it
-                outcome = {"failed": str(error)[:300] if isinstance(error, Error) else f"{type(error).__name__}: {error}"[:300]}
+                outcome = {
+                    "failed": str(error)[:300] if isinstance(error, Error) else f"{type(error).__name__}: {error}"[:300]
+                }
             write_atomic(result, json.dumps(outcome).encode(), mode=0o600)
             _sweep(self._directory)
         finally:

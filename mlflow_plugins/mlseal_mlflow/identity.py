@@ -19,10 +19,14 @@ def gates(trust: Trust) -> tuple[Identity, ...]:
     """
     if text := os.environ.get(VARIABLE):
         parts = text.split()
-        if len(parts) != 2:  # noqa: PLR2004 - issuer and SAN
-            raise Misuse(f"{VARIABLE} cannot be read", got=text[:200], expected="an issuer and a SAN, separated by a space")
+        if len(parts) != 2:
+            raise Misuse(
+                f"{VARIABLE} cannot be read", got=text[:200], expected="an issuer and a SAN, separated by a space"
+            )
         return (Identity(*parts),)
-    names = sorted({key.origin.split(".", 1)[1] for key in trust.logs if key.origin.startswith("log") and "." in key.origin})
+    names = sorted(
+        {key.origin.split(".", 1)[1] for key in trust.logs if key.origin.startswith("log") and "." in key.origin}
+    )
     if not names:
         raise NotInitialised("nothing says who the gate is", expected=VARIABLE, remedy=f"set {VARIABLE}='ISSUER SAN'")
     return tuple(Identity(f"https://{name}/issuer", f"https://{name}/roles/gate") for name in names)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from mlseal.errors import Error, Misuse, NoEvidence, Refusal, RuleBroken, StaleEvidence, Withheld
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import EXCLUDED_AT_ROOT, Measured
-from mlseal.evidence.identity import Identity
+from mlseal.evidence.identity import Identity, IdentityMatcher
 from mlseal_mlflow import names
 from mlseal_mlflow.identity import gates
 
@@ -49,7 +49,13 @@ class Use:
     @property
     def facts(self) -> dict[str, str]:
         """The facts of action ``load``, and those that a verdict must share."""
-        known = {"workspace": self.workspace, "model": self.model, "version": self.version, "alias": self.alias, "stage": self.stage}
+        known = {
+            "workspace": self.workspace,
+            "model": self.model,
+            "version": self.version,
+            "alias": self.alias,
+            "stage": self.stage,
+        }
         return {key: value for key, value in known.items() if value is not None}
 
     def covered_by(self, action: dict[str, str]) -> bool:
@@ -89,12 +95,16 @@ def resolve(uri: str, registry_uri: str | None) -> Use:
 
 
 def fetch(uri: str, private: Path, tracking_uri: str | None, registry_uri: str | None) -> Path:
-    """The whole model at `uri`, copied into `private`. Raises `Refusal` when storage lends its own directory instead."""
+    """The whole model at `uri`, copied into `private`. Raises `Refusal` when storage lends its own place."""
     from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
     target = private / "model"
     target.mkdir(mode=0o700)
-    got = Path(os.path.realpath(ModelsArtifactRepository(uri, tracking_uri, registry_uri).download_artifacts("", os.fspath(target))))
+    got = Path(
+        os.path.realpath(
+            ModelsArtifactRepository(uri, tracking_uri, registry_uri).download_artifacts("", os.fspath(target))
+        )
+    )
     if not got.is_relative_to(os.path.realpath(target)):
         raise Refusal("storage did not give a copy", got=str(got), expected=f"a directory inside {target}")
     return got
@@ -163,9 +173,10 @@ def require_verdict(
             found.append(said)
     if not found:
         raise NoEvidence(
-            "the gate never allowed these bytes for this use", got=f"sha256:{measured.sha256}",
+            "the gate never allowed these bytes for this use",
+            got=f"sha256:{measured.sha256}",
             expected=f"a verdict of {trusted[0].san} on {_text(use)}",
-            remedy="if the model was approved, its storage was changed since: restore it; else promote it through the registry",
+            remedy="if it was approved, its storage changed since: restore it; else promote it through the registry",
         )
     newest = _newest(found)
     _require_passed(newest, use)
@@ -175,8 +186,10 @@ def require_verdict(
 
 
 def _newest(found: Iterable[VerifiedStatement]) -> VerifiedStatement:
-    """The newest verdict on one action; where several actions cover the use (a version under two aliases), an allowing
-    one goes before the others."""
+    """The newest verdict on one action.
+
+    Where several actions cover the use (a version under two aliases), an allowing one goes before the others.
+    """
     latest: dict[tuple[tuple[str, str], ...], VerifiedStatement] = {}
     for said in sorted(found, key=lambda said: (said.time, said.log.index)):
         action = {key: value for key, value in _details(said).action.items() if key != "version"}
@@ -200,8 +213,11 @@ def _verified(
     if not archive.signed_by(bundle.evidence_id, trusted):
         return None
     return archive.verifier.verify(
-        bundle, predicate_type=slsa_vsa.URI, identities=trusted,
-        subjects=[subject.sha256 for subject in measured.subjects], revocations=revocations,
+        bundle,
+        predicate_type=slsa_vsa.URI,
+        identities=trusted,
+        subjects=[subject.sha256 for subject in measured.subjects],
+        revocations=revocations,
     )
 
 
@@ -220,16 +236,23 @@ def _require_passed(said: VerifiedStatement, use: Use) -> None:
     assert isinstance(said.predicate, slsa_vsa.Predicate)
     if said.predicate.verification_result != "PASSED":
         reasons = "; ".join(reason.message for reason in _details(said).reasons)
-        raise RuleBroken(f"the gate's newest verdict on {_text(use)} does not allow it", got=reasons or "FAILED",
-                         remedy="promote it again once the evidence holds")
+        raise RuleBroken(
+            f"the gate's newest verdict on {_text(use)} does not allow it",
+            got=reasons or "FAILED",
+            remedy="promote it again once the evidence holds",
+        )
 
 
 def _require_fresh(said: VerifiedStatement, clock: Clock) -> None:
     oldest = max_age()
     age = clock() - said.time
     if age > oldest:
-        raise StaleEvidence("the gate's verdict is too old", got=f"{age.days} days", expected=f"at most {oldest}",
-                            remedy="promote the model again, or set MLSEAL_MLFLOW_MAX_AGE")
+        raise StaleEvidence(
+            "the gate's verdict is too old",
+            got=f"{age.days} days",
+            expected=f"at most {oldest}",
+            remedy="promote the model again, or set MLSEAL_MLFLOW_MAX_AGE",
+        )
 
 
 def _require_inputs_standing(said: VerifiedStatement, revocations: Revocations) -> None:
@@ -254,14 +277,17 @@ class _Local:
 
 
 def _revocations(archive: Archive, trusted: Sequence[Identity]) -> Revocations:
-    """What was taken back, by a gate or by anyone of the authority's own. Raises `Withheld` for a leaf of theirs that
-    nobody shows: it might be a revocation."""
-    revokers = [*trusted, _Local(archive.trust)]
+    """What was taken back, by a gate or by anyone of the authority's own.
+
+    Raises `Withheld` for a leaf of theirs that nobody shows: it might be a revocation.
+    """
+    revokers: list[IdentityMatcher] = [*trusted, _Local(archive.trust)]
     revocations = archive.revocations(revokers)
     for leaf in archive.unresolved(revocations):
         if any(matcher.matches(leaf.identity) for matcher in revokers):
             raise Withheld(
-                "the log holds evidence that nobody shows, and it might be a revocation", got=f"leaf {leaf.index} by {leaf.identity.san}",
+                "the log holds evidence that nobody shows, and it might be a revocation",
+                got=f"leaf {leaf.index} by {leaf.identity.san}",
                 remedy=f"set MLSEAL_STORE to the store that holds evidence {leaf.evidence_id[:16]}…",
             )
     return revocations

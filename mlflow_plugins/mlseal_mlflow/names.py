@@ -1,7 +1,7 @@
-"""One spelling per thing: the names that decide are ASCII, compared without case, together with their workspace.
+r"""One spelling per thing: the names that decide are ASCII, compared without case, together with their workspace.
 
-MLflow takes an alias ``ｃｈａｍｐｉｏｎ`` in full-width letters, ``chаmpion`` with a Cyrillic a, and a version ``"１"`` or
-``" 1"`` (``int()`` accepts them). Each is another key to a rule that compares text and the same thing to a reader. A
+MLflow takes an alias in full-width letters or with a Cyrillic a, and a version ``"\uff11"`` or ``" 1"`` (``int()``
+accepts them). Each is another key to a rule that compares text and the same thing to a reader. A
 promotion under such a spelling is refused, not translated: nobody needs it who means well.
 """
 
@@ -35,7 +35,9 @@ def canonical(name: str) -> str:
 
 def model(workspace: str, name: object) -> ModelKey:
     """The key of a registered model; `Misuse` for a spelling that a reader could take for another."""
-    return ModelKey(canonical(workspace), canonical(_matching(_NAME, name, "model name", "ASCII letters, digits, '_.- '")))
+    return ModelKey(
+        canonical(workspace), canonical(_matching(_NAME, name, "model name", "ASCII letters, digits, '_.- '"))
+    )
 
 
 def alias(name: object) -> str:
@@ -56,5 +58,7 @@ def reserved_tag(key: object) -> bool:
 
 def _matching(pattern: re.Pattern[str], value: object, what: str, expected: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise Misuse(f"this {what} has a spelling that could be mistaken for another", got=ascii(value)[:100], expected=expected)
+        raise Misuse(
+            f"this {what} has a spelling that could be mistaken for another", got=ascii(value)[:100], expected=expected
+        )
     return value

@@ -40,7 +40,8 @@ def promotions(client: Any) -> Iterator[tuple[str, str, str, str]]:
         token = None
         while True:
             page = client.search_registered_models(
-                filter_string=f"tags.`mlflow.prompt.is_prompt` = '{prompts}'", max_results=100, page_token=token)
+                filter_string=f"tags.`mlflow.prompt.is_prompt` = '{prompts}'", max_results=100, page_token=token
+            )
             for model in page:
                 yield from _of_model(client, client.get_registered_model(model.name))
             token = page.token

@@ -64,5 +64,5 @@ class Recorder:
                 self._sign(statement)
             except Error as error:
                 _log.warning("mlseal: a refusal could not be recorded: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the thread outlives any statement
                 _log.exception("mlseal: a refusal could not be recorded")

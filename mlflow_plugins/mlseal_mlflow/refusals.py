@@ -17,13 +17,13 @@ _log = logging.getLogger(__name__)
 
 
 def to_mlflow(error: Error, what: str) -> Exception:
-    """The MLflow exception for `error`: 403, 409 while pending, 400 for misuse; the raw JSON body carries ``mlseal``."""
+    """The MLflow exception for `error`: 403, 409 while pending, 400 for misuse; its raw body carries ``mlseal``."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_CONFLICT
 
     if isinstance(error, Misuse):
         code = INVALID_PARAMETER_VALUE
-    elif isinstance(error, Pending) or error.http_status == 409:  # noqa: PLR2004 - HTTP conflict
+    elif isinstance(error, Pending) or error.http_status == 409:
         code = RESOURCE_CONFLICT
     else:
         code = PERMISSION_DENIED
@@ -44,7 +44,7 @@ def refusing(what: str) -> Iterator[None]:
     except Error as error:
         raise to_mlflow(error, what) from error
     except MlflowException as error:
-        if error.get_http_status_code() < 500:  # noqa: PLR2004 - HTTP server errors begin here
+        if error.get_http_status_code() < 500:
             raise
         raise to_mlflow(_unforeseen(error), what) from error
     except Exception as error:
@@ -54,6 +54,7 @@ def refusing(what: str) -> Iterator[None]:
 
 def _unforeseen(error: Any) -> Unchecked:
     return Unchecked(
-        "the check itself failed", got=f"{type(error).__name__}: {error}"[:300],
+        "the check itself failed",
+        got=f"{type(error).__name__}: {error}"[:300],
         remedy="see the server's log; nothing was changed",
     )

@@ -1,7 +1,8 @@
 """The registry store ``mlseal:``: MLflow's SQL store, with the gate in front of everything that promotes.
 
-``mlflow server --registry-store-uri mlseal:sqlite:////path/registry.db`` (or ``mlseal:postgresql://…``). A scheme of our
-own, because MLflow falls back to its stock store in silence when a plugin that *replaces* ``sqlite`` cannot be imported.
+``mlflow server --registry-store-uri mlseal:sqlite:////path/registry.db`` (or ``mlseal:postgresql://…``). A scheme of
+our own, because MLflow falls back to its stock store in silence when a plugin that *replaces* ``sqlite`` cannot be
+imported.
 
 For each promotion, in this order:
 
@@ -52,7 +53,9 @@ def build_store(store_uri: str, tracking_uri: str | None = None) -> Any:
     del tracking_uri
     database = store_uri.removeprefix(SCHEME)
     if database == store_uri or database.startswith(SCHEME):
-        raise Misuse("not an mlseal registry URI", got=urlparse(store_uri).scheme, expected="mlseal:sqlite:////path/registry.db")
+        raise Misuse(
+            "not an mlseal registry URI", got=urlparse(store_uri).scheme, expected="mlseal:sqlite:////path/registry.db"
+        )
     stock = WorkspaceAwareSqlAlchemyStore if MLFLOW_ENABLE_WORKSPACES.get() else SqlAlchemyStore
     sealed = type(f"Sealed{stock.__name__}", (SealedStore, stock), {})
     surface.require_known(stock, AbstractStore, sealed)
@@ -63,7 +66,7 @@ def build_store(store_uri: str, tracking_uri: str | None = None) -> Any:
 
 
 class SealedStore:
-    """The methods of MLflow's SQL store that change what a consumer gets, behind the gate. Mixed in by `build_store`."""
+    """What changes what a consumer gets, behind the gate. Mixed into MLflow's SQL store by `build_store`."""
 
     decisions: Decisions
     _get_active_workspace: Any
@@ -72,8 +75,6 @@ class SealedStore:
     def __init__(self, database: str) -> None:
         super().__init__(database)  # type: ignore[call-arg]
         self.ManagedSessionMaker = JoiningSessions(self.ManagedSessionMaker)  # type: ignore[has-type]
-
-    # -- promotions -------------------------------------------------------------------------------------------------
 
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         """Point `alias` at `version`, if the gate allows it for the bytes of that version."""
@@ -101,11 +102,21 @@ class SealedStore:
                 return super().transition_model_version_stage(name, version, target, archive_existing_versions)  # type: ignore[misc]
 
     def create_model_version(
-        self, name: str, source: str, run_id: str | None = None, tags: Any = None, run_link: str | None = None,
-        description: str | None = None, local_model_path: str | None = None, model_id: str | None = None,
+        self,
+        name: str,
+        source: str,
+        run_id: str | None = None,
+        tags: Any = None,
+        run_link: str | None = None,
+        description: str | None = None,
+        local_model_path: str | None = None,
+        model_id: str | None = None,
     ) -> Any:
-        """Create a version. A copy of another model's version, and any version of a model for which a policy governs
-        ``create``, goes to the gate; other versions are candidates that nothing points at yet."""
+        """Create a version.
+
+        A copy of another model's version, and any version of a model for which a policy governs ``create``, goes to the
+        gate; other versions are candidates that nothing points at yet.
+        """
         with refusing(f"new version of {name!a}"):
             key = self._key(name)
             _require_unreserved(tag.key for tag in tags or ())
@@ -113,16 +124,20 @@ class SealedStore:
             facts = {"source": _printable(source)}
             if origin is None and not self.decisions.governs("create", _facts(key, **facts)):
                 return super().create_model_version(  # type: ignore[misc]
-                    name, source, run_id, tags, run_link, description, local_model_path, model_id)
+                    name, source, run_id, tags, run_link, description, local_model_path, model_id
+                )
             location = origin.location if origin else self._location_of(source)
             planned = _planned(name, key, source, location, self._model_tags(name), tags)
             self._judge(planned, "create", key, **facts)
             with self._unchanged([origin] if origin else []) as session:
                 made = super().create_model_version(  # type: ignore[misc]
-                    name, source, run_id, tags, run_link, description, local_model_path, model_id)
+                    name, source, run_id, tags, run_link, description, local_model_path, model_id
+                )
                 now = transaction.read(self, session, name, str(made.version))
                 if now.location != location:
-                    raise to_mlflow(ChangedMeanwhile("the source leads elsewhere now", got=now.location, expected=location), "copy")
+                    raise to_mlflow(
+                        ChangedMeanwhile("the source leads elsewhere now", got=now.location, expected=location), "copy"
+                    )
                 return made
 
     def rename_registered_model(self, name: str, new_name: str) -> Any:
@@ -133,14 +148,16 @@ class SealedStore:
                 seen = transaction.read_all(self, session, name)
             self._require_no_twin(key, new_name, besides=name)
             if len(seen) > MAX_RENAMED_VERSIONS:
-                raise Misuse("too many versions to judge at once", got=len(seen), expected=f"at most {MAX_RENAMED_VERSIONS}",
-                             remedy="delete old versions, or register the one you need under the new name")
+                raise Misuse(
+                    "too many versions to judge at once",
+                    got=len(seen),
+                    expected=f"at most {MAX_RENAMED_VERSIONS}",
+                    remedy="delete old versions, or register the one you need under the new name",
+                )
             for row in seen:
                 self._judge_renamed(row, key, old=names.canonical(name))
             with self._unchanged(seen, all_of=name):
                 return super().rename_registered_model(name, new_name)  # type: ignore[misc]
-
-    # -- writes that promote nothing ----------------------------------------------------------------------------------
 
     def create_registered_model(
         self, name: str, tags: Any = None, description: str | None = None, deployment_job_id: str | None = None
@@ -177,22 +194,26 @@ class SealedStore:
             super().delete_model_version_tag(name, version, key)  # type: ignore[misc]
 
     def create_webhook(self, name: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        """Create a webhook to a host that the operator listed; otherwise anyone may have the registry report to them."""
+        """Create a webhook to a host that the operator listed; else anyone may have the registry report to them."""
         with refusing(f"webhook {name!a}"):
             self.decisions.require_webhook(url)
             return super().create_webhook(name, url, *args, **kwargs)  # type: ignore[misc]
 
     def update_webhook(
-        self, webhook_id: str, name: str | None = None, description: str | None = None, url: str | None = None,
-        events: Any = None, secret: str | None = None, status: Any = None,
+        self,
+        webhook_id: str,
+        name: str | None = None,
+        description: str | None = None,
+        url: str | None = None,
+        events: Any = None,
+        secret: str | None = None,
+        status: Any = None,
     ) -> Any:
         """Change a webhook; its address only to a host that the operator listed."""
         with refusing(f"webhook {webhook_id!a}"):
             if url is not None:
                 self.decisions.require_webhook(url)
             return super().update_webhook(webhook_id, name, description, url, events, secret, status)  # type: ignore[misc]
-
-    # -- steps ----------------------------------------------------------------------------------------------------------
 
     def _key(self, name: object) -> names.ModelKey:
         return names.model(self._get_active_workspace(), name)
@@ -244,8 +265,12 @@ class SealedStore:
             transaction.lock(self, session, name)
             row = transaction.read(self, session, name, names.version(version))
             if row.aliases or row.stage in LIVE_STAGES:
-                reason = Refusal("this prompt version is in use", got=", ".join(row.aliases) or row.stage,
-                                 expected="a version that nothing points at", remedy="register a new version")
+                reason = Refusal(
+                    "this prompt version is in use",
+                    got=", ".join(row.aliases) or row.stage,
+                    expected="a version that nothing points at",
+                    remedy="register a new version",
+                )
                 raise to_mlflow(reason, f"tag {key!a}")
             yield
 
@@ -275,8 +300,11 @@ class SealedStore:
         with self.ManagedSessionMaker(read_only=False) as session:
             twins = [n for n in transaction.names_like(self, session, key.name) if n not in (name, besides)]
         if twins:
-            raise DuplicateName(f"a model {twins[0]!a} exists whose name differs in case only", got=name,
-                                remedy="use that model, or a name that differs otherwise")
+            raise DuplicateName(
+                f"a model {twins[0]!a} exists whose name differs in case only",
+                got=name,
+                remedy="use that model, or a name that differs otherwise",
+            )
 
 
 def _facts(key: names.ModelKey, **more: str) -> dict[str, str]:
@@ -288,7 +316,9 @@ def _printable(text: str) -> str:
     return ascii(text)[1:-1].strip()[:300] or "-"
 
 
-def _planned(name: str, key: names.ModelKey, source: str, location: str, model_tags: dict[str, str], tags: Any) -> VersionRow:
+def _planned(
+    name: str, key: names.ModelKey, source: str, location: str, model_tags: dict[str, str], tags: Any
+) -> VersionRow:
     """The row that a creation would make; version 0, which no version has."""
     given = tuple(sorted((tag.key, tag.value or "") for tag in tags or ()))
     return VersionRow(key.workspace, name, 0, 0, source, location, "None", (), tuple(sorted(model_tags.items())), given)
@@ -301,13 +331,19 @@ def _promoted(rows: Iterable[VersionRow]) -> list[tuple[object, ...]]:
 def _require_unreserved(keys: Iterable[str]) -> None:
     for key in keys:
         if names.reserved_tag(key):
-            raise Refusal("tags in mlseal's name space cannot be set or deleted", got=key,
-                          expected=f"a key outside {names.RESERVED_TAG_PREFIX}*", remedy="evidence is signed, not tagged")
+            raise Refusal(
+                "tags in mlseal's name space cannot be set or deleted",
+                got=key,
+                expected=f"a key outside {names.RESERVED_TAG_PREFIX}*",
+                remedy="evidence is signed, not tagged",
+            )
 
 
 def _require_not_prompt_switch(key: str) -> None:
     if key == prompts.IS_PROMPT:
-        raise Refusal("what is a prompt is settled when it is created", got=key, remedy="create the prompt under another name")
+        raise Refusal(
+            "what is a prompt is settled when it is created", got=key, remedy="create the prompt under another name"
+        )
 
 
 @contextmanager

@@ -85,8 +85,10 @@ INTERNALS = ("_get_active_workspace", "_get_query", "_get_registered_model")
 """Methods of the stock store that the locked transaction rests on."""
 
 HANDLERS = (
-    "_is_servable_proxied_run_artifact_root", "_get_artifact_repo_mlflow_artifacts",
-    "_get_proxied_run_artifact_destination_path", "_get_workspace_scoped_repo_path_if_enabled",
+    "_is_servable_proxied_run_artifact_root",
+    "_get_artifact_repo_mlflow_artifacts",
+    "_get_proxied_run_artifact_destination_path",
+    "_get_workspace_scoped_repo_path_if_enabled",
     "_get_artifact_repository_for_uri",
 )
 """Functions of ``mlflow.server.handlers`` that find a model's files from inside the server."""
@@ -105,7 +107,8 @@ def require_known(stock: type, abstract: type, sealed: type) -> None:
     problems += [f"internal {name} is gone" for name in INTERNALS if not hasattr(stock, name)]
     if problems:
         raise Unchecked(
-            "this MLflow is not the one that was examined", got="; ".join(problems[:6]),
+            "this MLflow is not the one that was examined",
+            got="; ".join(problems[:6]),
             expected="every registry method known to mlseal_mlflow/surface.py",
             remedy=f"install mlflow {_text(OLDEST)} to {_text(NEWEST)}, or upgrade mlseal",
         )
@@ -126,7 +129,9 @@ def _require_version() -> None:
     major, minor = (int(part) for part in text.split(".")[:2])
     if not OLDEST <= (major, minor) <= NEWEST:
         raise Unchecked(
-            "this MLflow was never examined", got=text, expected=f"{_text(OLDEST)} to {_text(NEWEST)}",
+            "this MLflow was never examined",
+            got=text,
+            expected=f"{_text(OLDEST)} to {_text(NEWEST)}",
             remedy="install an examined MLflow, or upgrade mlseal",
         )
 

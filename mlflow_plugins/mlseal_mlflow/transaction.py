@@ -79,7 +79,8 @@ class VersionRow:
         if self.identity != now.identity:
             raise ChangedMeanwhile(
                 f"{self.name} version {self.version} changed while it was being judged",
-                got=f"created {now.created}, {now.location}", expected=f"created {self.created}, {self.location}",
+                got=f"created {now.created}, {now.location}",
+                expected=f"created {self.created}, {self.location}",
                 remedy="look at what it is now, then ask again",
             )
 
@@ -95,10 +96,15 @@ def is_prompt_content(key: str) -> bool:
     return key in _PROMPT_CONTENT
 
 
-_PROMPT_CONTENT = frozenset({
-    "mlflow.prompt.is_prompt", "mlflow.prompt.text",
-    "_mlflow_prompt_type", "_mlflow_prompt_response_format", "_mlflow_prompt_model_config",
-})
+_PROMPT_CONTENT = frozenset(
+    {
+        "mlflow.prompt.is_prompt",
+        "mlflow.prompt.text",
+        "_mlflow_prompt_type",
+        "_mlflow_prompt_response_format",
+        "_mlflow_prompt_model_config",
+    }
+)
 
 
 def lock(store: Any, session: Any, name: str) -> None:
@@ -142,8 +148,13 @@ def read_all(store: Any, session: Any, name: str, version: str | None = None) ->
     tags = _related(session, db.SqlModelVersionTag, workspace, name, "version", "key", "value", version=version)
     return tuple(
         VersionRow(
-            workspace=workspace, name=name, version=int(number), created=int(created), source=source or "",
-            location=location or source or "", stage=stage,
+            workspace=workspace,
+            name=name,
+            version=int(number),
+            created=int(created),
+            source=source or "",
+            location=location or source or "",
+            stage=stage,
             aliases=tuple(sorted(alias for alias, of in aliases if int(of) == int(number))),
             model_tags=tuple(sorted((key, value or "") for key, value in model_tags)),
             tags=tuple(sorted((key, value or "") for of, key, value in tags if int(of) == int(number))),

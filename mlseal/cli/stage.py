@@ -45,6 +45,7 @@ def _command(stage: Stage) -> click.Command:
     options: list[click.Parameter] = [_option(parameter) for parameter in stage.parameters]
     options += [
         click.Option(["-o", "--output"], type=click.Path(path_type=Path), help="Where to write the bundle."),
+        click.Option(["--reuse"], is_flag=True, help="Take evidence that exists for the same bytes and settings."),
         click.Option(["--run-id"], help="Id of the pipeline run; random if absent."),
         click.Option(["--role"], default=_ROLES.get(moment, "evaluator"), show_default=True, help="Role to sign as."),
     ]
@@ -83,7 +84,15 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
     signer = signer_for(
         values["role"], trust=trust_roots.resolve(values["trust_path"]), store=kept, token_file=values["token_file"]
     )
-    bundle = runner.run(stage.name, arguments, signer=signer, store=kept, out=values["output"], run_id=values["run_id"])
+    bundle = runner.run(
+        stage.name,
+        arguments,
+        signer=signer,
+        store=kept,
+        out=values["output"],
+        run_id=values["run_id"],
+        reuse=values["reuse"],
+    )
     _say(stage, bundle, values["output"] or kept.path(bundle.evidence_id), as_json=values["as_json"])
 
 

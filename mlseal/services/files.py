@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from mlseal.errors import DuplicateName, Refusal, Unreadable
 
@@ -115,6 +116,13 @@ def read_private(path: Path) -> bytes:
             remedy="treat the key as leaked: 'mlseal trust rotate'; or restore its mode if you know better",
         )
     return data
+
+
+@contextmanager
+def private_lock(path: Path) -> Iterator[TextIO]:
+    """The open lock file `path`, for `fcntl.flock`. Nobody else can open it, so nobody else can hold it for ever."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE), "r+") as file:
+        yield file
 
 
 def sync_directory(path: Path) -> None:

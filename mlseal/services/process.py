@@ -33,7 +33,7 @@ from pathlib import Path
 
 from mlseal.errors import Misuse, ServiceUnavailable, Unreadable
 from mlseal.evidence.clock import Clock, utcnow
-from mlseal.services import providers, routes
+from mlseal.services import files, providers, routes
 from mlseal.services import state as states
 from mlseal.services.authority import Authority
 from mlseal.services.server import MAX_CONNECTIONS, Server
@@ -135,10 +135,9 @@ def _run(
 ) -> None:
     dispatch = partial(routes.dispatch, authority)
     stop = _stop_signal()
-    servers = [Server(_bound(state), dispatch)]  # (4)
+    servers = [Server(_network(listen), dispatch, tls=tls)] if listen else []
+    servers.append(Server(_bound(state), dispatch))  # (4)
     try:
-        if listen is not None:
-            servers.append(Server(_network(listen), dispatch, tls=tls))
         for server in servers:
             threading.Thread(target=server.serve_forever, daemon=True, name="accept").start()
         _logger.info("serving %s on %s", state.name, state.socket)
@@ -233,7 +232,7 @@ def _limit_resources() -> None:
 @contextmanager
 def _lock(state: State) -> Iterator[bool]:
     """Hold the lock of the authority (True), or wait until whoever holds it accepts connections (False)."""
-    with (state.directory / "lock").open("a") as file:
+    with files.private_lock(state.directory / "lock") as file:
         end = time.monotonic() + _START_SECONDS
         while True:
             try:

@@ -180,7 +180,7 @@ def _unregister(state: State, default: str | None) -> None:
 
 @contextmanager
 def _locked(name: str) -> Iterator[None]:
-    with (paths.private(paths.config_dir()) / name).open("a") as lock:
+    with files.private_lock(paths.private(paths.config_dir()) / name) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -222,8 +222,8 @@ def _read_mark(state: State) -> list[str]:
 
 def _require_apart(directory: Path, home: Path) -> None:
     """Keys in the working tree would be committed, copied and mounted with it."""
-    project = directory.parent.resolve()
-    if home.resolve().is_relative_to(project) and (project / ".git").exists():
+    project = next((folder for folder in directory.resolve().parents if (folder / ".git").exists()), None)
+    if project is not None and home.resolve().is_relative_to(project):
         raise Misuse(
             "the service's keys would lie inside the project",
             got=home,

@@ -261,6 +261,6 @@ def socket_directory(state: State) -> Path:
 
 @contextmanager
 def _exclusive(directory: Path) -> Iterator[None]:
-    with (directory / "rotate.lock").open("a") as lock:
+    with files.private_lock(directory / "rotate.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

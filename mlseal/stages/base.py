@@ -72,6 +72,8 @@ Settings = Mapping[str, str]
 _VALUES: dict[object, Kind] = {str: "text", int: "integer", float: "number", bool: "boolean", Settings: "settings"}
 RESERVED = frozenset({"json", "output", "role", "run_id", "store", "token_file", "trust"})
 """Names that the command line uses itself; no parameter may be called so."""
+JUDGEMENTS = frozenset({"human-approval", "ownership", "revocation", "revocation-snapshot", "slsa-vsa", "waiver"})
+"""Evidence of people and gates. A stage measures; it can neither approve nor judge nor take back."""
 _NAME = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 
 
@@ -249,13 +251,16 @@ def stage(name: str, *, predicate: str, extra: str | None = None) -> Callable[[C
     """
     if not _NAME.fullmatch(name):
         raise Misuse("a stage is named moment.stage in lower case", got=name)
+    uri = predicates.uri_of(predicate)
+    if uri in {predicates.SHORT[short] for short in JUDGEMENTS}:
+        raise Misuse(f"stage {name} would make evidence that people and gates make", got=predicate)
 
     def declare(function: Callable[..., Finding]) -> Stage:
         doc = inspect.getdoc(function) or ""
         if not doc:
             raise Misuse(f"stage {name} has no docstring")
         parameters = tuple(_parameters(name, function, _arguments_section(doc)))
-        return Stage(name, predicates.uri_of(predicate), extra, function, parameters, doc.splitlines()[0])
+        return Stage(name, uri, extra, function, parameters, doc.splitlines()[0])
 
     return declare
 

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Error, Misuse, Unchecked, Unreadable
-from mlseal.evidence import predicates, statement
+from mlseal.evidence import canonical, predicates, statement
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, rfc3339, utcnow
 from mlseal.evidence.digest import Measured, Subject, measure
+from mlseal.evidence.predicates import test_result
 from mlseal.evidence.predicates.base import Harness, Measurement
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.store import Store
@@ -63,6 +64,7 @@ def run(
     run_id: str | None = None,
     clock: Clock = utcnow,
     quiet: bool = False,
+    reuse: bool = False,
 ) -> Bundle:
     """Run stage `name`, sign what it found, keep the bundle in `store` and write it to `out`.
 
@@ -75,6 +77,8 @@ def run(
         run_id: of the pipeline run; a random one if absent.
         clock: the injected clock.
         quiet: show nothing.
+        reuse: give back evidence of the same signer for the same stage, configuration and bytes, if there is any that
+            verifies (`mlseal.stages.reuse`); the inputs are read in full either way.
 
     Raises whatever the stage raises, `DigestMismatch` when an input changed, `ServiceUnavailable` when nothing could
     sign; outputs do not exist then.
@@ -85,8 +89,14 @@ def run(
 
         return Archive.open(signer.trust, store.root, clock=clock)
 
+    from mlseal.stages.reuse import find
+
     if out is not None and out.is_dir():
         raise Misuse(f"{out} is a directory", expected="a file name for the bundle")
+    if reuse and (known := find(name, arguments, signer, archive())) is not None:
+        if out is not None:
+            known.write(out)
+        return known
     with Progress(name, quiet=quiet) as progress:
         ran = performed(name, arguments, run_id=run_id, clock=clock, archive=archive, log=progress.log)
         with ran as done:
@@ -121,7 +131,7 @@ def performed(
             started_on=started,
             measured=before,
             workspace=Path(workspace),
-            harness_base=_harness(registered, parsed),
+            harness_base=harness_of(registered, parsed, before),
             log=log,
             archive=archive,
         )
@@ -152,10 +162,16 @@ def _call(stage: Stage, arguments: Mapping[str, Any], context: Context) -> Findi
     return finding
 
 
-def _harness(registered: Registered, parsed: Arguments) -> Harness:
-    digest = hashlib.sha256(parsed.configuration).hexdigest()
+def harness_of(registered: Registered, parsed: Arguments, measured: Mapping[str, Measured]) -> Harness:
+    """Who measures with which configuration on which inputs: with the signer, the key of evidence reuse."""
+    inputs = {name: one.sha256 for name, one in measured.items()}
+    read = canonical.dumps({"inputs": inputs, "seed": str(parsed.values.get("seed", ""))})
     return Harness(
-        name=registered.stage.name, version=registered.version, provider=registered.provider, config_digest=digest
+        name=registered.stage.name,
+        version=registered.version,
+        provider=registered.provider,
+        config_digest=hashlib.sha256(parsed.configuration).hexdigest(),
+        inputs_digest=hashlib.sha256(read).hexdigest(),
     )
 
 
@@ -170,19 +186,7 @@ def _output(stage: Stage, key: str, path: Path, name: str) -> Measured:
 
 def _state(registered: Registered, finding: Finding, measured: Mapping[str, Measured], context: Context) -> Statement:
     stage = registered.stage
-    fields = dict(finding.fields)
-    if issubclass(predicates.MODELS[stage.predicate_type], Measurement):
-        fields |= {
-            "harness": context.harness(finding.libraries).to_json(),
-            # We vouch for our own measuring only; a policy that trusts a provider's asks for `declared` and names it.
-            "strength": "declared" if registered.foreign else finding.strength,
-            "runId": context.run_id,
-            "startedOn": context.started_on,
-            "finishedOn": context.now(),
-            "notProven": list(finding.not_proven),
-        }
-        if finding.seed is not None:
-            fields["seed"] = finding.seed
+    fields = _fields(registered, finding, context)
     predicates.check(stage.predicate_type, fields)
     subjects: list[Subject] = []
     for name in finding.subjects:
@@ -190,6 +194,39 @@ def _state(registered: Registered, finding: Finding, measured: Mapping[str, Meas
             raise Misuse(f"stage {stage.name} names a subject {name!r} that is neither input nor output")
         subjects.extend(measured[name].subjects)
     return statement.make(subjects, stage.predicate_type, fields)
+
+
+def _fields(registered: Registered, finding: Finding, context: Context) -> dict[str, Any]:
+    """The predicate: what the stage found and what the runner knows, in the shape that the evidence type has for it."""
+    uri, fields = registered.stage.predicate_type, dict(finding.fields)
+    harness = context.harness(finding.libraries).to_json()
+    # We vouch for our own measuring only; a policy that trusts a provider's asks for `declared` and names it.
+    strength = "declared" if registered.foreign else finding.strength
+    seed = {} if finding.seed is None else {"seed": finding.seed}
+    if issubclass(predicates.MODELS[uri], Measurement):
+        times = {"startedOn": context.started_on, "finishedOn": context.now()}
+        said = {
+            "harness": harness,
+            "strength": strength,
+            "runId": context.run_id,
+            "notProven": list(finding.not_proven),
+        }
+        return {**fields, **said, **times, **seed}
+    if uri == test_result.URI:
+        about = {"version": harness["version"], "provider": harness["provider"], "strength": strength}
+        configuration = {
+            "name": harness["name"],
+            "digest": {"sha256": harness["configDigest"]},
+            "annotations": {**about, "runId": context.run_id, **seed},
+        }
+        return {**fields, "configuration": [*fields.get("configuration", []), configuration]}
+    if registered.foreign:
+        raise Misuse(
+            f"stage {registered.stage.name} makes evidence that cannot name its provider",
+            got=uri,
+            expected="a measurement or a test-result",
+        )
+    return fields
 
 
 @contextlib.contextmanager

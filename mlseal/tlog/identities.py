@@ -24,6 +24,7 @@ IdentityOf = Callable[[bytes], bytes]
 """The identity that an entry's bytes carry."""
 
 _CHUNK = 65_536
+_AT_ONCE = 500
 _PRIMARY_CODE = 0xFF
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: not our tables
 _SCHEMA = """
@@ -54,15 +55,24 @@ class Identities:
         row = self._database.execute("SELECT size, root FROM extent").fetchone()
         return (int(row[0]), bytes(row[1])) if row else (0, b"")
 
-    def find(self, identity: bytes) -> int | None:
-        """Index of an entry believed to carry `identity`."""
-        index = self._recent.get(identity)
-        if index is None:
-            index = self._settling.get(identity)
-        if index is None:
-            row = self._database.execute("SELECT position FROM seen WHERE identity = ?", (identity,)).fetchone()
-            index = int(row[0]) if row else None
-        return index
+    def find(self, identities: Iterable[bytes]) -> dict[bytes, int]:
+        """Index of an entry believed to carry each of `identities`, for those that one carries."""
+        found: dict[bytes, int] = {}
+        others: list[bytes] = []
+        for identity in identities:
+            index = self._recent.get(identity)
+            if index is None:
+                index = self._settling.get(identity)
+            if index is None:
+                others.append(identity)
+            else:
+                found[identity] = index
+        for at in range(0, len(others), _AT_ONCE):
+            asked = others[at : at + _AT_ONCE]
+            marks = ",".join("?" * len(asked))
+            query = f"SELECT identity, position FROM seen WHERE identity IN ({marks})"  # noqa: S608  marks only
+            found.update(self._database.execute(query, asked).fetchall())
+        return found
 
     def remember(self, identity: bytes, index: int) -> None:
         """Map `identity` to `index`, unless an earlier entry has it."""

@@ -224,7 +224,7 @@ class TileLog:
 
         A map that names an entry with another identity is built anew.
         """
-        found = {identity: index for _, identity in batch if (index := identities.find(identity)) is not None}
+        found = identities.find({identity for _, identity in batch})
         if not found:
             return {}
         reader = HashReader(self._files.read, state.edge.size, state.root)

@@ -59,6 +59,8 @@ class Harness(Model):
         provider: that distribution, such as ``mlseal``.
         libraries: the libraries that did the measuring, with versions.
         config_digest: SHA-256 of the RFC 8785 bytes of all parameters.
+        inputs_digest: SHA-256 of the RFC 8785 bytes of every input's digest by name, and the seed. With the other
+            fields it is the key under which evidence may serve again for unchanged inputs.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Harness(Model):
     provider: str
     libraries: dict[str, str] = Field(default_factory=dict)
     config_digest: Sha256
+    inputs_digest: Sha256 | None = None
 
 
 class Measurement(Model):

@@ -30,6 +30,7 @@ from mlseal.errors import Error, MalformedEvidence, NotInitialised, Withheld
 from mlseal.evidence import canonical
 from mlseal.evidence.bundle import MEDIA_TYPE, Bundle, unbase64, write_atomic
 from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.identity import Identity
 from mlseal.evidence.leaves import parse_leaf
 from mlseal.evidence.signing import embedded
 from mlseal.evidence.signing.remote import Remote
@@ -91,6 +92,11 @@ class Signer:
         write_atomic(entry_file, canonical.dumps(draft), mode=0o600)  # (4)
         bundle = self._log(draft, statement.evidence_id)  # (5) (6)
         return self._publish(bundle, entry_file)  # (7) (8)
+
+    def identity(self) -> Identity:
+        """Who this signer is, as the CA certified it."""
+        embedded.ensure_running(self.trust)
+        return certificate_identity(self._certificate()[1])
 
     def recover(self) -> list[Bundle]:
         """Finish what a crash interrupted between steps 4 and 8; returns the bundles published now.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +113,8 @@ def fairness(
             raise Misuse("the model is no MLflow directory", remedy="pass --scorer PROGRAM that can load it")
         features = decisions.features_of(copy) or [c for c in frame.columns if c not in {outcome, attribute, cluster}]
         program = context.private_copy("scorer") if scorer is not None else None
+        # Fairlearn pulls in scikit-learn, which takes seconds to import; the child scores meanwhile.
+        threading.Thread(target=importlib.import_module, args=("fairlearn.metrics",)).start()
         scores = decisions.score(context, copy, tables.require_columns(frame, features), program, rule, timeout)
         decision, ties = decisions.apply(rule, scores)
     sample = _Sample(truth, decision, groups, clusters)

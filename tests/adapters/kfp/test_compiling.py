@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlseal_kfp import compiled, compiling, image, ports
+from mlseal_kfp import compiled, compiling, image, ports, reference
 from mlseal_kfp.compiled import Compiled
+from mlseal_kfp.lint import RULES
 
 from mlseal.errors import MalformedEvidence, Misuse, Unreadable
 from mlseal.stages import registry
@@ -35,6 +36,16 @@ def test_checked_in_component_is_current(name: str) -> None:
 def test_checked_in_are_exactly_the_components() -> None:
     """No leftovers."""
     assert {f.stem for f in CHECKED_IN.iterdir()} == {ports.interface(name).slug for name in ports.names()}
+
+
+def test_page_lists_rules_and_ports() -> None:
+    """The generated parts of docs/kfp.md; the remedy is to paste what is printed."""
+    page = (REPOSITORY / "docs" / "kfp.md").read_text()
+    rules = "| rule | |\n|---|---|\n" + "".join(f"| `{name}` | {text} |\n" for name, text in RULES.items())
+    tables = reference.markdown([ports.interface(name) for name in ports.names()])
+    for mark, expected in (("rules", rules), ("components", tables)):
+        found = page.partition(f"<!-- {mark} -->\n")[2].partition(f"<!-- end {mark} -->")[0]
+        assert found == expected, f"put between the marks of docs/kfp.md:\n{expected}"
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "42"])

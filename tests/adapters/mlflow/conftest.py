@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import pickle
@@ -90,10 +91,23 @@ class Shop:
 
     def command(self, port: int) -> list[str]:
         return [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", str(self.workers),
-            "--backend-store-uri", f"sqlite:///{self.base}/tracking.db",
-            "--registry-store-uri", f"mlseal:sqlite:///{self.base}/registry.db",
-            "--artifacts-destination", str(self.artifacts), *self.arguments,
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            str(self.workers),
+            "--backend-store-uri",
+            f"sqlite:///{self.base}/tracking.db",
+            "--registry-store-uri",
+            f"mlseal:sqlite:///{self.base}/registry.db",
+            "--artifacts-destination",
+            str(self.artifacts),
+            *self.arguments,
         ]
 
     def start(self) -> None:
@@ -102,7 +116,14 @@ class Shop:
         self.url = f"http://127.0.0.1:{port}"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(port), env=self.env, cwd=self.base, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command(port),
+                env=self.env,
+                cwd=self.base,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - one C call
             )
         end = time.monotonic() + 120
         while not self._answers():
@@ -114,7 +135,10 @@ class Shop:
         import requests
 
         try:
-            return requests.get(f"{self.url}/api/2.0/mlflow/registered-models/search?max_results=1", timeout=5).status_code == 200
+            return (
+                requests.get(f"{self.url}/api/2.0/mlflow/registered-models/search?max_results=1", timeout=5).status_code
+                == 200
+            )
         except requests.RequestException:
             return False
 
@@ -167,14 +191,17 @@ class Shop:
         answer = requests.put(f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{place}/{name}", data=data, timeout=30)
         assert answer.status_code == 200, answer.text
 
-    def model(self, files: dict[str, bytes] | None = None, *, name: str | None = None, proven: bool = False) -> tuple[str, str, str]:
+    def model(
+        self, files: dict[str, bytes] | None = None, *, name: str | None = None, proven: bool = False
+    ) -> tuple[str, str, str]:
         """A registered model with one version: (name, version, storage URI)."""
         name = name or self.fresh()
         contents = files or pyfunc_model()
         source, uri = self.upload(contents)
         self.client.create_registered_model(name)
         version = self.client.create_model_version(
-            name, source, model_id=source.removeprefix("models:/"), await_creation_for=0).version
+            name, source, model_id=source.removeprefix("models:/"), await_creation_for=0
+        ).version
         if proven:
             self.prove(contents)
         return name, str(version), uri
@@ -218,11 +245,15 @@ class Shop:
             (place / name).write_bytes(data)
         return measure(place)
 
-    def prove(self, files: dict[str, bytes], *, result: str = "PASSED", role: str = "evaluator", store: bool = True) -> Any:
+    def prove(
+        self, files: dict[str, bytes], *, result: str = "PASSED", role: str = "evaluator", store: bool = True
+    ) -> Any:
         """A test result about these files, signed by `role`."""
         return self.prove_subjects(self.measured(files).subjects, result=result, role=role, store=store)
 
-    def prove_subjects(self, subjects: Any, *, result: str = "PASSED", role: str = "evaluator", store: bool = True) -> Any:
+    def prove_subjects(
+        self, subjects: Any, *, result: str = "PASSED", role: str = "evaluator", store: bool = True
+    ) -> Any:
         from mlseal.evidence import statement
         from mlseal.evidence.predicates import test_result
 
@@ -253,6 +284,11 @@ class Shop:
     def aliases(self, name: str) -> dict[str, str]:
         """The registry's own answer, read after the attack."""
         return {alias: str(version) for alias, version in self.client.get_registered_model(name).aliases.items()}
+
+
+def end_with_parent() -> None:
+    """A test run that is killed leaves no server behind (prctl PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def free_port() -> int:
@@ -286,17 +322,27 @@ def require_mlflow() -> None:
     assert importlib.util.find_spec("mlflow"), "these tests need mlflow: pip install 'mlseal[mlflow]'"
 
 
-def build(authority: Any, base: Path, *, policy: str = POLICY, workers: int = 2, arguments: tuple[str, ...] = (), **env: str) -> Shop:
+def build(
+    authority: Any, base: Path, *, policy: str = POLICY, workers: int = 2, arguments: tuple[str, ...] = (), **env: str
+) -> Shop:
     """A server that is not started yet."""
     require_mlflow()
     base.mkdir(parents=True, exist_ok=True)
     file = base / "policy.yaml"
-    file.write_text(policy.format(
-        issuer=authority.issuer, monitor=authority.san("monitor"), evaluator=authority.san("evaluator"),
-    ))
+    file.write_text(
+        policy.format(
+            issuer=authority.issuer,
+            monitor=authority.san("monitor"),
+            evaluator=authority.san("evaluator"),
+        )
+    )
     environment = authority.env | {
-        "MLSEAL_TRUST": str(authority.trust_config), "MLSEAL_POLICY": str(file), "MLSEAL_STORE": str(authority.store.root),
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **env,
+        "MLSEAL_TRUST": str(authority.trust_config),
+        "MLSEAL_POLICY": str(file),
+        "MLSEAL_STORE": str(authority.store.root),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **env,
     }
     return Shop(authority, base, file, {k: v for k, v in environment.items() if v}, arguments, workers)
 

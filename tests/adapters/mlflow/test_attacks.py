@@ -65,7 +65,9 @@ def test_creating_directly_in_a_governed_model(shop):
     files = shop.pyfunc()
     source, _ = shop.upload(files)
     shop.refused(
-        lambda: shop.client.create_model_version(target, source, model_id=source.removeprefix("models:/")), "no test-result evidence")
+        lambda: shop.client.create_model_version(target, source, model_id=source.removeprefix("models:/")),
+        "no test-result evidence",
+    )
     assert versions(shop, target) == []
     shop.prove(files)
     shop.client.create_model_version(target, source, model_id=source.removeprefix("models:/"))
@@ -73,7 +75,16 @@ def test_creating_directly_in_a_governed_model(shop):
 
 
 @pytest.mark.parametrize(
-    "source", ["s3://evil-bucket/model", "file:///etc", "/etc", "mlflow-artifacts:/0/../..", "mlflow-artifacts:/", "gs://evil/x", "zz:///x"]
+    "source",
+    [
+        "s3://evil-bucket/model",
+        "file:///etc",
+        "/etc",
+        "mlflow-artifacts:/0/../..",
+        "mlflow-artifacts:/",
+        "gs://evil/x",
+        "zz:///x",
+    ],
 )
 def test_evil_sources_for_a_governed_model(shop, source):
     target = shop.fresh("risk-{}-prod")
@@ -94,7 +105,9 @@ def test_rename_into_a_governed_name(shop):
 
 def test_rename_into_a_name_that_no_policy_names(shop):
     name, _, _ = proven(shop)
-    shop.refused(lambda: shop.client.rename_registered_model(name, shop.fresh("else-{}")), "no policy governs this action")
+    shop.refused(
+        lambda: shop.client.rename_registered_model(name, shop.fresh("else-{}")), "no policy governs this action"
+    )
     assert versions(shop, name) == [1]
 
 
@@ -172,7 +185,10 @@ def test_lookalike_aliases(shop, alias):
 @pytest.mark.parametrize("number", ["01", " 1", "１", "+1", "1 ", "0x1"])
 def test_other_spellings_of_a_version(shop, number):
     name, _, _ = proven(shop)
-    for route, more in (("registered-models/alias", {"alias": "champion"}), ("model-versions/transition-stage", {"stage": "Production"})):
+    for route, more in (
+        ("registered-models/alias", {"alias": "champion"}),
+        ("model-versions/transition-stage", {"stage": "Production"}),
+    ):
         answer = shop.post(route, name=name, version=number, **more)
         assert answer.status_code == 400, answer.text
     assert shop.aliases(name) == {}
@@ -204,9 +220,12 @@ def test_the_browsers_routes_are_gated_too(shop):
 
     name, version, _ = shop.model()
     for route, body in (
-        ("registered-models/alias", {"alias": "champion"}), ("model-versions/transition-stage", {"stage": "Production"}),
+        ("registered-models/alias", {"alias": "champion"}),
+        ("model-versions/transition-stage", {"stage": "Production"}),
     ):
-        answer = requests.post(f"{shop.url}/ajax-api/2.0/mlflow/{route}", json={"name": name, "version": version, **body}, timeout=30)
+        answer = requests.post(
+            f"{shop.url}/ajax-api/2.0/mlflow/{route}", json={"name": name, "version": version, **body}, timeout=30
+        )
         assert answer.status_code == 403, answer.text
     assert shop.aliases(name) == {}
     assert shop.client.get_model_version(name, version).current_stage == "None"
@@ -233,7 +252,9 @@ def test_files_changed_before_promotion_lose_their_evidence(shop):
         else:
             shop.overwrite(uri, "model2.pkl", files["model.pkl"])
             (shop.artifacts / uri.removeprefix("mlflow-artifacts:/") / "model.pkl").unlink()
-        shop.refused(lambda: shop.client.set_registered_model_alias(name, "champion", version), "no test-result evidence")
+        shop.refused(
+            lambda: shop.client.set_registered_model_alias(name, "champion", version), "no test-result evidence"
+        )
         assert shop.aliases(name) == {}, change
 
 
@@ -299,8 +320,16 @@ def test_links_out_of_storage(shop):
 def test_conflicting_spellings_of_a_field(shop):
     """protobuf's JSON takes snake and camel case; the gate sees what MLflow parsed."""
     name, version, _ = shop.model()
-    body = {"name": name, "stage": "None", "version": version, "archive_existing_versions": False, "archiveExistingVersions": True}
+    body = {
+        "name": name,
+        "stage": "None",
+        "version": version,
+        "archive_existing_versions": False,
+        "archiveExistingVersions": True,
+    }
     shop.post("model-versions/transition-stage", **body)
-    answer = shop.call("POST", f"model-versions/transition-stage?{urllib.parse.urlencode({'stage': 'Production'})}", body)
+    answer = shop.call(
+        "POST", f"model-versions/transition-stage?{urllib.parse.urlencode({'stage': 'Production'})}", body
+    )
     assert answer.status_code < 500
     assert shop.client.get_model_version(name, version).current_stage == "None"

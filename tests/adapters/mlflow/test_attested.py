@@ -101,7 +101,8 @@ def with_sql(shop, name, alias, version):
     with sqlite3.connect(shop.base / "registry.db") as db:
         db.execute(
             "insert or replace into registered_model_aliases(workspace, name, alias, version) values('default', ?, ?, ?)",
-            (name, alias, int(version)))
+            (name, alias, int(version)),
+        )
 
 
 def test_an_alias_set_by_sql_does_not_load(shop, client, tmp_path):
@@ -120,7 +121,9 @@ def test_a_part_of_a_model_is_verified_as_a_whole(shop, client):
     shop.refused(lambda: client.artifacts.download_artifacts(f"attested:/{name}@champion/MLmodel"))
 
 
-@pytest.mark.parametrize("uri", ["attested:/{}@chаmpion", "attested:/{}/01", "attested:/{}@champion/../../x", "attested://host/{}@champion"])
+@pytest.mark.parametrize(
+    "uri", ["attested:/{}@chаmpion", "attested:/{}/01", "attested:/{}@champion/../../x", "attested://host/{}@champion"]
+)
 def test_odd_uris_are_refused(shop, client, uri):
     from mlflow.exceptions import MlflowException
 
@@ -138,7 +141,12 @@ def test_attested_is_read_only(shop, client, tmp_path):
     file.write_text("x")
     shop.refused(lambda: repository.log_artifact(str(file)), "for reading", status=400)
     shop.refused(lambda: repository.log_artifacts(str(tmp_path)), "for reading", status=400)
-    assert sorted(entry.path for entry in repository.list_artifacts()) == ["MLmodel", "attestations", "code", "model.pkl"]
+    assert sorted(entry.path for entry in repository.list_artifacts()) == [
+        "MLmodel",
+        "attestations",
+        "code",
+        "model.pkl",
+    ]
 
 
 def test_another_process_loads_with_nothing_but_trust_and_store(shop, tmp_path):
@@ -149,15 +157,25 @@ def test_another_process_loads_with_nothing_but_trust_and_store(shop, tmp_path):
     )
     env = shop.authority.env | {key: shop.env[key] for key in ("MLSEAL_TRUST", "MLSEAL_STORE")}
     done = subprocess.run(
-        [sys.executable, "-c", script, shop.url, f"{name}@champion"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        [sys.executable, "-c", script, shop.url, f"{name}@champion"],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert "payload 41" in done.stdout, done.stderr[-2000:]
 
 
 def test_a_policy_that_governs_load_is_judged_instead(shop, client, monkeypatch, tmp_path):
     name, version, _, files = promoted(shop)
     policy = tmp_path / "load.yaml"
-    policy.write_text(shop.policy.read_text().replace("tests/1", "loads/1").replace(
-        "applies:\n", 'applies:\n  - {tool: mlflow, action: load, model: "risk-*", workspace: "*"}\n', 1))
+    policy.write_text(
+        shop.policy.read_text()
+        .replace("tests/1", "loads/1")
+        .replace("applies:\n", 'applies:\n  - {tool: mlflow, action: load, model: "risk-*", workspace: "*"}\n', 1)
+    )
     monkeypatch.setenv("MLSEAL_POLICY", str(policy))
     assert loaded(client, f"attested:/{name}@champion") == "fine"
     unproven, number, _ = shop.model()

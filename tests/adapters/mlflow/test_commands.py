@@ -13,8 +13,15 @@ import pytest
 def run(shop, *arguments, **env):
     environment = shop.authority.env | {k: shop.env[k] for k in ("MLSEAL_TRUST", "MLSEAL_STORE", "MLSEAL_POLICY")} | env
     return subprocess.run(
-        [sys.executable, "-m", "mlseal", "mlflow", *arguments], env=environment, cwd=shop.base, capture_output=True, text=True,
-        timeout=180, stdin=subprocess.DEVNULL, check=False)
+        [sys.executable, "-m", "mlseal", "mlflow", *arguments],
+        env=environment,
+        cwd=shop.base,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def test_doctor_says_what_a_server_would_meet(shop):
@@ -40,7 +47,9 @@ def test_doctor_finds_a_server_without_the_plugin(new_shop):
 
     shop = new_shop(start=False, workers=1)
     gated = type(shop).command
-    bare = type("Bare", (type(shop),), {"command": lambda self, port: [p.removeprefix("mlseal:") for p in gated(self, port)]})
+    bare = type(
+        "Bare", (type(shop),), {"command": lambda self, port: [p.removeprefix("mlseal:") for p in gated(self, port)]}
+    )
     shop.__class__ = bare
     shop.start()
     done = run(shop, "doctor", "--tracking-uri", shop.url)
@@ -57,7 +66,10 @@ def test_reconcile_finds_and_takes_back_what_sql_did(new_shop):
     shop.client.set_registered_model_alias(good, "champion", good_version)
     bad, bad_version, _ = shop.model()
     with sqlite3.connect(shop.base / "registry.db") as db:
-        db.execute("insert into registered_model_aliases(workspace, name, alias, version) values('default', ?, 'champion', 1)", (bad,))
+        db.execute(
+            "insert into registered_model_aliases(workspace, name, alias, version) values('default', ?, 'champion', 1)",
+            (bad,),
+        )
         db.execute("update model_versions set current_stage='Production' where name=?", (bad,))
     done = run(shop, "reconcile", "--tracking-uri", shop.url, "--json")
     assert done.returncode == 10, done.stderr + done.stdout

@@ -14,7 +14,9 @@ def own(new_shop):
 
 
 def promote(shop, name, version, *words, status=403):
-    return shop.refused(lambda: shop.client.set_registered_model_alias(name, "champion", version), *words, status=status)
+    return shop.refused(
+        lambda: shop.client.set_registered_model_alias(name, "champion", version), *words, status=status
+    )
 
 
 def test_what_goes_wrong_with_evidence(own, monkeypatch):
@@ -57,7 +59,13 @@ def _withheld(shop, name, version, proof):
 def _corrupt(shop, name, version, proof):
     path = shop.authority.store.path(proof.evidence_id)
     whole = path.read_bytes()
-    for spoilt in (whole[: len(whole) // 2], b"", whole.replace(b"PASSED", b"FAILED"), b"{}", whole.replace(b'"sig":"M', b'"sig":"N')):
+    for spoilt in (
+        whole[: len(whole) // 2],
+        b"",
+        whole.replace(b"PASSED", b"FAILED"),
+        b"{}",
+        whole.replace(b'"sig":"M', b'"sig":"N'),
+    ):
         if spoilt == whole:
             continue
         path.write_bytes(spoilt)
@@ -132,7 +140,10 @@ require:
 
     def approve(role, nonce):
         predicate = {
-            "decision": "approve", "reviewed": ["0" * 64], "expires": "2099-01-01T00:00:00Z", "nonce": nonce * 32,
+            "decision": "approve",
+            "reviewed": ["0" * 64],
+            "expires": "2099-01-01T00:00:00Z",
+            "nonce": nonce * 32,
             "notProven": ["that anything was read"],
         }
         subjects = shop.measured(files).subjects

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from mlseal_mlflow import names
 
 from mlseal.errors import Misuse
-from mlseal_mlflow import names
 
 
 @pytest.mark.parametrize("text", ["champion", "Champion", "a", "v2.1_x-y"])
@@ -14,14 +14,29 @@ def test_plain_aliases_are_compared_without_case(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["ｃｈａｍｐｉｏｎ", "chаmpion", "champion ", " champion", "cham\u200bpion", "champion\n", "", "cham pion", "ﬁnal", None, 7]
+    "text",
+    [
+        "ｃｈａｍｐｉｏｎ",
+        "chаmpion",
+        "champion ",
+        " champion",
+        "cham\u200bpion",
+        "champion\n",
+        "",
+        "cham pion",
+        "ﬁnal",
+        None,
+        7,
+    ],
 )
 def test_lookalike_aliases_are_misuse(text):
     with pytest.raises(Misuse):
         names.alias(text)
 
 
-@pytest.mark.parametrize("number", ["01", " 1", "1 ", "１", "+1", "1.0", "1_0", "٣", "0", "-1", "", "1\n", True, None, 1.0])
+@pytest.mark.parametrize(
+    "number", ["01", " 1", "1 ", "１", "+1", "1.0", "1_0", "٣", "0", "-1", "", "1\n", True, None, 1.0]
+)
 def test_other_spellings_of_a_version_are_misuse(number):
     with pytest.raises(Misuse):
         names.version(number)

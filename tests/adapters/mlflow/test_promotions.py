@@ -10,7 +10,9 @@ import pytest
 def test_alias_is_refused_until_there_is_evidence_and_then_set(shop):
     files = shop.pyfunc()
     name, version, _ = shop.model(files)
-    message = shop.refused(lambda: shop.client.set_registered_model_alias(name, "champion", version), "no test-result evidence", "remedy:")
+    message = shop.refused(
+        lambda: shop.client.set_registered_model_alias(name, "champion", version), "no test-result evidence", "remedy:"
+    )
     assert "roles/evaluator" in message
     assert shop.aliases(name) == {}
     shop.prove(files)
@@ -33,14 +35,19 @@ def test_failed_evidence_refuses_with_the_policys_words(shop):
     files = shop.pyfunc()
     name, version, _ = shop.model(files)
     shop.prove(files, result="FAILED")
-    shop.refused(lambda: shop.client.set_registered_model_alias(name, "champion", version), "the tests of this model did not pass")
+    shop.refused(
+        lambda: shop.client.set_registered_model_alias(name, "champion", version),
+        "the tests of this model did not pass",
+    )
     assert shop.aliases(name) == {}
 
 
 def test_stage_is_gated_in_every_case_of_its_name(shop):
     name, version, _ = shop.model()
     for stage in ("Production", "production", "pRoDuCtIoN", "Staging", "STAGING"):
-        shop.refused(lambda stage=stage: shop.client.transition_model_version_stage(name, version, stage), "no test-result")
+        shop.refused(
+            lambda stage=stage: shop.client.transition_model_version_stage(name, version, stage), "no test-result"
+        )
     assert shop.client.get_model_version(name, version).current_stage == "None"
 
 
@@ -73,7 +80,9 @@ def test_an_action_that_no_policy_names_is_refused(shop):
     files = shop.pyfunc()
     name, version, _ = shop.model(files)
     shop.prove(files)
-    shop.refused(lambda: shop.client.set_registered_model_alias(name, "challenger", version), "no policy governs this action")
+    shop.refused(
+        lambda: shop.client.set_registered_model_alias(name, "challenger", version), "no policy governs this action"
+    )
     assert shop.aliases(name) == {}
 
 
@@ -103,13 +112,22 @@ def test_the_verdict_is_signed_by_the_gate_kept_and_put_beside_the_model(shop):
     archive = Archive.open(shop.authority.trust, shop.authority.store)
     archive.refresh()
     said = archive.verifier.verify(
-        Bundle(beside[0]), predicate_type="slsa-vsa", identities=[Identity(shop.authority.issuer, shop.authority.san("gate"))],
-        subjects=[s.sha256 for s in shop.measured(files).subjects], revocations=archive.revocations([]),
+        Bundle(beside[0]),
+        predicate_type="slsa-vsa",
+        identities=[Identity(shop.authority.issuer, shop.authority.san("gate"))],
+        subjects=[s.sha256 for s in shop.measured(files).subjects],
+        revocations=archive.revocations([]),
     )
     assert said.predicate.verification_result == "PASSED"
     assert proof.evidence_id in {i.annotations["evidenceId"] for i in said.predicate.input_attestations}
     assert said.predicate.mlseal.action == {
-        "tool": "mlflow", "action": "alias", "alias": "champion", "model": name, "version": version, "workspace": "default"}
+        "tool": "mlflow",
+        "action": "alias",
+        "alias": "champion",
+        "model": name,
+        "version": version,
+        "workspace": "default",
+    }
     assert archive.store.get(said.evidence_id).raw == beside[0]
 
 
@@ -173,8 +191,12 @@ def test_reserved_tags_are_refused_everywhere(shop, key):
     shop.refused(lambda: shop.client.delete_model_version_tag(name, version, key), "name space")
     shop.refused(lambda: shop.client.create_registered_model(shop.fresh(), tags={key: "1"}), "name space")
     source, _ = shop.upload(shop.pyfunc())
-    shop.refused(lambda: shop.client.create_model_version(
-        name, source, tags={key: "1"}, model_id=source.removeprefix("models:/")), "name space")
+    shop.refused(
+        lambda: shop.client.create_model_version(
+            name, source, tags={key: "1"}, model_id=source.removeprefix("models:/")
+        ),
+        "name space",
+    )
     assert len(shop.client.search_model_versions(f"name='{name}'")) == 1
 
 
@@ -190,7 +212,11 @@ def test_webhooks_report_to_listed_hosts_only(shop):
     events = [{"entity": "REGISTERED_MODEL", "action": "CREATED"}]
     import requests
 
-    answer = requests.post(f"{shop.url}/api/2.0/mlflow/webhooks", json={"name": "w", "url": "https://evil.example/x", "events": events}, timeout=30)
+    answer = requests.post(
+        f"{shop.url}/api/2.0/mlflow/webhooks",
+        json={"name": "w", "url": "https://evil.example/x", "events": events},
+        timeout=30,
+    )
     assert answer.status_code == 403, answer.text
     assert "MLSEAL_MLFLOW_WEBHOOK_HOSTS" in answer.text
     assert requests.get(f"{shop.url}/api/2.0/mlflow/webhooks", timeout=30).json().get("webhooks", []) == []

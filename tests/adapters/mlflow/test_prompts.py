@@ -7,10 +7,10 @@ import json
 import uuid
 
 import pytest
+from mlseal_mlflow import prompts
 
 from mlseal.errors import Misuse
 from mlseal.evidence.digest import Subject
-from mlseal_mlflow import prompts
 
 
 def made(shop, text):
@@ -35,7 +35,10 @@ def test_alias_of_a_prompt_needs_evidence_about_its_text(shop):
     assert shop.aliases(name) == {"live": "1"}
 
 
-@pytest.mark.parametrize("key", ["mlflow.prompt.text", "_mlflow_prompt_type", "_mlflow_prompt_model_config", "_mlflow_prompt_response_format"])
+@pytest.mark.parametrize(
+    "key",
+    ["mlflow.prompt.text", "_mlflow_prompt_type", "_mlflow_prompt_model_config", "_mlflow_prompt_response_format"],
+)
 def test_the_text_of_a_prompt_in_use_is_fixed(shop, key):
     text = f"Say {uuid.uuid4().hex}"
     name = made(shop, text)
@@ -51,7 +54,10 @@ def test_the_text_of_a_prompt_in_use_is_fixed(shop, key):
 def test_a_model_cannot_be_declared_a_prompt(shop):
     """Else evidence about a harmless text would carry an alias on files."""
     name, version, _ = shop.model(name=shop.fresh("prompt-{}"))
-    shop.refused(lambda: shop.client.set_registered_model_tag(name, "mlflow.prompt.is_prompt", "true"), "settled when it is created")
+    shop.refused(
+        lambda: shop.client.set_registered_model_tag(name, "mlflow.prompt.is_prompt", "true"),
+        "settled when it is created",
+    )
     shop.client.set_model_version_tag(name, version, "mlflow.prompt.is_prompt", "true")
     shop.client.set_model_version_tag(name, version, "mlflow.prompt.text", "Say yes")
     shop.prove_subjects([Subject(name, hashlib.sha256(prompts.content({"mlflow.prompt.text": "Say yes"})).hexdigest())])
@@ -63,7 +69,12 @@ def test_files_in_a_model_that_was_created_as_a_prompt(shop):
     name = made(shop, f"Say {uuid.uuid4().hex}")
     source, _ = shop.upload(shop.pyfunc())
     version = shop.client.create_model_version(
-        name, source, model_id=source.removeprefix("models:/"), tags={"mlflow.prompt.text": "Say x"}, await_creation_for=0).version
+        name,
+        source,
+        model_id=source.removeprefix("models:/"),
+        tags={"mlflow.prompt.text": "Say x"},
+        await_creation_for=0,
+    ).version
     shop.refused(lambda: shop.client.set_registered_model_alias(name, "live", version), "no test-result evidence")
     assert shop.aliases(name) == {}
 
@@ -80,7 +91,9 @@ def test_settings_and_format_are_part_of_the_subject():
     assert prompts.content({**tags, "other": "x"}) == prompts.content(tags)
 
 
-@pytest.mark.parametrize("tags", [{}, {"mlflow.prompt.text": ""}, {"mlflow.prompt.text": "Say", "_mlflow_prompt_model_config": "{"}])
+@pytest.mark.parametrize(
+    "tags", [{}, {"mlflow.prompt.text": ""}, {"mlflow.prompt.text": "Say", "_mlflow_prompt_model_config": "{"}]
+)
 def test_what_is_no_prompt_is_misuse(tags):
     with pytest.raises(Misuse):
         prompts.content(tags)

@@ -17,7 +17,15 @@ def shop(new_shop):
 def refused(shop, *words, **env):
     environment = {key: value for key, value in (shop.env | env).items() if value}
     done = subprocess.run(
-        shop.command(port=1), env=environment, cwd=shop.base, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False)
+        shop.command(port=1),
+        env=environment,
+        cwd=shop.base,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     said = done.stdout + done.stderr
     assert done.returncode != 0, said
     assert "Uvicorn running" not in said
@@ -31,8 +39,12 @@ def test_no_trust_root(shop):
 
 def test_no_trust_root_anywhere(shop, make_home):
     """A stranger's home: nothing is pinned there."""
-    refused(shop, "no trust root is configured", MLSEAL_TRUST="", **{
-        key: value for key, value in make_home("stranger").env.items() if key.startswith(("HOME", "XDG_"))})
+    refused(
+        shop,
+        "no trust root is configured",
+        MLSEAL_TRUST="",
+        **{key: value for key, value in make_home("stranger").env.items() if key.startswith(("HOME", "XDG_"))},
+    )
 
 
 def test_a_trust_root_that_is_none(shop):
@@ -76,5 +88,14 @@ def test_a_limit_that_is_no_number(shop):
 @pytest.mark.parametrize("uri", ["mlseal:", "mlseal:mlseal:sqlite:///x.db", "mlseal:file:///tmp/x"])
 def test_odd_registry_uris(shop, uri):
     command = [uri if part.startswith("mlseal:") else part for part in shop.command(port=1)]
-    done = subprocess.run(command, env=shop.env, cwd=shop.base, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        command,
+        env=shop.env,
+        cwd=shop.base,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     assert done.returncode != 0, done.stdout + done.stderr

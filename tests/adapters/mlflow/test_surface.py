@@ -10,11 +10,11 @@ from mlflow.server import handlers
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
-
-from mlseal.errors import Unchecked
 from mlseal_mlflow import prompts, surface, transaction
 from mlseal_mlflow.store import SealedStore
 from mlseal_mlflow.surface import Kind
+
+from mlseal.errors import Unchecked
 
 STOCK = [SqlAlchemyStore, WorkspaceAwareSqlAlchemyStore]
 
@@ -37,7 +37,9 @@ def test_a_new_method_is_refused(stock):
 
 
 def test_a_method_with_other_arguments_is_refused():
-    later = type("Later", (SqlAlchemyStore,), {"rename_registered_model": lambda self, name, new_name, force=False: None})
+    later = type(
+        "Later", (SqlAlchemyStore,), {"rename_registered_model": lambda self, name, new_name, force=False: None}
+    )
     with pytest.raises(Unchecked, match="rename_registered_model takes other arguments"):
         surface.require_known(later, AbstractStore, sealed(later))
 
@@ -73,7 +75,10 @@ def test_mlflow_still_keeps_prompts_where_we_look():
     assert constants.IS_PROMPT_TAG_KEY == prompts.IS_PROMPT
     assert constants._PROMPT_SOURCE_PLACEHOLDERS == prompts._SOURCES
     for key in (
-        constants.IS_PROMPT_TAG_KEY, constants.PROMPT_TEXT_TAG_KEY, constants.PROMPT_TYPE_TAG_KEY,
-        constants.RESPONSE_FORMAT_TAG_KEY, constants.PROMPT_MODEL_CONFIG_TAG_KEY,
+        constants.IS_PROMPT_TAG_KEY,
+        constants.PROMPT_TEXT_TAG_KEY,
+        constants.PROMPT_TYPE_TAG_KEY,
+        constants.RESPONSE_FORMAT_TAG_KEY,
+        constants.PROMPT_MODEL_CONFIG_TAG_KEY,
     ):
         assert transaction.is_prompt_content(key)

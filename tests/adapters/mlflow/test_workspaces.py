@@ -21,7 +21,9 @@ require:
 def spaces(new_shop):
     import requests
 
-    shop = new_shop(policy=POLICY, workers=1, arguments=("--enable-workspaces",), MLFLOW_ENABLE_WORKSPACES="true", start=False)
+    shop = new_shop(
+        policy=POLICY, workers=1, arguments=("--enable-workspaces",), MLFLOW_ENABLE_WORKSPACES="true", start=False
+    )
     shop.snapshot()
     shop.start()
     for name in ("team-a", "team-b"):
@@ -45,10 +47,20 @@ def test_workspaces(spaces):
         for file, data in files.items():
             place = logged["artifact_uri"].removeprefix("mlflow-artifacts:/")
             answer = requests.put(
-                f"{shop.url}/api/2.0/mlflow-artifacts/artifacts/{place}/{file}", data=data, headers={"X-MLFLOW-WORKSPACE": space}, timeout=30)
+                f"{shop.url}/api/2.0/mlflow-artifacts/artifacts/{place}/{file}",
+                data=data,
+                headers={"X-MLFLOW-WORKSPACE": space},
+                timeout=30,
+            )
             assert answer.status_code == 200, answer.text
         ask(space, "registered-models/create", name=name)
-        answer = ask(space, "model-versions/create", name=name, source=f"models:/{logged['model_id']}", model_id=logged["model_id"])
+        answer = ask(
+            space,
+            "model-versions/create",
+            name=name,
+            source=f"models:/{logged['model_id']}",
+            model_id=logged["model_id"],
+        )
         assert answer.status_code == 200, answer.text
     refused = ask("team-a", "registered-models/alias", name=name, alias="champion", version="1")
     assert refused.status_code == 403, refused.text

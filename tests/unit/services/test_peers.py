@@ -82,7 +82,9 @@ def test_a_stranger_signs_with_a_token_he_was_given(shared, become):
 
 def test_no_file_of_the_service_helps_a_stranger(shared, become):
     files = [path for path in shared.state.rglob("*") if path.is_file()]
-    keys_and_grants = [p for p in files if p.suffix == ".pem" or p.name in {"grants.json", "service.log"}]
+    keys_and_grants = [
+        p for p in files if p.suffix == ".pem" or p.name in {"grants.json", "service.log", "lock", "published"}
+    ]
     assert len(keys_and_grants) >= 10
 
     def readable():

@@ -82,7 +82,7 @@ def test_start_on_demand(lab, monkeypatch):
         assert lab.bundle()
     finally:
         os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
+        process._started[-1].wait(20)
 
 
 def test_start_says_why_it_did_not(lab, monkeypatch):

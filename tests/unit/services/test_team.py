@@ -188,6 +188,24 @@ def test_plain_http_and_half_handshakes_on_the_tls_port(team):
         assert https(team, "GET", "/healthz")[0] == 200
 
 
+def test_a_port_that_is_taken(lab, tmp_path):
+    files = tls_files(tmp_path)
+    lab.create()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        args = (
+            "--listen",
+            f"127.0.0.1:{taken.getsockname()[1]}",
+            "--tls-cert",
+            files["server.pem"],
+            "--tls-key",
+            files["server.key"],
+        )
+        done = lab.mlseal("serve", "--state", lab.state, *args, ok=False)
+    assert done.returncode == 2
+    assert "cannot listen on" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_listening_needs_all_three(lab):
     lab.init()
     for args in (

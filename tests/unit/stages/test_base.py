@@ -85,6 +85,14 @@ def test_unknown_predicate_type_untyped_parameter_reserved_name_and_missing_docs
             stage("testing.x", predicate="test-result")(function)
 
 
+@pytest.mark.parametrize("kind", sorted(base.JUDGEMENTS))
+def test_a_stage_cannot_approve_judge_or_take_back(kind):
+    with pytest.raises(Misuse, match="people and gates"):
+        stage("testing.x", predicate=kind)
+    with pytest.raises(Misuse, match="people and gates"):
+        stage("testing.x", predicate=predicates.SHORT[kind])
+
+
 def test_every_built_in_stage_is_documented_for_people_and_generators():
     for name in registry.BUILTIN:
         found = registry.load(name).stage

@@ -1,6 +1,7 @@
 """Fairness: fires on an unfair model, stays silent on a fair one, says when there are too few, tells no secrets."""
 
 import ast
+import pickle
 import shutil
 
 import numpy as np
@@ -302,6 +303,39 @@ def test_a_damaged_table_is_unreadable(measured, people, content):
     (data / "test.parquet").write_bytes(content)
     with pytest.raises(Unreadable):
         measured(data)
+
+
+@pytest.mark.parametrize("serialization", ["cloudpickle", "skops"])
+def test_the_built_in_scorer_loads_what_mlflow_writes(model, tmp_path, serialization, monkeypatch):
+    import runpy
+
+    import skops.io
+    import yaml
+
+    built = model(["a", "b"])
+    fitted = pickle.loads((built / "model.pkl").read_bytes())
+    if serialization == "skops":
+        skops.io.dump(fitted, built / "model.skops")
+        (built / "model.pkl").unlink()
+        flavor = {"pickled_model": "model.skops", "serialization_format": "skops", "skops_trusted_types": None}
+        (built / "MLmodel").write_text(yaml.safe_dump({"flavors": {"sklearn": flavor}}))
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 2)), columns=["a", "b"])
+    table.to_parquet(tmp_path / "table.parquet")
+    for kind, expected in (("decision", fitted.predict(table)), ("score", fitted.decision_function(table))):
+        out = tmp_path / kind
+        arguments = [
+            "--model",
+            str(built),
+            "--data",
+            str(tmp_path / "table.parquet"),
+            "--kind",
+            kind,
+            "--out",
+            str(out),
+        ]
+        monkeypatch.setattr("sys.argv", ["scoring.py", *arguments])
+        runpy.run_path(str(decisions.BUILTIN_SCORER), run_name="__main__")
+        assert np.array_equal(np.array(out.read_text().split(), dtype=float), expected)
 
 
 def test_rules():

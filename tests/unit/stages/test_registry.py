@@ -13,9 +13,11 @@ import pathlib
 pathlib.Path({canary!r}).write_text("imported")
 from mlseal.stages.base import Context, DatasetPath, Finding, stage
 
-@stage("testing.foreign", predicate="source-verification")
+@stage("testing.foreign", predicate={predicate!r})
 def foreign(dataset: DatasetPath, *, context: Context) -> Finding:
     '''Look away.'''
+    if {predicate!r} != "source-verification":
+        return Finding(("dataset",), {fields!r}, seed=3)
     source = {{"evidenceId": "0" * 64, "predicateType": "x:y", "issuer": "i", "san": "s", "signedOn": context.started_on}}
     return Finding(("dataset",), {{"source": source, "assurance": {{}}, "files": 1, "size": 1}}, not_proven=("anything",))
 """
@@ -25,14 +27,22 @@ def foreign(dataset: DatasetPath, *, context: Context) -> Finding:
 def provider(tmp_path, monkeypatch):
     """Installs a distribution that offers `testing.foreign` under the given entry-point names."""
 
-    def install(distribution="stranger", module="stranger_stages", names=("testing.foreign",)):
+    def install(
+        distribution="stranger",
+        module="stranger_stages",
+        names=("testing.foreign",),
+        predicate="source-verification",
+        fields=None,
+    ):
         site = tmp_path / f"site-{distribution}"
         info = site / f"{distribution.replace('-', '_')}-3.1.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 3.1\n")
         lines = "".join(f"{name} = {module}:foreign\n" for name in names)
         (info / "entry_points.txt").write_text(f"[mlseal.stages]\n{lines}")
-        (site / f"{module}.py").write_text(MODULE.format(canary=str(tmp_path / f"imported-{distribution}")))
+        (site / f"{module}.py").write_text(
+            MODULE.format(canary=str(tmp_path / f"imported-{distribution}"), predicate=predicate, fields=fields)
+        )
         monkeypatch.syspath_prepend(str(site))
         monkeypatch.delitem(sys.modules, module, raising=False)
         return tmp_path / f"imported-{distribution}"
@@ -99,3 +109,31 @@ def test_a_strangers_finding_is_declared_and_names_the_provider(provider, monkey
     assert made.predicate["strength"] == "declared"
     assert made.predicate["harness"]["provider"] == "stranger"
     assert made.predicate["harness"]["version"] == "3.1"
+
+
+def test_a_strangers_test_result_names_the_provider_too(provider, monkeypatch, perform, tmp_path):
+    provider(predicate="test-result", fields={"result": "PASSED", "configuration": [{"name": "suite"}]})
+    monkeypatch.setenv("MLSEAL_STAGE_PROVIDERS", "stranger")
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    suite, harness = perform("testing.foreign", dataset=tmp_path / "rows.csv").predicate["configuration"]
+    assert suite == {"name": "suite"}
+    assert harness["name"] == "testing.foreign" and len(harness["digest"]["sha256"]) == 64
+    assert harness["annotations"] == {
+        "version": "3.1",
+        "provider": "stranger",
+        "strength": "declared",
+        "runId": "run-1",
+        "seed": 3,
+    }
+
+
+def test_a_stranger_makes_no_evidence_that_cannot_name_it(provider, monkeypatch, perform, tmp_path):
+    fields = {
+        "buildDefinition": {"buildType": "x:y", "externalParameters": {}},
+        "runDetails": {"builder": {"id": "x:y"}},
+    }
+    provider(predicate="slsa-provenance", fields=fields)
+    monkeypatch.setenv("MLSEAL_STAGE_PROVIDERS", "stranger")
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    with pytest.raises(Misuse, match="cannot name its provider"):
+        perform("testing.foreign", dataset=tmp_path / "rows.csv")

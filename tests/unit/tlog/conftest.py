@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mlseal.tlog.checkpoint import open_note
 from mlseal.tlog.log import TileLog
+from mlseal.tlog.proofs import HashReader, checked_entries, leaf_hash, verify_consistency, verify_inclusion
+from mlseal.tlog.tiles import DirectoryTiles
 
 ORIGIN = "log.example.org"
 
@@ -68,3 +71,42 @@ def open_log(tmp_path: Path, key, identity) -> Iterator[Callable[[], TileLog]]:
     open_log.close = close
     yield open_log
     close()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def add(identity):
+    """Appends `count` numbered entries, `each` per batch, and returns the results."""
+
+    def add(log, count, start=0, each=7):
+        bodies = [b"entry %d|rest" % i for i in range(start, start + count)]
+        results = []
+        for at in range(0, count, each):
+            results += log.append([(body, identity(body)) for body in bodies[at : at + each]])
+        return results
+
+    return add
+
+
+@pytest.fixture
+def audit(directory, origin, raw_key):
+    """Checks every entry of the log on disk and that all `results` are in it, forever; returns its size."""
+
+    def audit(results=()):
+        tiles = DirectoryTiles(directory)
+        now = open_note(tiles.read("checkpoint").decode(), origin, raw_key)
+        entries = dict(checked_entries(tiles, now.size, now.root))
+        reader = HashReader(tiles.read, now.size, now.root)
+        for result in results:
+            then = open_note(result.checkpoint, origin, raw_key)
+            assert (then.size, then.root) == (result.size, result.root)
+            verify_inclusion(result.index, result.size, leaf_hash(result.leaf), result.proof, result.root)
+            verify_consistency(then.size, now.size, then.root, now.root, reader.consistency(then.size))
+            assert entries[result.index] == result.leaf
+        return now.size
+
+    return audit

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from mlseal.errors import (
     ForgedEvidence,
-    MalformedEvidence,
     Misuse,
     Refusal,
     ServiceUnavailable,
@@ -24,47 +23,7 @@ from mlseal.tlog.checkpoint import Checkpoint, open_note, sign
 from mlseal.tlog.edge import read_edge
 from mlseal.tlog.journal import Journal, Record
 from mlseal.tlog.log import TileLog
-from mlseal.tlog.proofs import HashReader, checked_entries, leaf_hash, verify_consistency, verify_inclusion
 from mlseal.tlog.tiles import DirectoryTiles
-
-
-@pytest.fixture
-def directory(tmp_path):
-    return tmp_path / "log"
-
-
-@pytest.fixture
-def add(identity):
-    """Appends `count` numbered entries, `each` per batch, and returns the results."""
-
-    def add(log, count, start=0, each=7):
-        bodies = [b"entry %d|rest" % i for i in range(start, start + count)]
-        results = []
-        for at in range(0, count, each):
-            results += log.append([(body, identity(body)) for body in bodies[at : at + each]])
-        return results
-
-    return add
-
-
-@pytest.fixture
-def audit(directory, origin, raw_key):
-    """Checks every entry of the log on disk and that all `results` are in it, forever; returns its size."""
-
-    def audit(results=()):
-        tiles = DirectoryTiles(directory)
-        now = open_note(tiles.read("checkpoint").decode(), origin, raw_key)
-        entries = dict(checked_entries(tiles, now.size, now.root))
-        reader = HashReader(tiles.read, now.size, now.root)
-        for result in results:
-            then = open_note(result.checkpoint, origin, raw_key)
-            assert (then.size, then.root) == (result.size, result.root)
-            verify_inclusion(result.index, result.size, leaf_hash(result.leaf), result.proof, result.root)
-            verify_consistency(then.size, now.size, then.root, now.root, reader.consistency(then.size))
-            assert entries[result.index] == result.leaf
-        return now.size
-
-    return audit
 
 
 def test_a_new_log_is_empty_and_signed(open_log, audit, directory):
@@ -329,97 +288,6 @@ def test_a_directory_that_cannot_be_made(tmp_path, key, origin, identity):
     (tmp_path / "file").touch()
     with pytest.raises(Unchecked, match="cannot be written"):
         TileLog(tmp_path / "file" / "log", origin, key, identity)
-
-
-# ---- the identity map is a cache ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.unlink(),
-        lambda path: path.write_bytes(b"not a database, whatever its name says" * 200),
-        lambda path: path.write_bytes(path.read_bytes()[:5000]),
-        lambda path: path.write_bytes(path.read_bytes()[:4096] + bytes(path.stat().st_size - 4096)),
-    ],
-)
-def test_a_lost_or_damaged_map_is_built_again(open_log, add, audit, directory, damage):
-    log = open_log()
-    results = add(log, 500, each=100)
-    log.settle()
-    open_log.close()
-    damage(directory / "identities.sqlite")
-    log = open_log()
-    again = []
-    for _ in range(2):  # damage may only be noticed when it is met; then one append fails and the next finds a new map
-        try:
-            again = add(log, 500, each=100)
-        except Unchecked:
-            continue
-        break
-    assert [result.index for result in again] == list(range(500))
-    assert audit(results + again) == 500
-
-
-def test_a_map_of_another_log_is_not_used(open_log, add, audit, directory, tmp_path, key, identity):
-    other = TileLog(tmp_path / "other", "other.example", key, identity)
-    add(other, 300, 1000)
-    other.settle()
-    other.close()
-    results = add(open_log(), 400)
-    open_log.close()
-    shutil.copy(tmp_path / "other/identities.sqlite", directory / "identities.sqlite")
-    log = open_log()
-    assert not add(log, 1, 1000)[0].duplicate
-    assert all(result.duplicate for result in add(log, 400))
-    assert audit(results) == 401
-
-
-def test_a_map_that_lies_about_an_index_is_built_again(open_log, add, audit, directory):
-    import sqlite3
-
-    log = open_log()
-    results = add(log, 50)
-    log.settle()
-    open_log.close()
-    database = sqlite3.connect(directory / "identities.sqlite")
-    database.execute("UPDATE seen SET position = (position + 1) % 60")
-    database.commit()
-    database.close()
-    again = add(open_log(), 50)
-    assert [result.index for result in again] == list(range(50))
-    assert audit(results + again) == 50
-
-
-def test_a_map_that_covers_part_of_the_log_is_caught_up_from_there(
-    open_log, add, tmp_path, directory, origin, key, identity
-):
-    log = open_log()
-    add(log, 300)
-    log.settle()
-    add(log, 300, 300)
-    open_log.close()
-    asked = []
-
-    def counting(body):
-        asked.append(body)
-        return identity(body)
-
-    log = TileLog(directory, origin, key, counting)
-    assert len(asked) == 300
-    assert all(result.duplicate for result in add(log, 600))
-    log.close()
-
-
-def test_entries_without_identity_are_refused_when_the_map_is_built(open_log, add, directory, origin, key):
-    add(open_log(), 3)
-    open_log.close()
-
-    def none(body):
-        raise ValueError("no identity here")
-
-    with pytest.raises(MalformedEvidence, match="carries no identity"):
-        TileLog(directory, origin, key, none)
 
 
 # ---- trouble while appending ---------------------------------------------------------------------------------------

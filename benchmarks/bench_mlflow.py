@@ -1,0 +1,190 @@
+"""An alias write through the gate beside the same write on an ungated server, and what a denial costs.
+
+Bars (DESIGN, section 11), over at least 200 interleaved pairs: median difference at most one VSA signature + 8 ms for
+each bundle weighed + hashing; a denial at most 10 ms. The difference is over HTTP, between two servers of one worker
+each on SQLite. The parts of the budget are measured in the same run, and the denial's cost is the difference between a
+refused alias and the same request stopped by MLflow itself (an alias on a version that does not exist). Floor: the
+ungated write.
+"""
+
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from benchmarks.service import authority
+
+PAIRS = 200
+WEIGHED = 3
+"""Bundles under a verdict: two results and the revocation snapshot."""
+FILES = {"MLmodel": 800, "model.pkl": 200_000, "conda.yaml": 300, "requirements.txt": 200, "code/loader.py": 2_000}
+
+POLICY = """\
+policy: bench/1
+applies: [{{tool: mlflow, action: alias, alias: champion, model: "*", workspace: "*"}}]
+assurance: {{identity: local, log: pinned, time: local}}
+revokers: [{{issuer: "{issuer}", san: "{san}/monitor"}}]
+require:
+  - {{predicate: test-result, id: first, by: [{{issuer: "{issuer}", san: "{san}/evaluator"}}]}}
+  - {{predicate: slsa-vsa, id: second, by: [{{issuer: "{issuer}", san: "{san}/evaluator"}}]}}
+"""
+
+
+def request(method: str, url: str, body: object = None, data: bytes | None = None) -> tuple[int, dict]:
+    payload = data if data is not None else None if body is None else json.dumps(body).encode()
+    asked = urllib.request.Request(url, payload, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return answer.status, json.loads(answer.read() or b"{}")
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"{}")
+
+
+@contextmanager
+def server(base: Path, scheme: str, env: dict[str, str]) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    base.mkdir()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{base}/tracking.db", "--registry-store-uri", f"{scheme}sqlite:///{base}/registry.db",
+        "--artifacts-destination", str(base / "artifacts"),
+    ]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (base / "log").open("wb") as log:
+        process = subprocess.Popen(command, env={**os.environ, **env, **quiet}, cwd=base, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}/api/2.0"
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                raise SystemExit(f"mlflow server ended: {(base / 'log').read_text()[-2000:]}")
+            try:
+                if request("GET", f"{url}/mlflow/registered-models/search?max_results=1")[0] == 200:
+                    break
+            except OSError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def model(url: str, files: dict[str, bytes]) -> None:
+    """One registered model ``m`` with one version that holds `files`."""
+    info = request("POST", f"{url}/mlflow/logged-models", {"experiment_id": "0", "name": "m"})[1]["model"]["info"]
+    for name, data in files.items():
+        request("PUT", f"{url}/mlflow-artifacts/artifacts/{info['artifact_uri'].removeprefix('mlflow-artifacts:/')}/{name}", data=data)
+    request("POST", f"{url}/mlflow/registered-models/create", {"name": "m"})
+    body = {"name": "m", "source": f"models:/{info['model_id']}", "model_id": info["model_id"]}
+    status, answer = request("POST", f"{url}/mlflow/model-versions/create", body)
+    assert status == 200, answer
+
+
+def alias(url: str, status: int, version: str = "1", name: str = "champion") -> float:
+    """Milliseconds of one alias write, or of its refusal."""
+    start = time.perf_counter()
+    got, answer = request("POST", f"{url}/mlflow/registered-models/alias", {"name": "m", "alias": name, "version": version})
+    taken = (time.perf_counter() - start) * 1e3
+    assert got == status, answer
+    return taken
+
+
+def evidence(trust, store, files: dict[str, bytes], scratch: Path) -> tuple[float, float]:
+    """Prove the model; returns the milliseconds of one signature and of hashing the files."""
+    from mlseal.evidence import revoking, statement
+    from mlseal.evidence.archive import Archive
+    from mlseal.evidence.digest import measure
+    from mlseal.evidence.signing import Signer
+    from mlseal.evidence.signing.tokens import source_for
+
+    for name, data in files.items():
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).write_bytes(data)
+    hashing = []
+    for _ in range(20):
+        start = time.perf_counter()
+        measured = measure(scratch)
+        hashing.append((time.perf_counter() - start) * 1e3)
+    signer = Signer(trust, source_for("evaluator", trust), store=store)
+
+    def result(url: str):
+        return statement.make(
+            measured.subjects, "https://in-toto.io/attestation/test-result/v0.1", {"result": "PASSED", "configuration": [], "url": url}
+        )
+
+    signer.sign(result("urn:first"))
+    other = {
+        "verifier": {"id": "urn:other"}, "resourceUri": "m", "policy": {"uri": "urn:p", "digest": {"sha256": "0" * 64}},
+        "verificationResult": "PASSED", "verifiedLevels": [],
+    }
+    signer.sign(statement.make(measured.subjects, "https://slsa.dev/verification_summary/v1", other))
+    revoking.snapshot(Archive.open(trust, store), Signer(trust, source_for("monitor", trust), store=store), valid_for=timedelta(hours=24))
+    return signature(trust, statement.make), statistics.median(hashing)
+
+
+def signature(trust, make) -> float:
+    """Milliseconds of one signature with self-verification and fsync; into a store that is thrown away."""
+    from mlseal.evidence.digest import Subject
+    from mlseal.evidence.signing import Signer
+    from mlseal.evidence.signing.tokens import source_for
+    from mlseal.evidence.store import resolve
+
+    signer = Signer(trust, source_for("gate", trust), store=resolve())
+    taken = []
+    for number in range(40):
+        said = make([Subject("x", f"{number:064x}")], "https://in-toto.io/attestation/test-result/v0.1", {"result": "PASSED", "configuration": []})
+        start = time.perf_counter()
+        signer.sign(said)
+        taken.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(taken[5:])
+
+
+def main() -> None:
+    from mlseal.evidence.store import Store
+
+    with authority() as trust, tempfile.TemporaryDirectory(prefix="mlsb-") as scratch:
+        base = Path(scratch)
+        (base / "evidence").mkdir()
+        os.environ["MLSEAL_STORE"] = str(base / "evidence")
+        name = trust.logs[0].origin.split(".", 1)[1]
+        (base / "policy.yaml").write_text(POLICY.format(issuer=f"https://{name}/issuer", san=f"https://{name}/roles"))
+        env = {"MLSEAL_TRUST": trust.source, "MLSEAL_POLICY": str(base / "policy.yaml"), "MLSEAL_STORE": str(base / "evidence")}
+        files = {name: os.urandom(size) for name, size in FILES.items()}
+        with server(base / "bare", "", {}) as bare, server(base / "gated", "mlseal:", env) as gated:
+            model(bare, files), model(gated, files)
+            refused, stopped = [], []
+            for _ in range(PAIRS):
+                refused.append(alias(gated, 403))
+                stopped.append(alias(gated, 404, version="99"))
+            unmatched = [alias(gated, 403, name="nobody-governs-this") for _ in range(PAIRS)]
+            sign, hashing = evidence(trust, Store(base / "evidence"), files, base / "model")
+            for _ in range(5):
+                alias(gated, 200), alias(bare, 200)
+            with_gate, without = [], []
+            for _ in range(PAIRS):
+                with_gate.append(alias(gated, 200))
+                without.append(alias(bare, 200))
+    g, b, r, s, u = map(statistics.median, (with_gate, without, refused, stopped, unmatched))
+    difference = statistics.median(x - y for x, y in zip(with_gate, without, strict=True))
+    bar = sign + 8 * WEIGHED + hashing
+    print(f"alias write: gated {g:.1f} ms, ungated {b:.1f} ms; median difference over {PAIRS} pairs {difference:.1f} ms (bar {bar:.1f}:")
+    print(f"   one signature {sign:.1f} + 8 x {WEIGHED} bundles + hashing {hashing:.1f})")
+    denial = statistics.median(x - y for x, y in zip(refused, stopped, strict=True))
+    print(f"denial: {denial:.1f} ms over a request that MLflow stops itself (bar 10); whole answer {r:.1f} ms against {s:.1f} ms,")
+    print(f"   by no policy at all {u:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
