@@ -29,7 +29,7 @@ from mlseal.evidence.predicates import data_provenance
 from mlseal.evidence.revocation import Revocations
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import VerifiedStatement, Verifier
-from mlseal_dvc import logcopy, objects
+from mlseal_dvc import layout, logcopy, objects
 from mlseal_dvc.governing import Rule
 from mlseal_dvc.places import Place
 from mlseal_dvc.pointers import Pointer
@@ -131,6 +131,8 @@ class Checker:
         _require_about(verified, pointer, manifest)  # (5)
         for rule in rules:  # (6)
             rule.require(verified)
+        if str(place) != str(self.shelf.places[0]):
+            self.shelf.remember(bundle, _filed(verified), (manifest.sha256, manifest.to_bytes()) if manifest else None)
         return Attested(verified, manifest, bundle, place)
 
     def _subjects(self, bundle: Bundle, place: Place, pointer: Pointer) -> tuple[Manifest | None, list[str]]:
@@ -139,8 +141,10 @@ class Checker:
             if len(said) != 1:
                 raise MalformedEvidence(f"provenance of the file {pointer.path} needs one subject", got=len(said))
             return None, [said[0].sha256]
-        if len(said) != 2 or not said[1].name.endswith("#manifest"):  # noqa: PLR2004 - OMS root and manifest
-            raise MalformedEvidence(f"provenance of the directory {pointer.path} needs root and manifest", got=len(said))
+        if len(said) != 2 or not said[1].name.endswith("#manifest"):
+            raise MalformedEvidence(
+                f"provenance of the directory {pointer.path} needs root and manifest", got=len(said)
+            )
         raw = self.shelf.manifest(said[1].sha256, place)
         found = hashlib.sha256(raw).hexdigest()
         if found != said[1].sha256:
@@ -152,6 +156,13 @@ class Checker:
             )
         manifest = Manifest.from_bytes(raw)
         return manifest, [manifest.oms_root, manifest.sha256]
+
+
+def _filed(verified: VerifiedStatement) -> str:
+    """Name of verified evidence, from what it says about itself."""
+    predicate = verified.predicate
+    assert isinstance(predicate, data_provenance.Predicate)
+    return layout.bundle(layout.slot(predicate.dvc.hash, predicate.dvc.oid, predicate.path), verified.identity)
 
 
 def _require_about(verified: VerifiedStatement, pointer: Pointer, manifest: Manifest | None) -> None:
@@ -167,7 +178,9 @@ def _require_about(verified: VerifiedStatement, pointer: Pointer, manifest: Mani
             remedy="restore the remote's attestations/",
         )
     if manifest is not None and (predicate.files, predicate.size) != (len(manifest.files), manifest.total_size):
-        raise ForgedEvidence(f"the evidence about {pointer.path} contradicts its manifest", got=f"{predicate.files} files")
+        raise ForgedEvidence(
+            f"the evidence about {pointer.path} contradicts its manifest", got=f"{predicate.files} files"
+        )
 
 
 def compare(attested: Attested, pointer: Pointer, read: ReadObject | None = None) -> Comparison:
@@ -182,7 +195,10 @@ def compare(attested: Attested, pointer: Pointer, read: ReadObject | None = None
     if attested.manifest is None:
         _compare_file(result, pointer, pointer.path, pointer.oid, attested.sha256, None, read)
         return result
-    raw = read_directory_object(pointer, read)
+    raw = pointer.directory_object()
+    if raw is None and read is not None:
+        given = read(pointer.oid)
+        raw = given if isinstance(given, bytes) else None
     if raw is None:
         result.absent += 1
         return result
@@ -207,16 +223,6 @@ def compare(attested: Attested, pointer: Pointer, read: ReadObject | None = None
     return result
 
 
-def read_directory_object(pointer: Pointer, read: ReadObject | None = None) -> bytes | None:
-    """The bytes of the directory object, from the cache, else by `read`; None when neither has it."""
-    try:
-        with open(pointer.cache_path(pointer.oid), "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        data = read(pointer.oid) if read else None
-        return data if isinstance(data, bytes) else None
-
-
 def _compare_file(
     result: Comparison, pointer: Pointer, name: str, oid: str, sha256: str, size: int | None, read: ReadObject | None
 ) -> None:
@@ -230,7 +236,9 @@ def _compare_file(
         return
     result.present += 1
     if found.sha256 != sha256 or (size is not None and found.size != size):
-        reason = f"{name}: these bytes are not the signed ones (sha256 {found.sha256[:16]}…, signed {sha256[:16] or 'none'}…)"
+        reason = (
+            f"{name}: these bytes are not the signed ones (sha256 {found.sha256[:16]}…, not {sha256[:16] or 'any'}…)"
+        )
         result.bad.append((oid, path, reason))
 
 

@@ -50,7 +50,9 @@ def dvc() -> None:
 @dvc.command()
 @click.option("--autoload/--no-autoload", default=True, help="Let plain 'dvc' of this environment sign and verify.")
 @click.option("--hook/--no-hook", default=True, help="Install the verifying git pre-push hook.")
-@click.option("--marker/--no-marker", default=True, help="Write .dvc/mlseal.json, for others to be protected once committed.")
+@click.option(
+    "--marker/--no-marker", default=True, help="Write .dvc/mlseal.json, for others to be protected once committed."
+)
 @_JSON
 def install(autoload: bool, hook: bool, marker: bool, as_json: bool) -> None:
     """Protect this repository.
@@ -85,15 +87,22 @@ def install(autoload: bool, hook: bool, marker: bool, as_json: bool) -> None:
 
 
 @dvc.command()
+@click.option("--autoload/--no-autoload", default=True, help="Remove the autoload from this environment too.")
 @_JSON
-def uninstall(as_json: bool) -> None:
+def uninstall(autoload: bool, as_json: bool) -> None:
     """Take autoload, hook and the protection of this clone out again. A committed marker is left to you."""
     from mlseal_dvc import gitstate, governing, prepush, setup
 
     root = gitstate.root_of(Path.cwd())
-    done = {"hook": prepush.uninstall(root), "autoload": setup.uninstall()}
+    done = {"hook": prepush.uninstall(root)}
+    if autoload:
+        done["autoload"] = setup.uninstall()
     gitstate.run(root, "config", "--local", "--unset-all", governing.CONFIG_KEY, check=False)
-    _say(as_json, {"removed": done}, *(f"{name}: {'removed' if gone else 'was not there'}" for name, gone in done.items()))
+    _say(
+        as_json,
+        {"removed": done},
+        *(f"{name}: {'removed' if gone else 'was not there'}" for name, gone in done.items()),
+    )
 
 
 @dvc.command()
@@ -164,7 +173,9 @@ def pull(arguments: tuple[str, ...], as_json: bool) -> None:
 @click.option("--again", is_flag=True, help="Sign although valid evidence exists (fresh time, same bytes).")
 @_who
 @_JSON
-def sign(targets: tuple[str, ...], remote: str | None, token_file: str | None, role: str, again: bool, as_json: bool) -> None:
+def sign(
+    targets: tuple[str, ...], remote: str | None, token_file: str | None, role: str, again: bool, as_json: bool
+) -> None:
     """Sign outputs without pushing data. The evidence goes up with the next push."""
     from mlseal_dvc import commands, sealing, wrapping
     from mlseal_dvc.desk import Desk
@@ -188,7 +199,12 @@ def sign(targets: tuple[str, ...], remote: str | None, token_file: str | None, r
 @_JSON
 @click.pass_context
 def verify(
-    ctx: click.Context, targets: tuple[str, ...], remote: str | None, revs: tuple[str, ...], evidence_only: bool, as_json: bool
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    remote: str | None,
+    revs: tuple[str, ...],
+    evidence_only: bool,
+    as_json: bool,
 ) -> None:
     """Verify evidence and bytes of outputs without placing anything: the check for CI."""
     from mlseal_dvc import commands, wrapping

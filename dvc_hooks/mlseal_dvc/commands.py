@@ -36,13 +36,15 @@ def verify(repo: Any, call: dict[str, Any], *, with_bytes: bool) -> list[Outcome
     desk = Desk(repo, call.get("remote"))
     work = pointers.selected(repo, call, strict=True)
     if not work:
-        raise NoEvidence("no tracked outputs are selected, so nothing was verified", remedy="check targets and revision")
+        raise NoEvidence(
+            "no tracked outputs are selected, so nothing was verified", remedy="check targets and revision"
+        )
     outcomes = verifying.examine(desk, work, read=lambda p: remote_reader(desk, p) if with_bytes else None)
     if with_bytes:
         for outcome in outcomes:
             if outcome.error is None and outcome.comparison.absent:
                 outcome.error = Unchecked(
-                    f"{outcome.comparison.absent} objects of {outcome.pointer.path} are neither in the cache nor on the remote",
+                    f"{outcome.comparison.absent} objects of {outcome.pointer.path} are neither here nor on the remote",
                     remedy="have their owner push them, or verify with --evidence-only",
                 )
     return outcomes
@@ -116,7 +118,8 @@ def _marked(repository: Path, root: str, revisions: Sequence[str]) -> bool:
     path = f".dvc/{MARKER}" if root == "." else f"{root}/.dvc/{MARKER}"
     candidates = [spec for revision in revisions for spec in (revision, f"{revision}^")]
     return any(
-        gitstate.run(repository, "cat-file", "-e", f"{revision}:{path}", check=False) is not None for revision in candidates
+        gitstate.run(repository, "cat-file", "-e", f"{revision}:{path}", check=False) is not None
+        for revision in candidates
     )
 
 
@@ -165,5 +168,7 @@ def report(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> None:
             say(f"REFUSED  {path}: {outcome.error}")
             continue
         verified, comparison = outcome.attested.verified, outcome.comparison
-        seen = f"{comparison.present} objects compared" + (f", {comparison.absent} not looked at" if comparison.absent else "")
+        seen = f"{comparison.present} objects compared" + (
+            f", {comparison.absent} not looked at" if comparison.absent else ""
+        )
         say(f"ok       {path}: signed by {verified.identity.san} on {rfc3339(verified.time)}, {seen}")

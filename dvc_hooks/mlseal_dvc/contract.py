@@ -7,10 +7,14 @@ from importlib import import_module
 
 from mlseal_dvc import SUPPORTED
 
-# (module, attribute, parameters that must exist). Functions are wrapped by name, so a rename or a lost parameter counts.
+# (module, attribute, parameters that must exist): things are wrapped by name, so a rename or a lost parameter counts.
 RELIED_ON: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("dvc.repo", "Repo.push", ("targets", "remote", "recursive", "revs", "workspace", "glob", "run_cache")),
-    ("dvc.repo", "Repo.fetch", ("targets", "remote", "recursive", "revs", "workspace", "run_cache", "max_size", "types")),
+    (
+        "dvc.repo",
+        "Repo.fetch",
+        ("targets", "remote", "recursive", "revs", "workspace", "run_cache", "max_size", "types"),
+    ),
     ("dvc.repo", "Repo.checkout", ("targets", "with_deps", "recursive", "relink")),
     ("dvc.repo", "Repo.brancher", ()),
     ("dvc.repo", "Repo.drop_data_index", ()),

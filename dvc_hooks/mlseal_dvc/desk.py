@@ -1,4 +1,4 @@
-"""Everything one DVC command needs at hand: policy, trust root, remotes, checkers, quarantine. Made once per command."""
+"""Everything that one DVC command needs at hand: policy, trust root, remotes, checkers, quarantine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class Desk:
         remote = self.remote_of(pointer)
         return None if remote is None else of_remote(remote)
 
-    def checker(self, pointer: Pointer, action: str, rules: Callable[[Pointer], tuple[Rule, ...]] | None = None) -> Checker:
+    def checker(
+        self, pointer: Pointer, action: str, rules: Callable[[Pointer], tuple[Rule, ...]] | None = None
+    ) -> Checker:
         """A verifier of evidence for outputs of that remote. `rules` replaces the policy's, for signers only."""
         key = (self.remote or pointer.remote_name, action if rules is None else f"{action}+own")
         if key not in self._checkers:

@@ -41,14 +41,18 @@ def examine(directory: Path) -> list[Finding]:
 
 def _dvc(_: Path) -> Iterator[Finding]:
     problem = contract.broken()
-    yield Finding("dvc", problem is None, problem or contract.supported(), "" if problem is None else "install a supported DVC")
+    yield Finding(
+        "dvc", problem is None, problem or contract.supported(), "" if problem is None else "install a supported DVC"
+    )
 
 
 def _autoload(_: Path) -> Iterator[Finding]:
     version = setup.installed()
     ok = version is not None and setup.loaded()
     detail = f"{version or 'not installed'} in {sys.prefix}"
-    yield Finding("autoload", ok, detail, "" if ok else "mlseal dvc install, or use 'mlseal dvc push|pull'", required=False)
+    yield Finding(
+        "autoload", ok, detail, "" if ok else "mlseal dvc install, or use 'mlseal dvc push|pull'", required=False
+    )
 
 
 def _command(_: Path) -> Iterator[Finding]:
@@ -64,27 +68,35 @@ def _command(_: Path) -> Iterator[Finding]:
     # A virtual environment's interpreter is a link: compare the environments, not the link targets.
     same = bool(python) and Path(python).parent == Path(sys.executable).parent
     remedy = "" if same else "use 'python -m dvc' of this environment, or install mlseal and its autoload in that one"
-    yield Finding("command", same, f"{found} runs {python or 'something that is no Python script'} (here: {own})", remedy)
+    yield Finding(
+        "command", same, f"{found} runs {python or 'something that is no Python script'} (here: {own})", remedy
+    )
 
 
 def _hook(directory: Path) -> Iterator[Finding]:
     state = prepush.state(gitstate.root_of(directory))
     ok = state.ours and not state.interpreter_missing
-    detail = f"{'installed' if state.ours else 'absent'} in {state.directory}" + (", after an earlier hook" if state.chained else "")
+    detail = f"{'installed' if state.ours else 'absent'} in {state.directory}" + (
+        ", after an earlier hook" if state.chained else ""
+    )
     yield Finding("pre-push", ok, detail, "" if ok else "mlseal dvc install")
 
 
 def _required(directory: Path) -> Iterator[Finding]:
     value = gitstate.run(gitstate.root_of(directory), "config", "--local", "--get", CONFIG_KEY, check=False)
     ok = value == REQUIRED
-    yield Finding("this clone", ok, f"git config {CONFIG_KEY} = {value}", "" if ok else "mlseal dvc install", required=False)
+    yield Finding(
+        "this clone", ok, f"git config {CONFIG_KEY} = {value}", "" if ok else "mlseal dvc install", required=False
+    )
 
 
 def _marker(directory: Path) -> Iterator[Finding]:
     repo = commands.open_repo(directory)
     path = Path(repo.root_dir) / ".dvc" / MARKER
     ok = path.exists()
-    yield Finding("marker", ok, f"{path} {'present' if ok else 'absent'}", "" if ok else "mlseal dvc install", required=False)
+    yield Finding(
+        "marker", ok, f"{path} {'present' if ok else 'absent'}", "" if ok else "mlseal dvc install", required=False
+    )
 
 
 def _trust(_: Path) -> Iterator[Finding]:
@@ -97,7 +109,9 @@ def _policy(directory: Path) -> Iterator[Finding]:
     for action in ("push", "pull"):
         ok = governance.signers_known(action)
         remedy = "" if ok else "write a policy for tool: dvc (docs/dvc.md), or pass --identity and --issuer"
-        yield Finding(f"who may sign ({action})", ok, "named" if ok else "nobody is named", remedy, required=action == "pull")
+        yield Finding(
+            f"who may sign ({action})", ok, "named" if ok else "nobody is named", remedy, required=action == "pull"
+        )
 
 
 def _shared_cache(directory: Path) -> Iterator[Finding]:

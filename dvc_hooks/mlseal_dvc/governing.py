@@ -26,13 +26,12 @@ from mlseal.errors import NotInitialised, RuleBroken, StaleEvidence, Unchecked
 from mlseal.evidence import paths
 from mlseal.evidence.clock import SKEW
 from mlseal.evidence.identity import IdentityMatcher
-from mlseal.evidence.predicates import data_provenance
-from mlseal.evidence.verifying import IDENTITY_LEVELS, LOG_LEVELS, TIME_LEVELS, VerifiedStatement
 from mlseal_dvc import gitstate
 from mlseal_dvc.pointers import Pointer
 from mlseal_dvc.session import Session
 
 if TYPE_CHECKING:
+    from mlseal.evidence.verifying import VerifiedStatement
     from mlseal.policy.model import Policy, Requirement
 
 MARKER = "mlseal.json"
@@ -87,7 +86,7 @@ class Governance:
         if not policies:
             raise NotInitialised(
                 f"nobody is named who may sign {pointer.path}",
-                expected=f"a policy for tool: dvc, action: {action} in $MLSEAL_POLICY or {paths.config_dir()}/policy.yaml",
+                expected=f"a policy for tool: dvc in $MLSEAL_POLICY or {paths.config_dir()}/policy.yaml",
                 remedy="write one, or name the signer: mlseal dvc pull --identity SAN --issuer URL",
             )
         return tuple(_rule(policy, requirement, self._session) for policy in policies for requirement in policy.require)
@@ -140,6 +139,8 @@ def _configured(directory: str) -> bool:
 
 
 def _rule(policy: Policy, requirement: Requirement, session: Session) -> Rule:
+    from mlseal.evidence.predicates import data_provenance
+
     part = requirement.part
     beyond = [key for key in ("of", "input", "distinct", "not_by", "reviewed") if getattr(part, key) is not None]
     if requirement.predicate_type != data_provenance.URI or beyond:
@@ -180,6 +181,8 @@ def _require_age(policy: Policy, requirement: Requirement, verified: VerifiedSta
 
 
 def _require_assurance(policy: Policy, requirement: Requirement, verified: VerifiedStatement) -> None:
+    from mlseal.evidence.verifying import IDENTITY_LEVELS, LOG_LEVELS, TIME_LEVELS
+
     wanted, got = policy.assurance_of(requirement), verified.assurance
     axes: Sequence[tuple[str, tuple[str, ...]]] = (
         ("identity", IDENTITY_LEVELS),
@@ -197,7 +200,9 @@ def _require_assurance(policy: Policy, requirement: Requirement, verified: Verif
             )
 
 
-def _require_conditions(policy: Policy, requirement: Requirement, verified: VerifiedStatement, session: Session) -> None:
+def _require_conditions(
+    policy: Policy, requirement: Requirement, verified: VerifiedStatement, session: Session
+) -> None:
     fields = verified.statement.predicate
     moments = {"now": session.clock(), "signed_on": verified.time}
     if requirement.where is not None and requirement.where.evaluate(fields, **moments).holds is False:

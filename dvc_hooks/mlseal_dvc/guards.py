@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import DigestMismatch, Refusal
 from mlseal_dvc import halt, objects, watching
-from mlseal_dvc.sealing import Sealed
+
+if TYPE_CHECKING:
+    from mlseal_dvc.sealing import Sealed
 
 _TAG = "_mlseal_repo"
 _SEALS = "_mlseal_sealed"
@@ -57,7 +59,10 @@ def _adding(original: Callable[..., Any]) -> Callable[..., Any]:
         if repo is not None and watching.protected(repo):
             with halt.told_to_dvc():
                 _require_sealed(
-                    getattr(repo, _SEALS, None), fs, [path] if isinstance(path, str) else path, [oid] if isinstance(oid, str) else oid
+                    getattr(repo, _SEALS, None),
+                    fs,
+                    [path] if isinstance(path, str) else path,
+                    [oid] if isinstance(oid, str) else oid,
                 )
         return original(self, path, fs, oid, *args, **kwargs)
 
@@ -138,4 +143,3 @@ def _pulling_run_cache(original: Callable[..., Any]) -> Callable[..., Any]:
         raise RunCacheNotSupported("mlseal: the run cache of a remote is not signed")
 
     return pull
-

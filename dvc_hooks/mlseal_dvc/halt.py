@@ -1,4 +1,4 @@
-"""How mlseal's errors end a DVC command: as the exception that DVC prints in one line and never swallows as "missing"."""
+"""How mlseal's errors end a DVC command: as an exception that DVC prints in one line and never takes for "missing"."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from mlseal.errors import Error, ServiceUnavailable, SplitView, Unchecked
 from mlseal.evidence.checkpoints import PinnedCheckpoints
-from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.mirror import tree_paths
+from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.trust import LogKey, Trust
 from mlseal.tlog.checkpoint import open_note
 from mlseal.tlog.tiles import TILE_WIDTH, TileSource, tile_path

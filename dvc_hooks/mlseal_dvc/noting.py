@@ -66,7 +66,7 @@ def _note_outputs(stage: Any, how: origin.Origin) -> None:
     prefix = gitstate.prefix(stage.repo)
     for out in stage.outs:
         if out.use_cache and out.hash_info and out.is_in_repo:
-            pointer = pointers.pointer_of(stage.repo, out, None, prefix)
+            pointer = pointers.pointer_of(out, None, prefix)
             # Restored and already noted: it is the version that ran here before.
             if how == "ran" or origin.of(pointer, directory) == "unknown":
                 origin.note(directory, pointer.path, pointer.oid, how)

@@ -120,13 +120,13 @@ def _plain(path: str) -> bool:
 def content_of_file(name: str, hashed: Hashed, oid: str) -> Content:
     """The content of a single file. Raises `Unreadable` for an empty one, about which nothing can be said."""
     if hashed.size == 0:
-        raise Unreadable(f"{name} is empty", got="0 bytes", expected="a file with content", remedy="leave it out of DVC")
+        raise Unreadable(
+            f"{name} is empty", got="0 bytes", expected="a file with content", remedy="leave it out of DVC"
+        )
     return Content((Subject(name, hashed.sha256),), None, {oid: hashed.sha256}, hashed.size)
 
 
-def content_of_directory(
-    name: str, oid: str, raw: bytes, digest: Callable[[str, str], Hashed | FileEntry]
-) -> Content:
+def content_of_directory(name: str, oid: str, raw: bytes, digest: Callable[[str, str], Hashed | FileEntry]) -> Content:
     """The content of a directory from its directory object `raw`; `digest` gives SHA-256 and size for (path, MD5).
 
     Raises `Refusal` for names that a manifest leaves out (they would travel unsigned), `Unreadable` for nothing at all.
@@ -144,7 +144,9 @@ def content_of_directory(
         found = digest(path, tree[path])
         entries.append(FileEntry(path, found.size, found.sha256))
         if objects.setdefault(tree[path], found.sha256) != found.sha256:
-            raise Refusal(f"two files of {name} share an MD5 and differ", got=tree[path], remedy="keep them apart from DVC")
+            raise Refusal(
+                f"two files of {name} share an MD5 and differ", got=tree[path], remedy="keep them apart from DVC"
+            )
     manifest = Manifest(tuple(entries))
     if manifest.total_size == 0:
         raise Unreadable(f"{name} holds no content", got=f"{len(entries)} empty files", expected="at least one byte")
@@ -175,7 +177,9 @@ def quarantine(path: str, directory: Path, oid: str) -> Path | None:
             shutil.copyfile(path, target)
             os.unlink(path)
         except OSError as error:
-            raise Unreadable(f"cannot move {path} to quarantine", got=error.strerror, remedy="remove it by hand") from error
+            raise Unreadable(
+                f"cannot move {path} to quarantine", got=error.strerror, remedy="remove it by hand"
+            ) from error
     target.chmod(0o400)
     return target
 

@@ -35,7 +35,7 @@ def of(pointer: Pointer, directory: Path | None) -> Origin:
         noted = note["origin"] if note["oid"] == pointer.oid else "unknown"
     except (OSError, ValueError, KeyError, TypeError):
         return "unknown"
-    return cast(Origin, noted) if noted in _NOTED else "unknown"
+    return cast("Origin", noted) if noted in _NOTED else "unknown"
 
 
 def note(directory: Path, path: str, oid: str, origin: Origin) -> None:

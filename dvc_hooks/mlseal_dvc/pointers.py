@@ -67,8 +67,18 @@ class Pointer:
         """What makes two pointers the same."""
         return self.path, self.hash_name, self.oid
 
+    def directory_object(self) -> bytes | None:
+        """The bytes of the directory object in the local cache, unverified; None if it is not there."""
+        try:
+            with open(self.cache_path(self.oid), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
 
-def bound(function: Callable[..., Any], repo: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+
+def bound(
+    function: Callable[..., Any], repo: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
     """The arguments of a call of a `Repo` method by name, defaults filled in."""
     call = inspect.signature(function).bind(repo, *args, **kwargs)
     call.apply_defaults()
@@ -123,10 +133,10 @@ def _of_revision(repo: Any, call: Mapping[str, Any], rev: str | None, prefix: st
     )
     for out in view.outs:
         if out.use_cache and out.hash_info:
-            yield pointer_of(repo, out, rev, prefix)
+            yield pointer_of(out, rev, prefix)
 
 
-def pointer_of(repo: Any, out: Any, rev: str | None, prefix: str) -> Pointer:
+def pointer_of(out: Any, rev: str | None, prefix: str) -> Pointer:
     """The frozen facts of one DVC `Output`. Raises `Unchecked` for outputs outside of the repository."""
     if not out.is_in_repo:
         raise Unchecked(
@@ -137,12 +147,10 @@ def pointer_of(repo: Any, out: Any, rev: str | None, prefix: str) -> Pointer:
     stage = out.stage
     path = str(PurePosixPath(prefix, *out.index_key[1]))
     dependencies = tuple(_dependencies(stage, prefix))
-    names = (path,)
-    if stage.is_repo_import:
-        names = (path, *(d.path for d in dependencies))
+    sources = tuple(d.path for d in dependencies) if stage.is_repo_import else ()
     return Pointer(
         path=path,
-        names=names,
+        names=(path, *sources),
         hash_name=out.hash_name,
         oid=str(out.hash_info.value),
         cache_path=out.cache.oid_to_path,

@@ -21,13 +21,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import DigestMismatch, Error, NoEvidence, Refusal
-from mlseal_dvc import gitstate, halt, objects, pointers, verifying, watching
-from mlseal_dvc.checking import Attested, read_directory_object
-from mlseal_dvc.desk import Desk
+from mlseal_dvc import gitstate, halt, objects, pointers, watching
 from mlseal_dvc.pointers import Pointer
+
+if TYPE_CHECKING:
+    from mlseal_dvc.checking import Attested
+    from mlseal_dvc.desk import Desk
 
 _INDEX = "_mlseal_index"
 _trees: dict[str, str] | None = None  # while a checkout runs: directory object → SHA-256 of its verified bytes
@@ -80,7 +82,7 @@ def checking_out(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def checkout(repo: Any, *args: Any, **kwargs: Any) -> Any:
-        if not watching.protected(repo) or _trees is not None:
+        if not watching.protected(repo):
             return original(repo, *args, **kwargs)
         from dvc.repo import lock_repo
 
@@ -96,6 +98,9 @@ def checking_out(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _verify_fetched(repo: Any, call: dict[str, Any], since: int) -> None:
+    from mlseal_dvc import verifying
+    from mlseal_dvc.desk import Desk
+
     with halt.told_to_dvc():
         desk = Desk(repo, call.get("remote"))
         outcomes = verifying.examine(desk, pointers.selected(repo, call), since=since)
@@ -103,6 +108,9 @@ def _verify_fetched(repo: Any, call: dict[str, Any], since: int) -> None:
 
 
 def _verify_before_checkout(repo: Any, call: dict[str, Any]) -> dict[str, str]:
+    from mlseal_dvc import verifying
+    from mlseal_dvc.desk import Desk
+
     desk = Desk(repo)
     outcomes = verifying.examine(desk, pointers.selected(repo, call))
     passed = [o for o in outcomes if o.error is None or (not call.get("relink") and verifying.own_and_unpushed(o))]
@@ -110,7 +118,7 @@ def _verify_before_checkout(repo: Any, call: dict[str, Any]) -> dict[str, str]:
     halt.say(f"verified {sum(o.attested is not None for o in passed)} outputs before checkout")
     trees = {}
     for outcome in passed:
-        raw = read_directory_object(outcome.pointer) if outcome.pointer.isdir else None
+        raw = outcome.pointer.directory_object() if outcome.pointer.isdir else None
         if raw is not None:
             trees[outcome.pointer.oid] = objects.sha256(raw)
     return trees
@@ -124,7 +132,7 @@ class _only_these_trees:  # noqa: N801 - used like a function
         self._new = trees
 
     def __enter__(self) -> None:
-        global _trees  # noqa: PLW0603 - DVC reads directories from a pool of threads, so not a context variable
+        global _trees  # DVC reads directories from a pool of threads, so not a context variable
         self._trees_before, _trees = _trees, self._new
 
     def __exit__(self, *_: object) -> None:
@@ -168,6 +176,8 @@ def _pulling(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _require_expected(repo: Any, transferred: Any) -> None:
+    from mlseal_dvc.desk import Desk
+
     desk = Desk(repo)
     expected: dict[str, str] = {}
     for pointer in pointers.selected(repo, {}):
@@ -191,7 +201,7 @@ def _require_expected(repo: Any, transferred: Any) -> None:
 def _expected_objects(attested: Attested, pointer: Pointer) -> dict[str, str]:
     if attested.manifest is None:
         return {pointer.oid: attested.sha256}
-    raw = read_directory_object(pointer)
+    raw = pointer.directory_object()
     signed = {entry.path: entry.sha256 for entry in attested.manifest.files}
     tree = objects.read_tree(raw, pointer.path) if raw is not None else {}
     if tree.keys() != signed.keys():
@@ -225,11 +235,13 @@ class _Expected:
     """The signed digest of each file below one `Index`, looked up once per output."""
 
     def __init__(self, index: Any) -> None:
+        from mlseal_dvc.desk import Desk
+
         self.repo = index.repo
         self.desk = Desk(index.repo)
         prefix = gitstate.prefix(index.repo)
         self._outs = {
-            tuple(out.index_key[1]): pointers.pointer_of(index.repo, out, None, prefix)
+            tuple(out.index_key[1]): pointers.pointer_of(out, None, prefix)
             for out in index.outs
             if out.use_cache and out.hash_info and out.is_in_repo
         }
@@ -250,7 +262,9 @@ class _Expected:
         for entry in attested.manifest.files:
             if entry.path == inside:
                 return entry.sha256
-        raise NoEvidence(f"{pointer.path}/{inside} is not in the signed manifest", remedy="tell the owner of the remote")
+        raise NoEvidence(
+            f"{pointer.path}/{inside} is not in the signed manifest", remedy="tell the owner of the remote"
+        )
 
 
 def _expected_of(filesystem: Any, path: str) -> tuple[str, Desk] | None:

@@ -1,20 +1,24 @@
-"""Sign outputs before DVC uploads them. The steps of `seal`, performed under these numbers:
+"""Sign outputs before DVC uploads them.
+
+The steps of `seal`, performed under these numbers:
 
 1. Select the outputs that this push is about, as DVC does.
 2. Valid evidence exists: nothing is hashed or signed again; it is copied to the remote if it is not there.
 3. Otherwise hash the cache objects. What is not in the cache is carried over from earlier *verified* evidence of the
    same output (same path inside it, same MD5), or stops the push.
-4. Sign. The finished bundle must satisfy the same rules as everyone else's, or nothing is uploaded.
+4. Sign, after finishing what a crash cut off. The finished bundle must satisfy the same rules as everyone else's, or
+   nothing is uploaded.
 5. Upload in this order: manifests, log tiles, bundles. The data come after, by DVC: data are never on the remote
    without their evidence. An interrupted push leaves evidence without data, which the next one completes.
 6. Hand DVC's upload the objects it may send, each with its SHA-256.
 
-An output of which nothing is in the cache has nothing to upload and is passed over; the usual clone without data must be
-able to push code.
+An output of which nothing is in the cache has nothing to upload and is passed over: a clone without data must be able
+to push code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -32,7 +36,7 @@ from mlseal.evidence.identity import Identity
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.store import Store
 from mlseal_dvc import gitstate, halt, layout, logcopy, objects, origin, pointers, revoked, statement
-from mlseal_dvc.checking import Attested, Checker, read_directory_object
+from mlseal_dvc.checking import Attested, Checker
 from mlseal_dvc.desk import Desk
 from mlseal_dvc.governing import Rule
 from mlseal_dvc.objects import Content, Hashed
@@ -73,6 +77,8 @@ class _Sealer:
         self._store = _store(desk)
 
     def run(self, work: Sequence[Pointer]) -> Sealed:
+        if self._upload:
+            self._publish_revocations(work)
         unsigned: list[tuple[Pointer, Content]] = []
         with HashCache() as cache:
             for pointer in work:
@@ -90,6 +96,13 @@ class _Sealer:
         if self._upload:
             self._publish()  # (5)
         return self._sealed  # (6)
+
+    def _publish_revocations(self, work: Sequence[Pointer]) -> None:
+        """First of all, so that they reach others even if withdrawn data stop this push."""
+        if any(policy.revokers for policy in self._desk.governance.applicable("push")):
+            places = {str(place): place for pointer in work if (place := self._desk.place_of(pointer))}
+            for place in places.values():
+                revoked.copy_from_store(place)
 
     def _existing(self, pointer: Pointer) -> Attested | None:
         """Valid evidence; None when there is none or it is too old. Invalid evidence is replaced by our own.
@@ -119,7 +132,7 @@ class _Sealer:
         if attested.manifest is None:
             self._sealed.objects[pointer.oid] = attested.sha256
             return
-        raw = read_directory_object(pointer)
+        raw = pointer.directory_object()
         if raw is None:
             return  # no directory object here, so DVC has none of its files to send for it
         signed = {entry.path: entry for entry in attested.manifest.files}
@@ -146,8 +159,10 @@ class _Sealer:
 
         if not pointer.isdir:
             found = read([pointer.oid])
-            return self._allow(objects.content_of_file(pointer.path, found[pointer.oid], pointer.oid)) if found else None
-        raw = read_directory_object(pointer)
+            return (
+                self._allow(objects.content_of_file(pointer.path, found[pointer.oid], pointer.oid)) if found else None
+            )
+        raw = pointer.directory_object()
         if raw is None:
             return None
         tree = objects.read_tree(raw, pointer.path)
@@ -164,7 +179,9 @@ class _Sealer:
                 remedy=f"dvc fetch {pointer.path}, then push again",
             )
         return self._allow(
-            objects.content_of_directory(pointer.path, pointer.oid, raw, lambda path, oid: here.get(oid) or earlier[path, oid])
+            objects.content_of_directory(
+                pointer.path, pointer.oid, raw, lambda path, oid: here.get(oid) or earlier[path, oid]
+            )
         )
 
     def _allow(self, content: Content) -> Content:
@@ -172,10 +189,10 @@ class _Sealer:
         return content
 
     def _earlier(self, pointer: Pointer) -> dict[tuple[str, str], FileEntry]:
-        """(path, MD5) → digest, from verified evidence about other versions of the same directory in this clone's git."""
+        """(path, MD5) → digest, from verified evidence about other versions of this directory in this clone's git."""
         found: dict[tuple[str, str], FileEntry] = {}
         for version in _other_versions(self._desk.repo, pointer):
-            raw = read_directory_object(version)
+            raw = version.directory_object()
             try:
                 attested = self._checker(version).attested(version)
                 tree = objects.read_tree(raw, version.path) if raw is not None else {}
@@ -191,8 +208,14 @@ class _Sealer:
             return
         desk = self._desk
         signer = signing.signer_for(
-            desk.session.role, trust=desk.trust, store=self._store, token_file=desk.session.token_file, clock=desk.session.clock
+            desk.session.role,
+            trust=desk.trust,
+            store=self._store,
+            token_file=desk.session.token_file,
+            clock=desk.session.clock,
         )
+        with contextlib.suppress(Error):  # another tool's unfinished entry is not ours to stop at
+            signer.recover()
         for pointer, content in unsigned:
             if content.manifest is not None:
                 self._own.write(layout.manifest(content.manifest.sha256), content.manifest.to_bytes())
@@ -204,17 +227,9 @@ class _Sealer:
             self._sealed.signed.append(pointer.path)
 
     def _signed(self, signer: signing.Signer, pointer: Pointer, content: Content) -> Bundle:
-        """The bundle. The log keeps one entry per statement, so these words may be taken already:
-
-        by a push of ours that a crash cut off (its journal is finished now), or by somebody else (then say them anew).
-        """
-        made = self._statement(pointer, content)
+        """The bundle. The log keeps one entry per statement: where somebody else said these words, say them anew."""
         try:
-            return signer.sign(made)
-        except Withheld:
-            signer.recover()
-        try:
-            return signer.sign(made)
+            return signer.sign(self._statement(pointer, content))
         except Withheld:
             return signer.sign(self._statement(pointer, content, nonce=secrets.token_hex(16)))
 
@@ -247,7 +262,6 @@ class _Sealer:
                     if place.read(name) != (data := attested.manifest.to_bytes()):
                         place.write(name, data)
             logcopy.bring_up_to_date(self._desk.trust, place, _sizes(a for _, a in items))
-            revoked.copy_from_store(place)
             for pointer, attested in missing:
                 place.write(_name(pointer, attested), attested.bundle.raw)
 
@@ -302,7 +316,14 @@ def _other_versions(repo: Any, pointer: Pointer) -> Iterable[Pointer]:
     if not gitstate.has_git(repo):
         return []
     listed = gitstate.run(
-        repo.scm.root_dir, "log", "-50", "--format=%H", "--", ":(top,glob)**/*.dvc", ":(top,glob)**/dvc.lock", check=False
+        repo.scm.root_dir,
+        "log",
+        "-50",
+        "--format=%H",
+        "--",
+        ":(top,glob)**/*.dvc",
+        ":(top,glob)**/dvc.lock",
+        check=False,
     )
     revs = (listed or "").split()
     if not revs:

@@ -1,4 +1,4 @@
-"""Put the autoload wheel into this interpreter's environment, and take it out again. Offline, by path, on request only."""
+"""Put the autoload wheel into this interpreter's environment and take it out again: offline, by path, on request."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Shelf:
     """Where the evidence of one output is looked for, in order.
 
     Args:
-        places: own copies first.
+        places: this user's own copies first, always.
     """
 
     def __init__(self, places: Sequence[Place]) -> None:
@@ -41,6 +41,13 @@ class Shelf:
                 if raw and raw not in seen:
                     seen.add(raw)
                     yield Bundle(raw), place
+
+    def remember(self, bundle: Bundle, name: str, manifest: tuple[str, bytes] | None) -> None:
+        """Keep verified evidence among this user's own copies, for checkouts without network and for imports."""
+        own = self.places[0]
+        if manifest is not None and own.read(layout.manifest(manifest[0])) != manifest[1]:
+            own.write(layout.manifest(manifest[0]), manifest[1])
+        own.write(name, bundle.raw)
 
     def manifest(self, sha256: str, first: Place) -> bytes:
         """The manifest with this digest, from `first` or elsewhere. Raises `MalformedEvidence` when nobody has it."""

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ def require(desk: Desk, outcomes: list[Outcome], when: str, *, quiet: bool = Fal
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if not failed:
         if not quiet and outcomes:
-            halt.say(f"verified {len(outcomes)} outputs {when}")
+            halt.say(f"verified {sum(outcome.attested is not None for outcome in outcomes)} outputs {when}")
         return
     desk.repo.drop_data_index()
     for outcome in failed:
@@ -60,9 +61,11 @@ def require(desk: Desk, outcomes: list[Outcome], when: str, *, quiet: bool = Fal
     first = ordered[0].error
     assert first is not None
     more = f" (and {len(failed) - 1} further outputs)" if len(failed) > 1 else ""
-    raise type(first)(
-        f"{when}: {first.message}{more}", got=first.got, expected=first.expected, remedy=first.remedy
-    ) if _plain(first) else first
+    raise (
+        type(first)(f"{when}: {first.message}{more}", got=first.got, expected=first.expected, remedy=first.remedy)
+        if _plain(first)
+        else first
+    )
 
 
 def _plain(error: Error) -> bool:
@@ -103,12 +106,10 @@ def _something_here(pointer: Pointer) -> bool:
 
 def _brought_by_fetch(pointer: Pointer, since: int) -> list[tuple[str, str]]:
     oids = [pointer.oid]
-    raw = checking.read_directory_object(pointer) if pointer.isdir else None
+    raw = pointer.directory_object() if pointer.isdir else None
     if raw is not None:
-        try:
+        with contextlib.suppress(Refusal):  # unreadable, and on its way out itself
             oids += objects.read_tree(raw, pointer.path).values()
-        except Refusal:
-            pass  # unreadable, and on its way out itself
     found = []
     for oid in oids:
         path = pointer.cache_path(oid)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from mlseal_dvc import halt, session
-from mlseal_dvc.governing import Governance
 
 _DONE = "_mlseal_wraps"
 _ANSWER = "_mlseal_protected"
@@ -31,6 +30,8 @@ def protected(repo: Any) -> bool:
     key = (repo.root_dir, getattr(repo.fs, "rev", None), id(session.current()))
     known: dict[object, bool] = repo.__dict__.setdefault(_ANSWER, {})
     if key not in known:
+        from mlseal_dvc.governing import Governance
+
         with halt.told_to_dvc():
             known[key] = Governance(repo, session.current()).protected
     return known[key]

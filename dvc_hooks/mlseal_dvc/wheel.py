@@ -24,7 +24,9 @@ def build(directory: Path) -> Path:
     source = Path(__file__).parent / "autoload"
     members = {name: (source / name).read_bytes() for name in _FILES}
     members[f"{_STEM}.dist-info/METADATA"] = _metadata()
-    members[f"{_STEM}.dist-info/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: mlseal\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    members[f"{_STEM}.dist-info/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: mlseal\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
     record = f"{_STEM}.dist-info/RECORD"
     lines = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in members.items()]
     members[record] = ("\n".join([*lines, f"{record},,"]) + "\n").encode()

@@ -14,8 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from mlseal.errors import MissingExtra, Unchecked
-from mlseal_dvc import contract, guards, halt, noting, pointers, reading, sealing, watching
-from mlseal_dvc.desk import Desk
+from mlseal_dvc import contract, guards, halt, noting, pointers, reading, watching
 
 _FUNCTIONS = (("dvc.repo.push", "push"), ("dvc.repo.fetch", "fetch"), ("dvc.repo.checkout", "checkout"))
 
@@ -69,6 +68,9 @@ def _pushing(original: Callable[..., Any]) -> Callable[..., Any]:
         if not watching.protected(repo):
             return original(repo, *args, **kwargs)
         from dvc.repo import lock_repo
+
+        from mlseal_dvc import sealing
+        from mlseal_dvc.desk import Desk
 
         call = pointers.bound(original, repo, args, kwargs)
         with lock_repo(repo):

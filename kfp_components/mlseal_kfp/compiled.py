@@ -8,6 +8,7 @@ name of a pipeline is the SHA-256 of the RFC 8785 bytes of its parsed documents.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ EXECUTOR_INPUT = "{{$}}"
 RUN_ID = "{{$.pipeline_job_uuid}}"
 """Placeholder that KFP replaces by the run's id; only as the whole value of a parameter."""
 _MAX_BYTES = 8 * 1024 * 1024
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 def step_arguments(stage: str, image: str) -> tuple[str, ...]:
@@ -218,7 +220,22 @@ def parse(data: bytes | str, what: str) -> Compiled:
         )
     compiled = Compiled(tuple(documents))
     canonical.dumps(list(documents))
+    for name in _names(compiled):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise Misuse(
+                f"{what} holds a name that is no plain name", got=str(name)[:80], expected="letters, digits, . _ -"
+            )
     return compiled
+
+
+def _names(compiled: Compiled) -> Iterator[Any]:
+    """Every name that becomes part of a path."""
+    yield compiled.name
+    for name, component in compiled.components.items():
+        yield name
+        outputs = component.get("outputDefinitions") if isinstance(component, dict) else None
+        for kind in ("artifacts", "parameters"):
+            yield from (outputs or {}).get(kind) or ()
 
 
 def _replaced(value: Any, image: str) -> Any:

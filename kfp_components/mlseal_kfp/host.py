@@ -81,6 +81,7 @@ class HostResult:
     outputs: Mapping[str, Any]
     log: Path
     message: str = ""
+    timed_out: bool = False
     notice: str = NOTICE
 
     def task(self, name: str) -> TaskRecord:
@@ -98,6 +99,10 @@ class HostResult:
         """Itself if the run succeeded; otherwise the failing step's own error, `Refusal` or `Unchecked`."""
         if self.ok:
             return self
+        if self.timed_out:
+            raise Unchecked(
+                "the run did not end in time", got=self.message, remedy="raise --run-seconds or read the log"
+            )
         failed = next((record for record in reversed(self.tasks) if record.exit_code != 0), None)
         if failed is None:
             raise Unchecked("the pipeline did not come to its end", got=self.message, remedy=f"read {self.log}")
@@ -127,27 +132,28 @@ def run(
     root.mkdir(parents=True, exist_ok=True)
     log = root / f"{pipeline.name}-{uuid4().hex[:12]}.log"
     request = {
-        "file": os.fspath(file.absolute()),
+        "pipeline": pipeline.to_yaml(),  # what was checked is what runs, whatever happens to the file
         "parameters": values,
         "root": os.fspath(root),
         "log": os.fspath(log),
-        "modules": sorted(host.modules),
         "environment": dict(host.environment),
         "taskSeconds": host.task_seconds,
     }
     _start_service()
-    events = _converse(request, host, progress)
+    events, expired = _converse(request, host, progress)
     records = tuple(_record(event) for event in events if event.get("event") == "end")
     done = next((event for event in events if event.get("event") == "done"), None)
     if done is not None and done.get("kind") == "unsupported":
         raise Unchecked(
             str(done.get("message")), got=done.get("got"), expected=done.get("expected"), remedy=done.get("remedy")
         )
-    ok = done is not None and done.get("ok") is True and all(record.exit_code == 0 for record in records)
-    message = (
-        str(done.get("message", "")) if done else f"the run was stopped before its end; deadline {host.run_seconds:g} s"
-    )
-    return HostResult(ok, pipeline.name, pipeline.sha256, records, (done or {}).get("outputs") or {}, log, message)
+    last = {record.directory: record.exit_code for record in records}  # a retry runs in the same directory
+    ok = done is not None and done.get("ok") is True and not expired and not any(last.values())
+    message = str((done or {}).get("message", ""))
+    if done is None:
+        message = f"killed after {host.run_seconds:g} s" if expired else "its own process died"
+    outputs = (done or {}).get("outputs") or {}
+    return HostResult(ok, pipeline.name, pipeline.sha256, records, outputs, log, message, expired)
 
 
 def require_runnable(pipeline: compiled.Compiled, host: Host) -> None:
@@ -236,11 +242,13 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     return parsed
 
 
-def _converse(request: Mapping[str, Any], host: Host, progress: Progress | None) -> list[Mapping[str, Any]]:
-    """Start the run's own process, hand it the request, collect its events; leave no process behind.
+def _converse(
+    request: Mapping[str, Any], host: Host, progress: Progress | None
+) -> tuple[list[Mapping[str, Any]], bool]:
+    """Start the run's own process, hand it the request; its events, and whether the deadline passed.
 
-    The end of the child's stdin is the order to kill whatever it started and to end; so it also ends when this process
-    is killed.
+    No process is left behind: the end of the child's stdin is the order to kill whatever it started and to end, and it
+    comes also when this process is killed.
     """
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "mlseal_kfp.hostprocess"],
@@ -252,7 +260,13 @@ def _converse(request: Mapping[str, Any], host: Host, progress: Progress | None)
     assert process.stdin is not None
     assert process.stdout is not None
     order = process.stdin
-    deadline = threading.Timer(host.run_seconds, order.close)
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        order.close()
+
+    deadline = threading.Timer(host.run_seconds, expire)
     deadline.daemon = True
     events: list[Mapping[str, Any]] = []
     try:
@@ -275,7 +289,7 @@ def _converse(request: Mapping[str, Any], host: Host, progress: Progress | None)
             process.kill()
             process.wait()
         process.stdout.close()
-    return events
+    return events, expired.is_set()
 
 
 def _start_service() -> None:

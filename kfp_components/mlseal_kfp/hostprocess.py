@@ -210,7 +210,7 @@ def _run(request: Mapping[str, Any], events: Events) -> dict[str, Any]:
     subprocess_task_handler.SubprocessTaskHandler = handler
     placeholder_utils.make_random_id = lambda: str(uuid4())
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=request["root"], raise_on_error=True)
-    result = components.load_component_from_file(request["file"])(**request["parameters"])
+    result = components.load_component_from_text(request["pipeline"])(**request["parameters"])
     return {name: _plain(value) for name, value in result.outputs.items()}
 
 

@@ -50,10 +50,11 @@ class AttestedArtifactRepository(ArtifactRepository):
 
     def list_artifacts(self, path: str | None = None) -> Any:
         """What the storage holds now; names and sizes only, nothing verified."""
-        from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+        from mlseal_mlflow import loading
 
         uri, part = self._split(path)
-        return ModelsArtifactRepository(uri, self.tracking_uri, self.registry_uri).list_artifacts(part or None)
+        use = loading.resolve(uri, self.tracking_uri, self.registry_uri)
+        return loading.storage(use.pinned_uri, self.tracking_uri, self.registry_uri).list_artifacts(part or None)
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         """Refused: what is attested is not written to."""
@@ -89,7 +90,7 @@ def _verified(uri: str, part: str, private: Path, tracking_uri: str | None, regi
     from mlseal.evidence.digest import measure
     from mlseal_mlflow import loading
 
-    use = loading.resolve(uri, registry_uri)
+    use = loading.resolve(uri, tracking_uri, registry_uri)
     model = loading.fetch(use.pinned_uri, private, tracking_uri, registry_uri)  # (1)
     evidence = loading.set_aside(model, private)  # (2)
     loading.require_allowed(measure(model, name=use.model or "model"), use, evidence)  # (2) (3)

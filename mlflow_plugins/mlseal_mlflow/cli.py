@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -57,9 +56,7 @@ def reconcile(tracking_uri: str | None, dry_run: bool, as_json: bool) -> None:
 
     if not tracking_uri:
         raise Misuse("no server named", expected="--tracking-uri URL", remedy="set MLFLOW_TRACKING_URI")
-    from mlflow import MlflowClient
-
-    client: Any = MlflowClient(tracking_uri, tracking_uri)
+    client = reconciling.registry(tracking_uri)
     findings = list(reconciling.check(client, tracking_uri=tracking_uri))
     wrong = [finding for finding in findings if finding.error is not None]
     if not dry_run:
@@ -96,9 +93,9 @@ def prompt(name: str, version: str, output: Path, tracking_uri: str | None) -> N
 
     if not tracking_uri:
         raise Misuse("no server named", expected="--tracking-uri URL", remedy="set MLFLOW_TRACKING_URI")
-    from mlflow import MlflowClient
+    from mlseal_mlflow.reconcile import registry
 
-    client: Any = MlflowClient(tracking_uri, tracking_uri)
+    client = registry(tracking_uri)
     found = client.get_model_version(name, names.version(version))
     if not prompts.is_prompt(found.source, client.get_registered_model(name)._tags):  # noqa: SLF001 - .tags hides it
         raise Misuse(f"{name} version {version} is not a prompt", got=found.source)

@@ -10,6 +10,7 @@ Any exception refuses. One instance serves a process; it holds no verdict and no
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -23,16 +24,18 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlparse
 
-from mlseal.errors import Error, Misuse, NotInitialised, Refusal
+from mlseal.errors import Error, Misuse, NotInitialised, Refusal, UntrustedSigner
 from mlseal.evidence import paths
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Subject, measure
+from mlseal.evidence.identity import Identity
 from mlseal.evidence.signing import Signer
 from mlseal.evidence.signing.tokens import source_for
 from mlseal.evidence.store import Store
+from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import self_verify
 from mlseal.policy import gate, load
 from mlseal.policy.model import Policy
@@ -193,7 +196,7 @@ def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
     store = _store()
     archive = Archive.open(trust, store)
     source = source_for("gate", trust)
-    source()
+    _require_gate(source(), trust)
     archive.refresh()
     return Decisions(
         _policies(),
@@ -203,6 +206,25 @@ def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
         webhook_hosts=frozenset(_listed("MLSEAL_MLFLOW_WEBHOOK_HOSTS")),
         sources=_listed("MLSEAL_MLFLOW_SOURCES"),
     )
+
+
+def _require_gate(token: str, trust: Trust) -> None:
+    """Raise `UntrustedSigner` when the authority's own issuer says that we are somebody else than the gate.
+
+    A hint, read without verification: what a token of another provider turns into, only the CA knows.
+    """
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        said = Identity(str(claims["iss"]), str(claims["sub"]))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise UntrustedSigner("the gate's token cannot be read", got=type(error).__name__) from error
+    if trust.local_issuer(said.issuer) and said not in gates(trust):
+        raise UntrustedSigner(
+            "this token is not the gate's: nobody would believe its verdicts",
+            got=str(said),
+            expected=str(gates(trust)[0]),
+            remedy="mlseal trust token gate",
+        )
 
 
 def _listed(variable: str) -> list[str]:

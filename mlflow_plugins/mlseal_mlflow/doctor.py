@@ -93,9 +93,11 @@ def _canary(url: str) -> str:
 
     client: Any = MlflowClient(url, url)
     name = f"mlseal-canary-{uuid.uuid4().hex[:12]}"
+    logged = None
     try:
         client.create_registered_model(name)
-        version = client.create_model_version(name, f"mlflow-artifacts:/{name}/nothing").version
+        logged = client.create_logged_model("0", name=name).model_id  # without files: nothing could prove it
+        version = client.create_model_version(name, f"models:/{logged}", model_id=logged, await_creation_for=0).version
         try:
             client.set_registered_model_alias(name, "mlseal-canary", version)
         except MlflowException as error:
@@ -111,3 +113,6 @@ def _canary(url: str) -> str:
     finally:
         with contextlib.suppress(MlflowException):  # left behind, it points at nothing
             client.delete_registered_model(name)
+        with contextlib.suppress(MlflowException):
+            if logged:
+                client.delete_logged_model(logged)

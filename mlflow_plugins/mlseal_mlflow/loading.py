@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Error, Misuse, NoEvidence, Refusal, RuleBroken, StaleEvidence, Withheld
 from mlseal.evidence.clock import Clock, utcnow
@@ -73,7 +73,7 @@ class Use:
         return True
 
 
-def resolve(uri: str, registry_uri: str | None) -> Use:
+def resolve(uri: str, tracking_uri: str | None, registry_uri: str | None) -> Use:
     """The use that a ``models:`` URI stands for, with alias and stage resolved to one version, once.
 
     Raises `Misuse` for a spelling that could be mistaken for another.
@@ -88,26 +88,39 @@ def resolve(uri: str, registry_uri: str | None) -> Use:
         return Use(uri, workspace)
     key = names.model(workspace, parsed.name)
     alias = None if parsed.alias is None else names.alias(parsed.alias)
-    name, version = get_model_name_and_version(MlflowClient(registry_uri=registry_uri), uri)
+    name, version = get_model_name_and_version(MlflowClient(tracking_uri, registry_uri), uri)
     version = names.version(version)
     stage = None if parsed.stage is None else names.canonical(parsed.stage)
     return Use(f"models:/{name}/{version}", workspace, key.name, version, alias, stage)
 
 
+def storage(uri: str, tracking_uri: str | None, registry_uri: str | None) -> Any:
+    """The artifact repository of the version or logged model at `uri` (``models:/NAME/VERSION``, ``models:/m-ID``).
+
+    Asked of the given servers: MLflow's own repository for ``models:`` asks whatever this process uses by default.
+    """
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.utils.models import _parse_model_uri
+
+    client = MlflowClient(tracking_uri, registry_uri)
+    parsed = _parse_model_uri(uri)
+    if parsed.model_id is not None:
+        location = client.get_logged_model(parsed.model_id).artifact_location
+    else:
+        location = client.get_model_version_download_uri(parsed.name, parsed.version)
+    return get_artifact_repository(location, tracking_uri=tracking_uri, registry_uri=registry_uri)
+
+
 def fetch(uri: str, private: Path, tracking_uri: str | None, registry_uri: str | None) -> Path:
     """The whole model at `uri`, copied into `private`. Raises `Refusal` when storage lends its own place."""
-    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
-
     target = private / "model"
     target.mkdir(mode=0o700)
-    got = Path(
-        os.path.realpath(
-            ModelsArtifactRepository(uri, tracking_uri, registry_uri).download_artifacts("", os.fspath(target))
-        )
-    )
-    if not got.is_relative_to(os.path.realpath(target)):
-        raise Refusal("storage did not give a copy", got=str(got), expected=f"a directory inside {target}")
-    return got
+    got = storage(uri, tracking_uri, registry_uri).download_artifacts("", os.fspath(target))
+    model = Path(os.path.realpath(got))
+    if not model.is_relative_to(os.path.realpath(target)):
+        raise Refusal("storage did not give a copy", got=str(model), expected=f"a directory inside {target}")
+    return model
 
 
 def set_aside(model: Path, private: Path) -> Path:

@@ -1,8 +1,8 @@
 r"""One spelling per thing: the names that decide are ASCII, compared without case, together with their workspace.
 
 MLflow takes an alias in full-width letters or with a Cyrillic a, and a version ``"\uff11"`` or ``" 1"`` (``int()``
-accepts them). Each is another key to a rule that compares text and the same thing to a reader. A
-promotion under such a spelling is refused, not translated: nobody needs it who means well.
+accepts them). Each is another key to a rule that compares text, and the same thing to a reader. A promotion under such
+a spelling is refused, not translated: nobody needs it who means well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from mlseal.errors import Misuse
 
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_. -]*[A-Za-z0-9_.-])?")
+_NAME = re.compile(
+    r"(?!.*  )[A-Za-z0-9_](?:[^\x00-\x1f\x7f-\U0010ffff%?#\\\"'*]*[^\x00-\x20\x7f-\U0010ffff%?#\\\"'*])?"
+)
 _ALIAS = re.compile(r"[A-Za-z0-9_.-]+")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -36,7 +38,8 @@ def canonical(name: str) -> str:
 def model(workspace: str, name: object) -> ModelKey:
     """The key of a registered model; `Misuse` for a spelling that a reader could take for another."""
     return ModelKey(
-        canonical(workspace), canonical(_matching(_NAME, name, "model name", "ASCII letters, digits, '_.- '"))
+        canonical(workspace),
+        canonical(_matching(_NAME, name, "model name", "ASCII, single spaces, none of %?#*\\ or quotes")),
     )
 
 

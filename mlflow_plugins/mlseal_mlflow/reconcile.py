@@ -34,6 +34,13 @@ class Finding:
         return {**found, "stands": self.error is None, "reason": str(self.error) if self.error else None}
 
 
+def registry(url: str) -> Any:
+    """A client of the registry at `url`. MLflow's public client hides prompts; the one below it does not."""
+    from mlflow.tracking._model_registry.client import ModelRegistryClient
+
+    return ModelRegistryClient(url, url)
+
+
 def promotions(client: Any) -> Iterator[tuple[str, str, str, str]]:
     """(model, version, "alias" or "stage", its name) of every promotion that the registry shows, models and prompts."""
     for prompts in ("false", "true"):

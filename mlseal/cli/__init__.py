@@ -40,8 +40,8 @@ COMMANDS: dict[str, Command] = {
     "waive": Command("mlseal.cli.policy:waive", "Sign a waiver of one rule, with a reason and an end."),
     "revoke": Command("mlseal.cli.evidence:revoke", "Withdraw a piece of evidence, or sign a revocation snapshot."),
     "policy": Command("mlseal.cli.policy:policy", "Check policies, and run their negative controls."),
-    "log": Command("mlseal.cli.evidence:log", "List what the log holds."),
-    "audit": Command("mlseal.cli.evidence:audit", "Verify the whole log and all evidence offline."),
+    "log": Command("mlseal.cli.log:log", "List what the log holds."),
+    "audit": Command("mlseal.cli.log:audit", "Verify the whole log and all evidence offline."),
     "doctor": Command("mlseal.cli.doctor:doctor", "Say what is installed, trusted and reachable, and what to mend."),
     "completion": Command("mlseal.cli.completion:completion", "Print the completion script of a shell."),
 }

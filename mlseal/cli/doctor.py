@@ -18,6 +18,7 @@ from mlseal import __version__
 from mlseal.errors import Error, Unchecked
 
 State = Literal["ok", "absent", "fault"]
+_FEW = 6
 _MARK: dict[State, str] = {"ok": "ok    ", "absent": "absent", "fault": "FAULT "}
 # Import names that belong to nobody but us. A neighbour that installs one of them replaces code of a gate.
 _OUR_PACKAGES = ("mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc")
@@ -101,41 +102,40 @@ def _extras() -> Iterator[Check]:
         yield Check("distribution", "fault", "mlseal is imported but not installed", "pip install mlseal")
         return
     for extra in ("", *names):
-        present, wrong = _requirements(extra)
+        present, missing, outside = _requirements(extra)
         name = f"extra [{extra}]" if extra else "core libraries"
-        if not wrong:
-            yield Check(
-                name, "ok", ", ".join(present) if len(present) < 6 else f"{len(present)} libraries within their bounds"
-            )
-        else:
-            remedy = f"pip install 'mlseal[{extra}]'" if extra else "pip install --force-reinstall mlseal"
-            broken = not extra or any("outside" in reason for reason in wrong)
-            yield Check(name, "fault" if broken else "absent", "; ".join(wrong), remedy)
+        found = ", ".join(present) if len(present) < _FEW else f"{len(present)} libraries within their bounds"
+        if missing or outside:
+            found = "; ".join([*outside, *([f"not installed: {', '.join(missing)}"] if missing else [])])
+        remedy = f"pip install 'mlseal[{extra}]'" if extra else "pip install --force-reinstall mlseal"
+        state: State = "fault" if outside or (missing and not extra) else "absent" if missing else "ok"
+        yield Check(name, state, found, None if state == "ok" else remedy)
 
 
-def _requirements(extra: str) -> tuple[list[str], list[str]]:
-    """What of `extra` is installed as ``name version``, and what is missing or outside its bounds."""
+def _requirements(extra: str) -> tuple[list[str], list[str], list[str]]:
+    """What of `extra` is installed within its bounds, what is missing, and what is outside them."""
     from importlib.metadata import PackageNotFoundError, requires, version
 
     from packaging.requirements import Requirement
 
-    present, wrong = [], []
-    for line in requires("mlseal") or []:
-        wanted = Requirement(line)
-        only_here = wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})
+    present: list[str] = []
+    missing: list[str] = []
+    outside: list[str] = []
+    for wanted in map(Requirement, requires("mlseal") or []):
+        always = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
         applies = wanted.marker is None or wanted.marker.evaluate({"extra": extra})
-        if not applies or only_here != bool(extra) or wanted.name == "mlseal":
+        if not applies or always == bool(extra) or wanted.name == "mlseal":
             continue
         try:
             found = version(wanted.name)
         except PackageNotFoundError:
-            wrong.append(f"{wanted.name} is not installed")
+            missing.append(wanted.name)
             continue
         fits = wanted.specifier.contains(found, prereleases=True)
-        present.append(f"{wanted.name} {found}") if fits else wrong.append(
-            f"{wanted.name} {found} is outside {wanted.specifier}"
+        (present if fits else outside).append(
+            f"{wanted.name} {found}" if fits else f"{wanted.name} {found}, expected {wanted.specifier}"
         )
-    return present, wrong
+    return present, missing, outside
 
 
 def _directories() -> Iterator[Check]:

@@ -1,20 +1,18 @@
-"""``mlseal sign · verify · revoke · log · audit``: evidence by hand. Thin: arguments in, one core call, words out."""
+"""``mlseal sign · verify · revoke``: evidence by hand. Thin: arguments in, one core call, words out."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mlseal.errors import Misuse, NotInitialised, Unchecked
+from mlseal.errors import Misuse, Unchecked
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.bundle import Bundle
-from mlseal.evidence.clock import rfc3339, utcnow
+from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.identity import Identity
 
 TRUST = click.option("--trust", "trust_path", metavar="FILE", help="Trust root to use (default: the pinned one).")
@@ -71,7 +69,7 @@ def sign(
     bundle = signer_for(role, trust=trust_roots.resolve(trust_path), store=kept, token_file=token_file).sign(made)
     if output is not None:
         bundle.write(output)
-    _say(
+    say(
         as_json,
         {
             "evidenceId": bundle.evidence_id,
@@ -109,8 +107,8 @@ def verify(
     """
     from mlseal.evidence import oms
     from mlseal.evidence.digest import measure
-    from mlseal.evidence.tiles import service_tiles
     from mlseal.evidence.revocation import NOTHING_REVOCABLE
+    from mlseal.evidence.tiles import service_tiles
     from mlseal.evidence.verifying import Verifier
 
     bundle = Bundle.read(bundle_path)
@@ -148,7 +146,7 @@ def verify(
             got=f"signed by {verified.identity.san}",
             remedy="pass --subject PATH",
         )
-    _say(
+    say(
         as_json,
         facts,
         f"verified: {verified.predicate_type} about {measured.path},"
@@ -201,173 +199,12 @@ def revoke(
     if evidence_id is not None:
         made["revocation"] = revoke_one(archive, signer, evidence_id, reason=reason, comment=comment).evidence_id
     made["snapshot"] = sign_snapshot(archive, signer, valid_for=timedelta(hours=valid_hours)).evidence_id
-    _say(
+    say(
         as_json,
         made,
         (f"revoked {evidence_id} ({reason}); " if evidence_id else "")
         + f"snapshot {made['snapshot'][:16]}… valid {valid_hours} h",
     )
-
-
-@click.group()
-def log() -> None:
-    """The transparency log as this user's verifier knows it."""
-
-
-@log.command("show")
-@TRUST
-@STORE
-@JSON
-def log_show(trust_path: str | None, store_path: Path | None, as_json: bool) -> None:
-    """List the log's leaves and whether their bundles are here."""
-    from mlseal.evidence.archive import Archive
-
-    archive = Archive.open(trust_roots.resolve(trust_path), store_path)
-    size = archive.refresh()
-    open_leaves = {(leaf.origin, leaf.index) for leaf in archive.index.unresolved()}
-    rows = [
-        {
-            "origin": leaf.origin,
-            "index": leaf.index,
-            "evidenceId": leaf.evidence_id,
-            "signer": leaf.identity.san,
-            "resolved": (leaf.origin, leaf.index) not in open_leaves,
-        }
-        for leaf in archive.index.leaves()
-    ]
-    if as_json:
-        click.echo(json.dumps({"treeSize": size, "leaves": rows}))
-        return
-    for row in rows:
-        state = "" if row["resolved"] else "UNRESOLVED "
-        click.echo(f"{row['index']:>6}  {str(row['evidenceId'])[:16]}…  {state}{row['signer']}")
-    click.echo(f"tree size {size}, {len(open_leaves)} unresolved")
-
-
-@log.command("pin")
-@TRUST
-@JSON
-def log_pin(trust_path: str | None, as_json: bool) -> None:
-    """Remember the log's present checkpoint, so that every later view must be consistent with it.
-
-    Compare size and root with the operator's before you rely on it: at first contact there is nothing to compare with.
-    """
-    from mlseal.evidence.checkpoints import PinnedCheckpoints
-    from mlseal.evidence.tiles import service_tiles
-
-    chosen = trust_roots.resolve(trust_path)
-    pinned = PinnedCheckpoints(chosen.state_directory() / "checkpoints")
-    tiles = service_tiles(chosen)
-    rows = []
-    for key in chosen.logs:
-        if key.origin not in tiles:
-            raise Unchecked(f"log {key.origin} cannot be reached", remedy="use the operator's trust_config.json")
-        note = tiles[key.origin].read("checkpoint").decode("utf-8")
-        known = pinned.require_consistent(key, note, tiles[key.origin])
-        found = pinned.pinned(key)
-        rows.append(
-            {
-                "origin": key.origin,
-                "size": found.size if found else 0,
-                "root": found.root.hex() if found else "",
-                "firstContact": not known,
-            }
-        )
-    _say(
-        as_json,
-        {"pinned": rows},
-        "\n".join(f"pinned {r['origin']} at size {r['size']}, root {r['root']}" for r in rows),
-    )
-
-
-@log.command("recover")
-@TRUST
-@STORE
-@JSON
-def log_recover(trust_path: str | None, store_path: Path | None, as_json: bool) -> None:
-    """Publish evidence that a crash left between signing and storing."""
-    from mlseal.evidence import store
-    from mlseal.evidence.signing import signer_for
-
-    done = signer_for("producer", trust=trust_roots.resolve(trust_path), store=store.resolve(store_path)).recover()
-    _say(as_json, {"published": [b.evidence_id for b in done]}, f"published {len(done)} bundle(s) that were waiting")
-
-
-@click.command()
-@click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--tiles", "tiles_dir", type=click.Path(path_type=Path), help="Directory with ORIGIN/checkpoint and ORIGIN/tile/…."
-)
-@TRUST
-@STORE
-@JSON
-def audit(
-    directory: Path | None, tiles_dir: Path | None, trust_path: str | None, store_path: Path | None, as_json: bool
-) -> None:
-    """Verify a whole history offline: every log entry and every bundle.
-
-    DIRECTORY is what 'mlseal init' wrote (default .mlseal): its evidence/ is audited. Tiles come from --tiles, from
-    DIRECTORY/log, or from the running service. No key is needed and no network, once the tiles are files.
-    """
-    from mlseal.cli.progress import bar
-    from mlseal.evidence import audit as auditing
-    from mlseal.evidence.tiles import service_tiles
-    from mlseal.evidence.store import Store, resolve
-
-    chosen = trust_roots.resolve(trust_path)
-    base = directory or Path(".mlseal")
-    store = Store(store_path) if store_path else Store(base / "evidence") if base.is_dir() else resolve(None)
-    source = tiles_dir or (base / "log" if (base / "log").is_dir() else None)
-    tiles: Mapping[str, Any] = auditing.directory_tiles(chosen, source) if source else service_tiles(chosen)
-    if not tiles:
-        raise NotInitialised(
-            "no tiles to audit",
-            expected="DIR/ORIGIN/checkpoint",
-            remedy="pass --tiles DIR ('mlseal log export' writes one)",
-        )
-    with bar("auditing") as advance:
-        report = auditing.audit(chosen, store, tiles, progress=advance)
-    document = {
-        "treeSize": report.tree_size,
-        "verified": len(report.verified),
-        "passed": report.passed,
-        "unlogged": report.unlogged,
-        "findings": [{"where": f.where, **f.error.to_dict()} for f in report.findings],
-    }
-    if as_json:
-        click.echo(json.dumps(document))
-    else:
-        for finding in report.findings:
-            click.echo(f"  {finding.where}: {finding.error}")
-        for evidence_id in report.unlogged:
-            click.echo(f"  {evidence_id[:16]}…: in the store, in no log")
-    if not report.passed:
-        raise Unchecked(
-            "the audit did not pass",
-            got=f"{len(report.findings)} finding(s), {len(report.unlogged)} unlogged, tree size {report.tree_size}",
-            expected="every leaf resolved and verified",
-        )
-    if not as_json:
-        click.echo(f"audited {report.tree_size} log entries, {len(report.verified)} bundles verified, nothing missing")
-
-
-@log.command("export")
-@click.argument("target", type=click.Path(path_type=Path))
-@TRUST
-@JSON
-def log_export(target: Path, trust_path: str | None, as_json: bool) -> None:
-    """Copy each log's checkpoint and tiles to TARGET/ORIGIN, for an audit without the service."""
-    from mlseal.evidence.tiles import service_tiles
-    from mlseal.evidence.mirror import copy_log
-
-    chosen = trust_roots.resolve(trust_path)
-    tiles = service_tiles(chosen)
-    sizes = {
-        key.origin: copy_log(key, tiles[key.origin], target / key.origin) for key in chosen.logs if key.origin in tiles
-    }
-    if not sizes:
-        raise Unchecked("no log can be reached", remedy="start the service, or use the operator's trust_config.json")
-    _say(as_json, {"sizes": sizes}, "\n".join(f"copied {origin}, {size} entries" for origin, size in sizes.items()))
 
 
 def _archive_and_signer(
@@ -386,23 +223,17 @@ def _expected(san: str | None, issuer: str | None, policy_path: Path | None, pre
         raise Misuse("--identity and --issuer belong together", remedy="pass both, or neither with a policy")
     if san is not None and issuer is not None:
         return [Identity(issuer, san)]
-    from mlseal.evidence import paths
-    from mlseal.policy.load import load
+    from mlseal.policy.load import in_force
 
-    named = policy_path or (Path(p) if (p := os.environ.get("MLSEAL_POLICY")) else paths.config_dir() / "policy.yaml")
-    if not named.is_file():
+    policies = in_force([policy_path] if policy_path else [])
+    if not policies:
         raise Misuse(
             "nobody is expected to have signed",
             expected="--identity with --issuer, or a policy",
-            remedy="pass --policy FILE",
+            remedy="pass --policy FILE, or set MLSEAL_POLICY",
         )
-    policy = load(named)
-    return [
-        matcher
-        for requirement in policy.require
-        if requirement.predicate_type == predicate_type
-        for matcher in requirement.by
-    ]
+    wanted = [r for policy in policies for r in policy.require if r.predicate_type == predicate_type]
+    return [matcher for requirement in wanted for matcher in requirement.by]
 
 
 def _read(path: Path) -> bytes:
@@ -414,8 +245,6 @@ def _read(path: Path) -> bytes:
         raise Unreadable(f"cannot read {path}", got=error.strerror) from error
 
 
-def _say(as_json: bool, document: dict[str, Any], words: str) -> None:
+def say(as_json: bool, document: dict[str, Any], words: str) -> None:
+    """Print `document` as JSON, or `words`."""
     click.echo(json.dumps(document) if as_json else words)
-
-
-__all__ = ["audit", "log", "revoke", "sign", "utcnow", "verify"]

@@ -266,8 +266,8 @@ def _verdict_bundle(path: Path) -> Bundle | None:
 
     if not path.is_file() or not path.name.endswith(".json"):
         return None
-    bundle = Bundle.read(path)
     try:
+        bundle = Bundle.read(path)
         is_verdict = bundle.statement.predicate_type == slsa_vsa.URI
     except Error:
         return None
@@ -275,9 +275,9 @@ def _verdict_bundle(path: Path) -> Bundle | None:
 
 
 def _explain_verdict(bundle: Bundle, policy_paths: Sequence[Path], trust_path: str | None, *, as_json: bool) -> None:
-    from mlseal.evidence.tiles import service_tiles
     from mlseal.evidence.predicates import slsa_vsa
     from mlseal.evidence.revocation import NOTHING_REVOCABLE
+    from mlseal.evidence.tiles import service_tiles
     from mlseal.evidence.verifying import Verifier
 
     said = bundle.statement

@@ -14,10 +14,10 @@ CEL is total but forgiving; each rule below closes a way in which a condition he
 from __future__ import annotations
 
 from mlseal.errors import PolicyInvalid
+from mlseal.policy.guards import Guards, known_false, known_true
 from mlseal.policy.shape import ANY, BOOL, DURATION, NUMBER, ORDERED, TEXT, TIME, Shape, of_value
 from mlseal.policy.syntax import Node
 
-_Guards = frozenset[str]
 _CONNECTIVES = {"_&&_", "_||_", "!_", "_?_:_"}
 _COMPARE = {"_<_", "_<=_", "_>_", "_>=_"}
 _EQUAL = {"_==_", "_!=_"}
@@ -45,7 +45,7 @@ def reads_predicate(node: Node) -> bool:
 
 
 class _Checker:
-    def shape(self, node: Node, scope: dict[str, Shape], guards: _Guards, *, looped: bool) -> Shape:
+    def shape(self, node: Node, scope: dict[str, Shape], guards: Guards, *, looped: bool) -> Shape:
         """The shape of `node`, every rule applied to it and to its parts."""
         if node.kind == "const":
             return of_value(node.value)
@@ -64,7 +64,7 @@ class _Checker:
             else self._call(node, scope, guards, looped=looped)
         )
 
-    def _field(self, node: Node, scope: dict[str, Shape], guards: _Guards, *, looped: bool) -> Shape:
+    def _field(self, node: Node, scope: dict[str, Shape], guards: Guards, *, looped: bool) -> Shape:
         base = self.shape(node.args[0], scope, guards, looped=looped)
         if base.kind in {"map", "any"}:  # names are data there
             if looped and node.kind == "select" and f"has {node.path}" not in guards:
@@ -83,7 +83,7 @@ class _Checker:
             )
         return base.fields[node.name]
 
-    def _macro(self, node: Node, scope: dict[str, Shape], guards: _Guards, *, looped: bool) -> Shape:
+    def _macro(self, node: Node, scope: dict[str, Shape], guards: Guards, *, looped: bool) -> Shape:
         range_, body = node.args
         over = self.shape(range_, scope, guards, looped=looped)
         if over.kind != "list":
@@ -102,7 +102,7 @@ class _Checker:
         _require(inner, "bool", f"the body of {node.name}()")
         return Shape("list", item=over.item) if node.name == "filter" else BOOL
 
-    def _call(self, node: Node, scope: dict[str, Shape], guards: _Guards, *, looped: bool) -> Shape:
+    def _call(self, node: Node, scope: dict[str, Shape], guards: Guards, *, looped: bool) -> Shape:
         if node.name in _CONNECTIVES:
             return self._connective(node, scope, guards, looped=looped)
         args = [self.shape(arg, scope, guards, looped=looped) for arg in node.args]
@@ -120,17 +120,17 @@ class _Checker:
             )
         return _partial(node, args)
 
-    def _connective(self, node: Node, scope: dict[str, Shape], guards: _Guards, *, looped: bool) -> Shape:
+    def _connective(self, node: Node, scope: dict[str, Shape], guards: Guards, *, looped: bool) -> Shape:
         first = self.shape(node.args[0], scope, guards, looped=looped)
         _require(first, "bool", "what && || ! and ? join")
         if node.name == "!_":
             return BOOL
-        when = _known_false(node.args[0]) if node.name == "_||_" else _known_true(node.args[0])
+        when = known_false(node.args[0]) if node.name == "_||_" else known_true(node.args[0])
         second = self.shape(node.args[1], scope, guards | when, looped=looped)
         if node.name != "_?_:_":
             _require(second, "bool", "what && and || join")
             return BOOL
-        third = self.shape(node.args[2], scope, guards | _known_false(node.args[0]), looped=looped)
+        third = self.shape(node.args[2], scope, guards | known_false(node.args[0]), looped=looped)
         if second.kind != third.kind:
             raise PolicyInvalid("both results of ? must be of one kind", got=f"{second.kind} and {third.kind}")
         return second
@@ -206,36 +206,6 @@ def _partial(node: Node, args: list[Shape]) -> Shape:
         f"{_readable(node.name)} may not be used on {' and '.join(kinds)}",
         remedy=_ADVICE.get(node.name, "see docs/policy.md"),
     )
-
-
-def _known_true(node: Node) -> _Guards:
-    """What is certain once `node` is true: ``has x`` and ``full x``."""
-    if node.kind == "has":
-        return frozenset({f"has {node.path}"})
-    if node.kind != "call":
-        return frozenset()
-    if node.name == "_&&_":
-        return _known_true(node.args[0]) | _known_true(node.args[1])
-    if node.name == "!_":
-        return _known_false(node.args[0])
-    if node.name == "nonEmpty":
-        return frozenset({f"full {node.args[0].path}"})
-    counted = node.args[0] if node.args and node.args[0].kind == "call" and node.args[0].name == "size" else None
-    least = {"_>_": 0, "_>=_": 1, "_!=_": 0}.get(node.name)
-    if counted is not None and least is not None and node.args[1].kind == "const":
-        bound = node.args[1].value
-        if isinstance(bound, int) and (bound == 0 if node.name == "_!=_" else bound >= least):
-            return frozenset({f"full {counted.args[0].path}"})
-    return frozenset()
-
-
-def _known_false(node: Node) -> _Guards:
-    """What is certain once `node` is false."""
-    if node.kind == "call" and node.name == "!_":
-        return _known_true(node.args[0])
-    if node.kind == "call" and node.name == "_||_":
-        return _known_false(node.args[0]) | _known_false(node.args[1])
-    return frozenset()
 
 
 def _require(shape: Shape, kind: str, what: str) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from mlseal.errors import Error, PolicyInvalid, Unreadable
-from mlseal.evidence import predicates
+from mlseal.evidence import paths, predicates
 from mlseal.evidence.predicates import human_approval
 from mlseal.policy import plainyaml
 from mlseal.policy.cel import Condition, compile_condition
@@ -62,6 +62,20 @@ def load_all(paths: Iterable[str | os.PathLike[str]]) -> tuple[Policy, ...]:
             "no policy found", expected="a file, or a directory with *.yaml", remedy="pass --policy FILE"
         )
     return policies
+
+
+def in_force(explicit: Sequence[str | os.PathLike[str]] = ()) -> tuple[Policy, ...]:
+    """The policies chosen by this user or machine; () if nobody chose any, which permits nothing.
+
+    `explicit`, else ``$MLSEAL_POLICY`` (files or directories, separated by ``:``), else ``policy.yaml`` in this user's
+    configuration directory; the machine's ``/etc/mlseal/policy.yaml`` besides. Never a file of the tree being judged.
+    """
+    named = [Path(part) for part in explicit or os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
+    own = paths.config_dir() / "policy.yaml"
+    chosen = named or ([own] if own.is_file() else [])
+    machine = paths.machine_config_dir() / "policy.yaml"
+    chosen += [machine] if machine.is_file() else []
+    return load_all(chosen) if chosen else ()
 
 
 def parse(raw: bytes, *, name: str = "policy") -> Policy:

@@ -149,6 +149,7 @@ def remove(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)  # whoever may open it could hold a read lock and so block the writer
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA synchronous = NORMAL")  # in WAL mode: consistent after a loss of power, if not complete
     return database

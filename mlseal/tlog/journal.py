@@ -57,6 +57,7 @@ class Journal:
         """A durable journal that starts from `note` and holds `records`, in place of the one there was."""
         fresh, size, digest = path.with_suffix(".new"), 0, _START
         with fresh.open("wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # the writer's own; what a log publishes are its tiles
             for record in (Record(note, ()), *records):
                 frame, digest = _frame(digest, record)
                 size += file.write(frame)

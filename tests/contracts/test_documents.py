@@ -75,6 +75,14 @@ def test_every_make_target_and_path_on_a_page_exists(page):
         assert (page.parent / link).exists(), f"{name(page)} links to {link}"
 
 
+def test_every_hook_for_other_repositories_is_a_command():
+    import yaml
+
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert len({hook["id"] for hook in hooks}) == len(hooks) == 2
+    assert [wrong for hook in hooks if (wrong := commands.fault(hook["entry"]))] == []
+
+
 def test_the_exit_codes_of_the_page_are_those_of_the_program():
     from mlseal import errors
 
@@ -85,12 +93,10 @@ def test_the_exit_codes_of_the_page_are_those_of_the_program():
 
 def test_the_runner_of_pages_notices_a_lie(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(
-        "```console\n$ mlseal --version\nmlseal, version …\n$ mlseal frobnicate   # exit 2\nno … command\n```\n"
-    )
+    page.write_text("```console\n$ mlseal init\nname …\n$ mlseal frobnicate   # exit 2\nno … command\n```\n")
     right, wrong = console.steps(page)
     assert (right.exit_code, wrong.exit_code) == (0, 2)
-    assert right.disagreement(0, "mlseal, version 0.1.0\n") is None
+    assert right.disagreement(0, "name   project.mlseal.local\n") is None
     assert "exit 1" in right.disagreement(1, "")
     assert "not found" in right.disagreement(0, "something else")
     assert commands.fault("mlseal frobnicate") and commands.fault("mlseal doctor --frob")

@@ -16,10 +16,13 @@ class _Finder:
     def find_spec(self, name, path=None, target=None):
         if name != TARGET:
             return None
-        sys.meta_path.remove(self)
         from importlib.util import find_spec
 
-        spec = find_spec(name)
+        sys.meta_path.remove(self)
+        try:
+            spec = find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # a failed import may be tried again, and must not succeed unwrapped
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 

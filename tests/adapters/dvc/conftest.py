@@ -43,7 +43,9 @@ def interpreters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def templates(_module_authority: Any, interpreters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Templates:
+def templates(
+    _module_authority: Any, interpreters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Templates:
     """What every scene starts from, made once and copied: a protected repository, a reader's configuration."""
     base = tmp_path_factory.mktemp("templates")
     repo, home = base / "repo", base / "home"
@@ -80,7 +82,10 @@ def scene(authority: Any, interpreters: dict[str, Path], templates: Templates, t
         """A second person: own home, the public root, a policy; a clone of the repository."""
         home = tmp_path / f"home-{name}"
         shutil.copytree(templates.home, home)
-        own = _reader_env(env, home) | {"MLSEAL_POLICY": str(policy), "DVC_SITE_CACHE_DIR": str(tmp_path / f"dvc-{name}")}
+        own = _reader_env(env, home) | {
+            "MLSEAL_POLICY": str(policy),
+            "DVC_SITE_CACHE_DIR": str(tmp_path / f"dvc-{name}"),
+        }
         place = tmp_path / f"clone-{name}"
         person = Person(interpreters["auto" if autoload else "plain"], own, place)
         if clone:

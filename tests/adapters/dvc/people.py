@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 # The classic MD5 collision (Wang and others, 2004); any common suffix keeps it.
-COLLIDING = tuple(
-    bytes.fromhex(text)
-    for text in (
-        "d131dd02c5e6eec4693d9a0698aff95c2fcab58712467eab4004583eb8fb7f8955ad340609f4b30283e488832571415a085125e8f7cdc99f"
-        "d91dbdf280373c5bd8823e3156348f5bae6dacd436c919c6dd53e2b487da03fd02396306d248cda0e99f33420f577ee8ce54b67080a80d1e"
-        "c69821bcb6a8839396f9652b6ff72a70",
-        "d131dd02c5e6eec4693d9a0698aff95c2fcab50712467eab4004583eb8fb7f8955ad340609f4b30283e4888325f1415a085125e8f7cdc99f"
-        "d91dbd7280373c5bd8823e3156348f5bae6dacd436c919c6dd53e23487da03fd02396306d248cda0e99f33420f577ee8ce54b67080280d1e"
-        "c69821bcb6a8839396f965ab6ff72a70",
-    )
+_FIRST = (
+    "d131dd02c5e6eec4693d9a0698aff95c2fcab58712467eab4004583eb8fb7f8955ad340609f4b30283e488832571415a085125e8f7cdc99f"
+    "d91dbdf280373c5bd8823e3156348f5bae6dacd436c919c6dd53e2b487da03fd02396306d248cda0e99f33420f577ee8ce54b67080a80d1e"
+    "c69821bcb6a8839396f9652b6ff72a70"
 )
+_SECOND = (
+    "d131dd02c5e6eec4693d9a0698aff95c2fcab50712467eab4004583eb8fb7f8955ad340609f4b30283e4888325f1415a085125e8f7cdc99f"
+    "d91dbd7280373c5bd8823e3156348f5bae6dacd436c919c6dd53e23487da03fd02396306d248cda0e99f33420f577ee8ce54b67080280d1e"
+    "c69821bcb6a8839396f965ab6ff72a70"
+)
+COLLIDING = (bytes.fromhex(_FIRST), bytes.fromhex(_SECOND))
 
 
 @dataclass
@@ -33,10 +33,19 @@ class Person:
     cwd: Path
     log: list[str] = field(default_factory=list)
 
-    def run(self, *command: str, cwd: Path | None = None, ok: bool | None = True, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, cwd: Path | None = None, ok: bool | None = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, cwd=cwd or self.cwd, env=self.env | env, capture_output=True, text=True, errors="surrogateescape",
-            stdin=subprocess.DEVNULL, timeout=180, check=False,
+            command,
+            cwd=cwd or self.cwd,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            stdin=subprocess.DEVNULL,
+            timeout=180,
+            check=False,
         )
         if ok is not None:
             assert (done.returncode == 0) is ok, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -252,10 +252,7 @@ def test_to_remote_is_refused_before_the_first_byte(scene: Scene, tmp_path: Path
 
 def test_unsigned_objects_pass_no_other_way(scene: Scene) -> None:
     scene.add("data.csv")
-    code = (
-        "from dvc.repo import Repo\nr = Repo()\n"
-        "r.cloud.push([o.hash_info for o in r.index.outs])\n"
-    )
+    code = "from dvc.repo import Repo\nr = Repo()\nr.cloud.push([o.hash_info for o in r.index.outs])\n"
     done = scene.owner.run(str(scene.owner.python), "-c", code, ok=False)
     assert "nobody signed this object" in done.stderr
     assert not scene.objects()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -36,7 +37,10 @@ def evidence_covers_data(scene: Scene) -> bool:
     from adapters.dvc.people import statement_in
 
     oids = {statement_in(b)["predicate"]["dvc"]["oid"] for b in scene.bundles()}
-    return all(path.parent.name + path.name in oids for path in scene.objects())
+    finished = [
+        path for path in scene.objects() if re.fullmatch("[0-9a-f]{30}", path.name)
+    ]  # others are DVC's partial copies
+    return all(path.parent.name + path.name in oids for path in finished)
 
 
 def test_without_a_signer_nothing_is_uploaded(scene: Scene) -> None:
@@ -67,7 +71,15 @@ def test_service_gone(scene: Scene, new_authority) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "at"),
-    [("attestations", 1), ("attestations", 2), ("attestations", 4), ("bundles/", 2), ("unpublished", 1), ("evidence/", 1), ("files/md5", 1)],
+    [
+        ("attestations", 1),
+        ("attestations", 2),
+        ("attestations", 4),
+        ("bundles/", 2),
+        ("unpublished", 1),
+        ("evidence/", 1),
+        ("files/md5", 1),
+    ],
 )
 def test_killed_at_a_write(scene: Scene, kind: str, at: int) -> None:
     scene.add("data.csv")
@@ -76,9 +88,9 @@ def test_killed_at_a_write(scene: Scene, kind: str, at: int) -> None:
     assert done.returncode in (0, -9), done.stderr
     assert evidence_covers_data(scene)
     assert not [p for p in scene.evidence.rglob("*") if p.is_file() and p.stat().st_size == 0]
-    (scene.repo / ".dvc" / "tmp" / "lock").unlink(missing_ok=True)
     scene.owner.dvc("push")
-    assert state(scene) == (1, 1)
+    assert len(scene.bundles()) == 1
+    assert scene.object_of("data.csv.dvc").exists()
     scene.newcomer().dvc("pull")
 
 
@@ -91,7 +103,9 @@ def test_two_clones_push_at_once(scene: Scene) -> None:
     (second.cwd / "data.csv").write_bytes(data)
     second.dvc("add", "-q", "data.csv")
     running = [
-        subprocess.Popen([str(p.python), "-m", "dvc", "push"], cwd=p.cwd, env=p.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [str(p.python), "-m", "dvc", "push"], cwd=p.cwd, env=p.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         for p in (scene.owner, second)
     ]
     for process in running:
@@ -169,5 +183,3 @@ def test_read_only_remote_leaves_one_sentence(scene: Scene) -> None:
     scene.remote.parent.joinpath("remote").write_text("a file where the remote should be")
     done = scene.owner.dvc("push", ok=False)
     assert "Traceback" not in done.stderr
-
-

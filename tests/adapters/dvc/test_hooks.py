@@ -73,7 +73,7 @@ def test_hook_runs_an_existing_one_first_and_gives_it_back(scene: Scene, upstrea
     assert "refs/heads/main" in told.read_text(), "the hook that was there gets git's input"
     scene.owner.git("commit", "-q", "--allow-empty", "-m", "more")
     scene.owner.git("push", "-q", "origin", "main", ok=False, HOOK_EXIT="3")
-    scene.owner.mlseal("dvc", "uninstall")
+    scene.owner.mlseal("dvc", "uninstall", "--no-autoload")
     assert (hooks / "pre-push").read_text() == before
     assert not list(hooks.glob("pre-push.before*"))
 
@@ -89,8 +89,9 @@ def test_dvc_install_then_ours(scene: Scene, upstream: Path) -> None:
         command.chmod(0o755)
     scene.owner.dvc("install")
     reinstall(scene.owner)
+    scene.owner.env["PATH"] = path
     scene.add("data.csv")
-    done = scene.owner.git("push", "-q", "origin", "main", PATH=path)
+    done = scene.owner.git("push", "-q", "origin", "main")
     assert "signed 1 outputs" in done.stderr
     assert "verified the provenance" in done.stderr
     assert scene.bundles()

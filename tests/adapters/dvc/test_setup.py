@@ -50,20 +50,27 @@ def test_boot_costs_next_to_nothing() -> None:
         f"import sys, time; sys.path.insert(0, {str(boot)!r}); t = time.perf_counter();"
         "import mlseal_dvc_autoload; mlseal_dvc_autoload.install(); print(time.perf_counter() - t)"
     )
-    times = [float(subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(5)]
+    times = [
+        float(subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
     assert min(times) < 0.005
 
 
 def test_autoload_without_mlseal_refuses(interpreters, tmp_path: Path) -> None:
     """mlseal was uninstalled, the autoload left behind: DVC must not go on as if it were protected."""
-    code = "import sys; sys.modules['mlseal_dvc'] = None; import dvc.repo"
+    code = (
+        "import sys; sys.modules['mlseal_dvc'] = None\ntry: import dvc.repo\nexcept ImportError: pass\nimport dvc.repo"
+    )
     done = subprocess.run([interpreters["auto"], "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip uninstall mlseal-dvc-autoload" in done.stderr
 
 
 def test_unprotected_repository_is_left_alone(scene: Scene, tmp_path: Path) -> None:
-    person = Person(scene.owner.python, {k: v for k, v in scene.owner.env.items() if k != "MLSEAL_POLICY"}, tmp_path / "other")
+    person = Person(
+        scene.owner.python, {k: v for k, v in scene.owner.env.items() if k != "MLSEAL_POLICY"}, tmp_path / "other"
+    )
     person.cwd.mkdir()
     person.git("init", "-q")
     person.dvc("init", "-q")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlseal_kfp import compiled, compiling, image, ports, reference
@@ -170,6 +171,22 @@ def test_hostile_yaml_is_refused(text: str) -> None:
     """Duplicate and merged keys, objects, numbers and dates that JSON does not have."""
     with pytest.raises((MalformedEvidence, Misuse)):
         compiled.parse(text, "file")
+
+
+@pytest.mark.parametrize(
+    "path", ["pipelineInfo/name", "components/../../x", "components/comp-enforce/outputDefinitions/parameters/.."]
+)
+def test_names_that_climb_are_refused(path: str) -> None:
+    """Pipeline, component and output names become parts of paths."""
+    document: dict[str, Any] = copy.deepcopy(dict(compiling.compile_component("enforce").documents[0]))
+    if path == "pipelineInfo/name":
+        document["pipelineInfo"]["name"] = "../../x"
+    elif path.startswith("components/.."):
+        document["components"]["../../x"] = {}
+    else:
+        document["components"]["comp-enforce"]["outputDefinitions"]["parameters"][".."] = {}
+    with pytest.raises(Misuse, match="no plain name"):
+        compiled.parse(Compiled((document,)).to_yaml(), "file")
 
 
 def test_unreadable_and_foreign_files(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,9 +17,21 @@ import pytest
 from mlseal_kfp import compiling, host, hostprocess, image
 
 from mlseal.errors import DigestMismatch, Misuse, Refusal, Unchecked
+from mlseal.evidence import statement
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
+from mlseal.evidence.predicates import data_provenance
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "demo" / "pipeline.py"
+PROVENANCE = {
+    "path": "data",
+    "dvc": {"oid": "0" * 32 + ".dir", "hash": "md5", "version": "3.67.1"},
+    "git": {"dirty": False},
+    "origin": "added",
+    "files": 2,
+    "size": 100,
+    "notProven": ["anything: a sample for a test"],
+}
 REAL = "ghcr.io/example/mlseal@sha256:" + hashlib.sha256(b"an image").hexdigest()
 
 
@@ -159,6 +172,50 @@ def test_collected_evidence_and_a_policy_of_the_pipeline(bench: Any) -> None:
         result.require()
 
 
+def test_demo_pipelines_run(bench: Any) -> None:
+    """Build as the producer, release as the evaluator; the untrusted data stop the build before it trains."""
+    made = compiling.compile_pipelines(EXAMPLE, image.host_reference())
+    build, release = (compiling.write(made[name], bench.base / "compiled") for name in ("build", "release"))
+    data = bench.base / "data"
+    data.mkdir()
+    shutil.copy(bench.data, data / "train.csv")
+    rows = (f"{i % 2},{i // 2 % 2},{i % 2}\n" for i in range(400))
+    (data / "test.csv").write_text("need,black,chosen\n" + "".join(rows))
+    bench.script.write_text(bench.script.read_text().replace("given.data)", "given.data, 'train.csv')"))
+    parameters = {
+        "data_uri": str(data),
+        "script_uri": str(bench.script),
+        "provenance_issuer": bench.authority.issuer,
+        "provenance_san": bench.authority.san("producer"),
+        "training": {"target": "need"},
+    }
+    stopped = host.run(build, parameters, bench.base / "runs", bench.host())
+    assert [t.stage for t in stopped.tasks] == ["ingestion.source"]
+    with pytest.raises(Unchecked, match="no data-provenance evidence"):
+        stopped.require()
+    bench.authority.signer("producer").sign(statement.make(measure(data).subjects, data_provenance.URI, PROVENANCE))
+    built = host.run(build, parameters, bench.base / "runs", bench.host()).require()
+    (digest,) = built.outputs.values()
+    told = {
+        "model_uri": str(built.output("training-run", "out")),
+        "data_uri": str(data),
+        "model_name": "risk-a",
+        "model_sha256": str(digest),
+        "outcome": "need",
+        "attribute": "black",
+        "table": "test.csv",
+        "select": "column:chosen",
+        "producer_issuer": bench.authority.issuer,
+        "producer_san": bench.authority.san("producer"),
+    }
+    released = host.run(
+        release, told, bench.base / "runs", bench.host(environment={"MLSEAL_ROLE": "evaluator"})
+    ).require()
+    assert released.outputs["Output"] == digest
+    evidence = Bundle.read(released.output("governance-fairness", "evidence"))
+    assert evidence.statement.predicate["modelProvenance"]
+
+
 def test_verdict_signed_by_a_producer_is_refused(bench: Any) -> None:
     """The run's own account signs an allowing verdict: its signature is good, its identity is not the gate's."""
     result = bench.run("gated", bench.host(environment={"MLSEAL_GATE_ROLE": "producer"}))
@@ -240,7 +297,7 @@ def test_hung_step_is_killed_with_all_it_started(bench: Any, limit: str) -> None
     result = bench.run("hung", bench.host(**{limit: 10.0}), text=str(file))
     assert time.monotonic() - started < 60
     with pytest.raises(
-        Unchecked, match="did not end in time" if limit == "task_seconds" else "did not come to its end"
+        Unchecked, match="task 'hang' did not end in time" if limit == "task_seconds" else "the run did not end in time"
     ):
         result.require()
     assert not file.exists() or _gone(int(file.read_text()))

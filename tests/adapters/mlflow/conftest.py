@@ -283,7 +283,31 @@ class Shop:
 
     def aliases(self, name: str) -> dict[str, str]:
         """The registry's own answer, read after the attack."""
-        return {alias: str(version) for alias, version in self.client.get_registered_model(name).aliases.items()}
+        return {item["alias"]: item["version"] for item in self.registered(name).get("aliases", [])}
+
+    def registered(self, name: str) -> dict[str, Any]:
+        """A registered model as the server shows it, prompts too."""
+        answer = self.call("GET", f"registered-models/get?name={name}", {})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["registered_model"]
+
+    def tags(self, name: str, version: str) -> dict[str, str]:
+        """The tags of a version, as the server shows them."""
+        answer = self.call("GET", f"model-versions/get?name={name}&version={version}", {})
+        return {item["key"]: item["value"] for item in answer.json()["model_version"].get("tags", [])}
+
+    def set_tag(self, name: str, version: str, key: str, value: str) -> None:
+        """Set a version's tag; raises as MLflow's client does."""
+        from mlflow.entities.model_registry import ModelVersionTag
+        from mlflow.tracking._model_registry.client import ModelRegistryClient
+
+        ModelRegistryClient(self.url, self.url).store.set_model_version_tag(name, version, ModelVersionTag(key, value))
+
+    def delete_tag(self, name: str, version: str, key: str) -> None:
+        """Delete a version's tag; raises as MLflow's client does."""
+        from mlflow.tracking._model_registry.client import ModelRegistryClient
+
+        ModelRegistryClient(self.url, self.url).store.delete_model_version_tag(name, version, key)
 
 
 def end_with_parent() -> None:

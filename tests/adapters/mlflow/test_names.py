@@ -47,7 +47,25 @@ def test_a_version_has_one_spelling(number, text):
     assert names.version(number) == text
 
 
-@pytest.mark.parametrize("name", ["rіsk", "risk ", " risk", "ri\tsk", "riſk", "risk\u202e", "", "-risk"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rіsk",
+        "risk ",
+        " risk",
+        "ri\tsk",
+        "riſk",
+        "risk\u202e",
+        "",
+        "-risk",
+        "a  b",
+        "ri*k",
+        "ri'sk",
+        "r%69sk",
+        "risk\n",
+        "ri\\sk",
+    ],
+)
 def test_lookalike_model_names_are_misuse(name):
     with pytest.raises(Misuse):
         names.model("default", name)
@@ -66,3 +84,8 @@ def test_reserved_tags_are_known_in_every_spelling(key):
 @pytest.mark.parametrize("key", ["mlsealed", "team", "x.mlseal.y"])
 def test_other_tags_are_free(key):
     assert not names.reserved_tag(key)
+
+
+@pytest.mark.parametrize("name", ["risk", "Risk Model", "risk (v2)", "a", "risk.en-GB_1", "a+b=c", "_x"])
+def test_plain_model_names_are_free(name):
+    assert names.model("default", name).name == name.lower()

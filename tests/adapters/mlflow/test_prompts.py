@@ -15,12 +15,12 @@ from mlseal.evidence.digest import Subject
 
 def made(shop, text):
     name = shop.fresh("prompt-{}")
-    shop.client.register_prompt(name, text) if hasattr(shop.client, "register_prompt") else None
+    shop.client.register_prompt(name, text)
     return name
 
 
 def subject(shop, name):
-    tags = shop.client.get_model_version(name, "1").tags
+    tags = shop.tags(name, "1")
     content = prompts.content(tags)
     assert json.loads(content)["text"].startswith("Say")
     return Subject(name, hashlib.sha256(content).hexdigest())
@@ -42,13 +42,13 @@ def test_alias_of_a_prompt_needs_evidence_about_its_text(shop):
 def test_the_text_of_a_prompt_in_use_is_fixed(shop, key):
     text = f"Say {uuid.uuid4().hex}"
     name = made(shop, text)
-    shop.client.set_model_version_tag(name, "1", "mlflow.prompt.text", text + "!")  # nothing points at it yet
+    shop.set_tag(name, "1", "mlflow.prompt.text", text + "!")  # nothing points at it yet
     shop.prove_subjects([subject(shop, name)])
     shop.client.set_prompt_alias(name, "live", 1)
-    shop.refused(lambda: shop.client.set_model_version_tag(name, "1", key, "{}"), "in use")
-    shop.refused(lambda: shop.client.delete_model_version_tag(name, "1", key), "in use")
-    shop.client.set_model_version_tag(name, "1", "note", "free")
-    assert shop.client.get_model_version(name, "1").tags["mlflow.prompt.text"] == text + "!"
+    shop.refused(lambda: shop.set_tag(name, "1", key, "{}"), "in use")
+    shop.refused(lambda: shop.delete_tag(name, "1", key), "in use")
+    shop.set_tag(name, "1", "note", "free")
+    assert shop.tags(name, "1")["mlflow.prompt.text"] == text + "!"
 
 
 def test_a_model_cannot_be_declared_a_prompt(shop):
@@ -58,8 +58,8 @@ def test_a_model_cannot_be_declared_a_prompt(shop):
         lambda: shop.client.set_registered_model_tag(name, "mlflow.prompt.is_prompt", "true"),
         "settled when it is created",
     )
-    shop.client.set_model_version_tag(name, version, "mlflow.prompt.is_prompt", "true")
-    shop.client.set_model_version_tag(name, version, "mlflow.prompt.text", "Say yes")
+    shop.set_tag(name, version, "mlflow.prompt.is_prompt", "true")
+    shop.set_tag(name, version, "mlflow.prompt.text", "Say yes")
     shop.prove_subjects([Subject(name, hashlib.sha256(prompts.content({"mlflow.prompt.text": "Say yes"})).hexdigest())])
     shop.refused(lambda: shop.client.set_registered_model_alias(name, "live", version), "no test-result evidence")
     assert shop.aliases(name) == {}

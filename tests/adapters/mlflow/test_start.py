@@ -74,6 +74,16 @@ def test_no_token(shop):
     refused(shop, "cannot read the identity token", MLSEAL_TOKEN_FILE=str(shop.base / "missing.jwt"))
 
 
+def test_somebody_elses_token(shop):
+    """A producer must not sign verdicts."""
+    from mlseal.evidence.signing import tokens
+
+    trust = shop.authority.trust
+    token = tokens.from_embedded(trust, trust.endpoints.issuer, "producer", 10)
+    (shop.base / "producer.jwt").write_text(token)
+    refused(shop, "not the gate's", MLSEAL_TOKEN_FILE=str(shop.base / "producer.jwt"))
+
+
 def test_the_trust_service_is_gone(shop):
     """Nobody can start it again either."""
     shop.authority.stop()

@@ -86,6 +86,23 @@ def test_a_superseder_that_was_itself_taken_back_is_nothing_newer(world, rules) 
     assert world.judge(rules["fairness"]).kind == "refused"
 
 
+def test_only_a_successor_that_stands_lets_a_failure_be_superseded(world, rules) -> None:
+    world.fairness(0.1, age=3 * DAY)  # stands, but is older than the failure
+    red = world.fairness(0.3, age=2 * DAY)
+    world.revoke(red, "superseded")
+    world.revoke(world.fairness(0.1, age=DAY), "withdrawn")
+    assert world.judge(rules["fairness"]).kind == "refused"
+
+
+def test_a_condition_without_an_answer_is_undecided(world, rules) -> None:
+    world.add("fairness", "evaluator", {"metrics": [{"name": "other", "ciHigh": 0.0}]})
+    verdict = world.judge(rules["fairness"])
+    assert (verdict.kind, stops(verdict)) == ("undecided", {"gap"})
+    assert "no answer" in verdict.reasons[0].message
+    world.fairness(0.1)
+    assert world.judge(rules["fairness"]).kind == "undecided", "beside a good result too: the worst counts"
+
+
 @pytest.mark.parametrize("reason", ["withdrawn", "expired"])
 def test_withdrawn_evidence_satisfies_nothing_but_still_fails(world, rules, reason) -> None:
     green = world.fairness(0.1)
@@ -179,7 +196,9 @@ def test_revocation_knowledge_must_be_fresh_and_believable(world, rules, header)
     assert world.judge(rules["fairness"]).kind == "undecided"
     world.snapshot_age = timedelta(hours=1)
     nobody = "\n".join(line for line in header.splitlines() if not line.startswith("revokers")) + "\n"
-    assert stops(world.judge(rules["fairness"], header=nobody)) == {"revocations"}
+    verdict = world.judge(rules["fairness"], header=nobody)
+    assert stops(verdict) == {"revocations"}
+    assert "nobody who may revoke" in verdict.reasons[0].message
 
 
 def test_a_withheld_leaf_leaves_it_undecided(world, rules) -> None:
@@ -197,7 +216,10 @@ def test_where_selects_and_must_have_an_answer(world, rules) -> None:
     world.fairness(0.9, body={"attribute": "age"})
     assert world.judge(chosen).kind == "allowed"
     assert world.judge(rules["fairness"] + "    where: 'p.attribute == \"income\"'\n").kind == "undecided"
-    assert world.judge(rules["fairness"] + "    where: 'p.clusters > 1'\n").kind == "undecided"
+    world.fairness(0.1, body={"attribute": "sex", "clusters": 7})
+    verdict = world.judge(rules["fairness"] + "    where: 'p.clusters > 1'\n")
+    assert verdict.kind == "undecided", "for the others nobody knows whether they are meant"
+    assert "where" in verdict.summary()
 
 
 @pytest.mark.parametrize(("error", "kind"), [(ForgedEvidence("spoilt"), "refused"), (Unreadable("gone"), "undecided")])
@@ -269,8 +291,9 @@ def test_input_narrows_to_one_name(world) -> None:
 
 def test_a_directory_is_bound_by_its_manifest(world) -> None:
     trained(world, ("data", "root"), ("data#manifest", "manifest"))
-    world.add("data-provenance", "producer", about="root")
+    root = world.add("data-provenance", "producer", about="root")
     assert world.judge(CHAIN).kind == "undecided"
+    world.facts.remove(root)
     world.add("data-provenance", "producer", about="manifest")
     assert world.judge(CHAIN).kind == "allowed"
 
@@ -308,6 +331,49 @@ def test_approvals_are_of_distinct_people(world, rules) -> None:
     assert "mlseal approve" in (verdict.reasons[0].remedy or "")
     world.add("human-approval", "bob")
     assert world.judge(two).kind == "allowed"
+
+
+def test_upper_case_makes_no_second_person(world) -> None:
+    domain = "  - {predicate: human-approval, by: [{issuer: https://oidc.example, emailDomain: h.example}], distinct: 2}\n"
+    world.add("human-approval", "alice@h.example")
+    world.add("human-approval", "Alice@h.example")
+    assert world.judge(domain).kind == "undecided"
+    world.add("human-approval", "bob@h.example")
+    assert world.judge(domain).kind == "allowed"
+
+
+def test_an_approval_from_the_future_does_not_count(world, rules) -> None:
+    world.add("human-approval", "alice", age=-DAY)
+    assert world.judge(rules["approval"]).kind == "undecided"
+
+
+HIGH = {"identity": "verified-token", "log": "pinned", "time": "independent"}
+
+
+def raised(header: str) -> str:
+    return header.replace("identity: local, log: unwitnessed, time: local", ", ".join(f"{k}: {v}" for k, v in HIGH.items()))
+
+
+def test_assurance_of_approvals_ownership_and_waivers(world, rules, header) -> None:
+    world.add("human-approval", "alice", assurance={**HIGH, "log": "unwitnessed"})
+    assert world.judge(rules["approval"], header=raised(header)).kind == "undecided"
+    world.add("human-approval", "bob", assurance=HIGH)
+    assert world.judge(rules["approval"], header=raised(header)).kind == "allowed"
+    own(world, assurance={**HIGH, "identity": "local"})
+    assert world.judge(rules["approval"] + NOT_BY, header=raised(header)).kind == "undecided"
+    own(world, assurance=HIGH)
+    assert world.judge(rules["approval"] + NOT_BY, header=raised(header)).kind == "allowed"
+    world.fairness(0.3, assurance=HIGH)
+    waive(world, assurance={**HIGH, "time": "local"})
+    assert world.judge(rules["fairness"], header=raised(header)).kind == "refused"
+    waive(world, assurance=HIGH)
+    assert world.judge(rules["fairness"], header=raised(header)).kind == "allowed"
+
+
+def test_a_rejection_that_has_ended_stops_nothing(world, rules) -> None:
+    world.add("human-approval", "alice", {"decision": "reject", "expires": "2026-11-23T11:00:00Z"}, age=DAY)
+    world.add("human-approval", "bob")
+    assert world.judge(rules["approval"]).kind == "allowed"
 
 
 def test_an_approval_ends(world, rules) -> None:

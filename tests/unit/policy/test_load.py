@@ -28,7 +28,7 @@ def test_a_whole_policy_loads() -> None:
 
 
 def test_an_absent_assurance_key_means_the_strictest() -> None:
-    part = parse(TEXT.replace("identity: verified-token, log: pinned, ", "").encode()).part
+    part = parse(TEXT.replace("assurance: {identity: verified-token, log: pinned, time: independent}\n", "").encode()).part
     assert (part.assurance.identity, part.assurance.log, part.assurance.time) == ("verified-token", "witnessed", "independent")
 
 
@@ -83,6 +83,14 @@ def test_the_line_is_that_of_the_fault() -> None:
     line = next(i for i, text in enumerate(TEXT.splitlines(), 1) if "id: enough" in text)
     with pytest.raises(PolicyInvalid, match=rf"p.yaml line {line}:"):
         parse(TEXT.replace("p.smallestGroupPositives >= 100", "p.smallestGroupPositive >= 100").encode(), name="p.yaml")
+
+
+def test_applies_and_require_belong_together() -> None:
+    free = "policy: a/1\nungoverned: [{tool: a, action: b, owner: x, until: 2027-01-01T00:00:00Z}]\n"
+    assert parse(free.encode()).part.require is None
+    for part in ("applies: [{tool: a, action: b}]\n", "require: [{predicate: fairness, by: [{issuer: i, san: s}]}]\n"):
+        with pytest.raises(PolicyInvalid, match="belong together"):
+            parse((free + part).encode())
 
 
 @pytest.mark.parametrize("text", ["policy: a/1", "policy: a/1\nrevocationMaxAge: 1h", "policy: a/1\napplies: []\nrequire: []"])

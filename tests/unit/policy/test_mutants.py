@@ -2,7 +2,9 @@
 
 A mutant is one line of source changed so that a check is gone. It is loaded as a second copy of the whole package, and
 the test functions beside this file are called against that copy, in this process. A mutant that nothing notices is a
-check that is dead or untested.
+check that is dead or untested. Left out are checks that stand twice on purpose: an alias cannot exist without an anchor
+and the composer refuses a second document itself; an approval that says no is refused as a rejection first; what CEL
+calls an error is not BOOL either.
 """
 
 from __future__ import annotations
@@ -56,13 +58,12 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("elif found.holds:", "elif True:"),
         ("if found.holds is None:", "if False:"),
         ("if found.others:", "if False:"),
-        ("bad and not (rule.waivable and", "bad and not ("),
+        ("rule.waivable and waiver.excuse(", "waiver.excuse("),
         ("return (case.target,)", "return (Target('x', '0'),)"),
     ],
     "approval": [
         ("len({_person(fact.identity) for fact in good}) >= wanted", "len(good) >= wanted"),
         ("        _refuse_rejections(case, requirement, facts)", "        pass"),
-        ('or claim.decision != "approve":\n        return', 'or False:\n        return'),
         ("if (reason := case.revoked(fact)) is not None:", "if False:"),
         ("if case.has_ended(claim.expires) or", "if False or"),
         ("if case.is_future(fact):", "if False:"),
@@ -99,8 +100,8 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("if not any(policy.require for policy in matching):", "if False:"),
         ("_require_complete(case)  # (3)", "pass"),
         ("_require_fresh_revocations(case)  # (4)", "pass"),
-        ("    if not case.policy.revokers:", "    if False:"),
-        ('Refused if "refused" in outcomes else Undecided', 'Undecided'),
+        ("    if not case.policy.revokers:", "    if False:"),  # the same outcome, but then nobody is told why
+        ('Refused if "refused" in outcomes else Undecided', "Undecided"),
         ('Undecided if "undecided" in outcomes else Allowed', "Allowed"),
         ("bool(stopping) and all(", "bool(stopping) and any("),
         ("action is None or p.applies(facts)", "True"),
@@ -127,10 +128,9 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
     ],
     "facts": [("if name + _MANIFEST not in names", "if True")],
     "cel": [
-        ("return left if decided else self._truth(node.args[1], activation, values)", "return self._bool(node, activation)"),
+        ('if node.kind == "call" and node.name in {"_&&_", "_||_"}:', "if False:"),
         ("if isinstance(plain, float) and not math.isfinite(plain):", "if False:"),
         ("        if errors:  # (4)", "        if False:"),
-        ("if result.type() == cel.Type.ERROR or", "if False and"),
         ("if len(found) != 1:", "if not found:"),
         ("if not _DECIMAL.fullmatch(text):", "if False:"),
         ("    conditions.check(root, of_predicate(predicate_type))", "    pass"),
@@ -149,15 +149,13 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ('if left.kind != right.kind or left.kind in {"object", "map", "list", "any", "null"}:', "if False:"),
         ("if shape.choices and other.kind", "if False and other.kind"),
         ('if found.kind != "bool":', "if False:"),
-        ("_known_false(node.args[0]) if node.name ==", "_known_true(node.args[0]) if node.name =="),
+        ("known_false(node.args[0]) if node.name ==", "known_true(node.args[0]) if node.name =="),
         ("guards | when, looped=looped", "guards, looped=looped"),
     ],
     "plainyaml": [
         ("            if key in result:", "            if False:"),
-        ("if isinstance(event, yaml.AliasEvent):", "if False:"),
         ('elif getattr(event, "anchor", None) is not None:', "elif False:"),
         ('elif getattr(event, "tag", None) is not None:', "elif False:"),
-        ('"a second document" if documents > 1 else None', "None"),
         ('"deep nesting" if depth > MAX_DEPTH else None', "None"),
         ("if not text or not node.value:", "if False:"),
         ("if len(raw) > MAX_BYTES:", "if False:"),
@@ -267,6 +265,7 @@ def noticed(module: str, tmp_path: Path) -> str | None:
 @pytest.mark.parametrize(("module", "change"), [
     pytest.param(module, change, id=f"{module}-{index}") for module, changes in MUTANTS.items() for index, change in enumerate(changes)
 ])
+@pytest.mark.slow
 def test_taking_a_check_out_is_noticed(module: str, change: tuple[str, str], tmp_path: Path) -> None:
     assert change[0] in (PACKAGE / f"{module}.py").read_text(), "the table must follow the source"
     with mutated(module, change):

@@ -55,6 +55,8 @@ def test_a_stranger_is_neither_listed_nor_imported_unless_allowed(provider, monk
     assert registry.names() == sorted(registry.BUILTIN)
     with pytest.raises(UnknownName, match="testing.foreign"):
         registry.load("testing.foreign")
+    monkeypatch.setenv("MLSEAL_STAGE_PROVIDERS", "somebody")
+    assert registry.names() == sorted(registry.BUILTIN)
     assert not canary.exists()
     monkeypatch.setenv("MLSEAL_STAGE_PROVIDERS", "somebody, Stranger")
     assert "testing.foreign" in registry.names()
