@@ -43,12 +43,12 @@ def sign(
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Sign a claim about PATH, a file or directory.
+    """Sign a claim about PATH, a file or directory.
 
     \b
     Example: mlseal sign model/ --type test-result --predicate result.json -o model.sigstore.json
              mlseal sign model/ --type oms-signature -o model.sig
-    """
+    """  # noqa: D301 - \b is click's mark for text that keeps its lines
     from mlseal.evidence import canonical, oms, predicates, statement, store
     from mlseal.evidence.digest import measure
     from mlseal.evidence.hashcache import HashCache
@@ -181,12 +181,12 @@ def revoke(
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Take evidence EVIDENCE_ID back, and sign a fresh snapshot of all that is revoked.
+    """Take evidence EVIDENCE_ID back, and sign a fresh snapshot of all that is revoked.
 
     \b
     Example: mlseal revoke 9f2c… --reason withdrawn --comment "drift alarm"
              mlseal revoke --snapshot
-    """
+    """  # noqa: D301 - \b is click's mark for text that keeps its lines
     from mlseal.evidence.revoking import revoke as revoke_one
     from mlseal.evidence.revoking import snapshot as sign_snapshot
 

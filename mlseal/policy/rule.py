@@ -118,7 +118,7 @@ class _Judgement:
         count = f" ({len(bad)} of {of} results; the worst counts)" if of > 1 else ""
         self.case.say(
             rule.id,
-            rule.message + (" is not met" if wrong else " has no answer"),
+            rule.message if wrong else f"{rule.message}: no answer",
             outcome="refused" if wrong else "undecided",
             got=f"{found.got or found.problem or 'false'} in {where}{count}",
             expected=rule.condition.source,
