@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 _SEAL = object()
 
+_REMEMBERED = 4096
+
 IDENTITY_LEVELS = ("local", "verified-token")
 LOG_LEVELS = ("unwitnessed", "pinned", "witnessed")
 TIME_LEVELS = ("local", "independent")
@@ -139,6 +141,7 @@ class Verifier:
         self._tiles = tiles or {}
         self._clock = clock
         self._stock = _stock_verifier(trust)
+        self._seen: dict[str, _Facts] = {}
 
     def verify(
         self,
@@ -156,7 +159,8 @@ class Verifier:
             predicate_type: URI or short name expected, or several of them.
             identities: who may have signed; empty means nobody.
             subjects: SHA-256 digests that the statement must all name.
-            revocations: what is known to be revoked; `NOTHING_REVOCABLE` only for revocations themselves.
+            revocations: what is known to be revoked. `NOTHING_REVOCABLE` where the caller judges that itself, as the
+                policy does (superseded and withdrawn differ there), and for revocations themselves.
 
         Raises:
             Refusal, Unchecked: as the table of errors says; any other failure inside is turned into `ForgedEvidence`.
@@ -178,7 +182,7 @@ class Verifier:
         subjects: Collection[str],
         revocations: Revocations,
     ) -> VerifiedStatement:
-        facts = _crypto(bundle, self.trust, self._stock, self._clock())  # (0) to (3)
+        facts = self._facts(bundle)  # (0) to (3)
         tiles = self._tiles.get(facts.log.origin)
         consistent = self.checkpoints.require_consistent(facts.log, facts.note, tiles)  # (4)
         revocations.require_not_revoked(facts.statement.evidence_id)  # (5)
@@ -195,6 +199,21 @@ class Verifier:
             bundle_sha256=bundle.sha256,
             seal=_SEAL,
         )
+
+    def _facts(self, bundle: Bundle) -> _Facts:
+        """Steps 0 to 3, remembered by bundle digest: what they find depends on bytes and trust root only.
+
+        What depends on the present is asked every time: whether the root has ended, and everything from step 4 on.
+        """
+        known = self._seen.get(bundle.sha256)
+        if known is not None:
+            self.trust.require_current(self._clock())  # (1)
+            return known
+        facts = _crypto(bundle, self.trust, self._stock, self._clock())
+        if len(self._seen) >= _REMEMBERED:
+            self._seen.clear()
+        self._seen[bundle.sha256] = facts
+        return facts
 
 
 def self_verify(bundle: Bundle, trust: Trust, *, clock: Clock = utcnow) -> None:

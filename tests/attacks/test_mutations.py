@@ -193,6 +193,26 @@ def test_expired_trust_root_verifies_nothing(authority, tmp_path, forge):
         verify(authority, late, forge.good)
 
 
+def test_what_is_remembered_of_a_bundle_does_not_outlive_revocation_root_or_question(authority, tmp_path, forge):
+    from datetime import timedelta
+
+    from mlseal.evidence.clock import utcnow
+    from mlseal.evidence.revocation import Revocation, Revocations
+
+    now = [utcnow()]
+    verifier = Verifier(
+        authority.trust, tiles=dict(service_tiles(authority.trust)), checkpoints=PinnedCheckpoints(tmp_path / "memo"), clock=lambda: now[0]
+    )
+    verify(authority, verifier, forge.good)
+    revoked = Revocations({forge.good.evidence_id: Revocation(forge.good.evidence_id, "withdrawn", "x")})
+    for changes in ({"revocations": revoked}, {"subjects": ["cd" * 32]}, {"identities": []}, {"predicate_type": "fairness"}):
+        with pytest.raises(Error):
+            verify(authority, verifier, forge.good, **changes)
+    now[0] += timedelta(days=4000)
+    with pytest.raises(Error, match="expired"):
+        verify(authority, verifier, forge.good)
+
+
 def test_verified_statement_comes_from_the_verifier_only(authority, verifier, forge):
     import copy
     import dataclasses

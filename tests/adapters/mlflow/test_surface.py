@@ -73,7 +73,7 @@ def test_missing_server_functions_are_refused():
 
 def test_mlflow_still_keeps_prompts_where_we_look():
     assert constants.IS_PROMPT_TAG_KEY == prompts.IS_PROMPT
-    assert constants._PROMPT_SOURCE_PLACEHOLDERS == prompts._SOURCES
+    assert constants._PROMPT_SOURCE_PLACEHOLDERS == prompts.SOURCES
     for key in (
         constants.IS_PROMPT_TAG_KEY,
         constants.PROMPT_TEXT_TAG_KEY,
