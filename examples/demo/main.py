@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from workbench import Row, Unexpected, Workbench, answer, fresh, mlflow_server, reason
+from workbench import Canary, Row, Unexpected, Workbench, answer, fresh, in_words, mlflow_server, private_python, reason
 
 from mlseal.evidence.predicates import fairness
 from mlseal.evidence.store import Store
@@ -175,12 +175,7 @@ class Job:
             expect=(0, 10, 11),
         )
         _, measured = self.fairness(digest)
-        gap = next(m for m in measured["metrics"] if m["name"] == "equalizedOddsDifference")
-        figures = f"equalized odds against need {gap['value']:.3f} [{gap['ciLow']:.3f}, {gap['ciHigh']:.3f}]"
-        groups = "; ".join(
-            f"{g['name']}: {g['truePositiveRate']:.0%} of {g['positives']} in need" for g in measured["groups"]
-        )
-        row.proved = f"{figures}; reached: {groups}"
+        row.proved = in_words(measured)
         if done.returncode:
             row.refused = json.loads(done.stderr.strip().splitlines()[-1])["message"]
         return done.returncode == 0
@@ -248,7 +243,7 @@ class Job:
         kept = stored.read_bytes()
         path = stored.relative_to(self.bench.root / "mlflow" / "artifacts").as_posix()
         request = urllib.request.Request(
-            f"{url}/api/2.0/mlflow-artifacts/artifacts/{path}", method="PUT", data=pickle.dumps(_Canary(str(canary)))
+            f"{url}/api/2.0/mlflow-artifacts/artifacts/{path}", method="PUT", data=pickle.dumps(Canary(str(canary)))
         )
         with urllib.request.urlopen(request, timeout=30) as response:
             if response.status != 200 or stored.read_bytes() == kept:
@@ -297,26 +292,6 @@ class Job:
         if self.service is not None and self.service.poll() is None:
             self.service.send_signal(signal.SIGTERM)
             self.service.wait(30)
-
-
-class _Canary:
-    """A pickle that writes a file when it is loaded: if the file exists, hostile code ran."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
-        return (open, (self.path, "w"))
-
-
-def private_python(bench: Workbench) -> Path:
-    """An environment of this job's own over the present one, so that the DVC autoload is installed nowhere else."""
-    directory = bench.root / "python"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(directory)], check=True)
-    site = next((directory / "lib").glob("python*/site-packages"))
-    parents = [p for p in sys.path if p.endswith("site-packages")]
-    (site / "parent.pth").write_text("".join(f"import site; site.addsitedir({p!r})\n" for p in parents))
-    return directory / "bin" / "python"
 
 
 def story(job: Job) -> None:

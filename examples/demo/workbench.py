@@ -251,3 +251,37 @@ def fresh(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     marker.touch()
     return root
+
+
+def in_words(measured: dict[str, Any]) -> str:
+    """A fairness finding in one line; counts and rates that were suppressed are called so."""
+    gap = next((m for m in measured["metrics"] if m["name"] == "equalizedOddsDifference"), None)
+    told = f"{gap['value']:.3f} [{gap['ciLow']:.3f}, {gap['ciHigh']:.3f}]" if gap else "not measurable"
+
+    def reached(group: dict[str, Any]) -> str:
+        rate, of = group.get("truePositiveRate"), group.get("positives")
+        return (
+            f"{group['name']}: {'too few to say' if rate is None else f'{rate:.0%}'} of {of or 'fewer than 10'} in need"
+        )
+
+    return f"equalized odds against need {told}; reached: " + "; ".join(map(reached, measured["groups"]))
+
+
+class Canary:
+    """A pickle that writes a file when it is loaded: if the file exists, hostile code ran."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return (open, (self.path, "w"))
+
+
+def private_python(bench: Workbench) -> Path:
+    """An environment of this job's own over the present one, so that the DVC autoload is installed nowhere else."""
+    directory = bench.root / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(directory)], check=True)
+    site = next((directory / "lib").glob("python*/site-packages"))
+    parents = [p for p in sys.path if p.endswith("site-packages")]
+    (site / "parent.pth").write_text("".join(f"import site; site.addsitedir({p!r})\n" for p in parents))
+    return directory / "bin" / "python"
