@@ -1,7 +1,7 @@
 """``make bench``: every bar of DESIGN section 11 that this release has, ours beside its peer in one run.
 
-    python -m benchmarks            all
-    python -m benchmarks digest log some
+python -m benchmarks            all
+python -m benchmarks digest log some
 """
 
 import importlib

@@ -60,7 +60,8 @@ def compare(label: str, root: Path, cache_dir: Path, change) -> None:
         cold.append(timed(lambda: ours(root, key, None)))
     first, theirs, again = map(statistics.median, (cold, stock, warm))
     print(
-        f"{label}: model_signing {theirs:.2f} s, ours cold {first:.2f} s ({theirs / first:.1f}x), again {again:.3f} s ({theirs / again:.0f}x)"
+        f"{label}: model_signing {theirs:.2f} s, ours cold {first:.2f} s ({theirs / first:.1f}x),"
+        f" again {again:.3f} s ({theirs / again:.0f}x)"
     )
 
 
@@ -81,7 +82,7 @@ def main(megabytes: int = 1024, files: int = 20_000) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{i}.bin").write_bytes(block[i % 1000 : i % 1000 + 1000])
         time.sleep(2.1)  # rows younger than two seconds are not remembered
-        compare(f"{megabytes} MB in 4 files, unchanged", large, base / "cache-large", lambda root: None)
+        compare(f"{megabytes} MB in 4 files, unchanged", large, base / "cache-large", lambda _: None)
         print(f"  floor: one thread of SHA-256 {floor:.2f} s")
 
         def touch_one_percent(root: Path) -> None:

@@ -1,6 +1,6 @@
-"""The demo's measuring again, nothing changed: evidence that exists is verified and taken, nothing is measured twice.
+"""The demo's measuring again, nothing changed: evidence that exists is verified and taken, not made twice.
 
-Bar (DESIGN, section 11): the second run costs at most 5 % of the first. Printed twice: for the stages themselves, in one
+Bar (DESIGN, section 11): the second run costs at most 5 % of the first. Printed twice: for the stage itself, in one
 process, and for the commands, where starting an interpreter is the floor that no reuse can go under. A verdict is never
 reused, and training makes new bytes, so neither is in this figure.
 """
@@ -31,16 +31,25 @@ def main() -> None:
     with authority() as trust, tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         store = Store(base / "evidence")
-        subprocess.run([sys.executable, HERE / "examples/demo/data.py", "--out", base / "data"], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, HERE / "examples/demo/data.py", "--out", base / "data"], check=True, capture_output=True
+        )
         producer = signer_for("producer", trust=trust, store=store)
         training = {
-            "script": str(HERE / "examples/demo/train_model.py"), "data": str(base / "data"), "out": str(base / "model"),
+            "script": str(HERE / "examples/demo/train_model.py"),
+            "data": str(base / "data"),
+            "out": str(base / "model"),
             "parameters": '{"target": "need", "features": "admin+income"}',
         }
         runner.run("training.run", training, signer=producer, store=store, quiet=True)
         asked = {
-            "model": str(base / "model"), "dataset": str(base / "data"), "outcome": "need", "attribute": "black",
-            "cluster": "household", "table": "test.parquet", "select": "top:0.25",
+            "model": str(base / "model"),
+            "dataset": str(base / "data"),
+            "outcome": "need",
+            "attribute": "black",
+            "cluster": "household",
+            "table": "test.parquet",
+            "select": "top:0.25",
         }
         evaluator = signer_for("evaluator", trust=trust, store=store)
 
@@ -58,8 +67,15 @@ def main() -> None:
             subprocess.run([*command, *more], check=True, capture_output=True, env=env)
 
         first, again = seconds(call), min(seconds(lambda: call("--reuse")) for _ in range(3))
-        bare = seconds(lambda: subprocess.run([sys.executable, "-c", "import mlseal.evidence.verifying, sigstore.verify"], check=True))
-        print(f"commands: first {first:.2f} s, again {again:.2f} s = {again / first:.1%}; floor: interpreter and sigstore {bare:.2f} s")
+        bare = seconds(
+            lambda: subprocess.run(
+                [sys.executable, "-c", "import mlseal.evidence.verifying, sigstore.verify"], check=True
+            )
+        )
+        print(
+            f"commands: first {first:.2f} s, again {again:.2f} s = {again / first:.1%};"
+            f" floor: interpreter and sigstore {bare:.2f} s"
+        )
 
 
 if __name__ == "__main__":

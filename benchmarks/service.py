@@ -22,9 +22,21 @@ def authority(name: str = "bench.mlseal.local") -> Iterator[object]:
     os.environ["HOME"] = str(base)
     process = None
     try:
-        init = [sys.executable, "-m", "mlseal", "init", str(base / "project"), "--name", name, "--state", str(base / "s")]
+        init = [
+            sys.executable,
+            "-m",
+            "mlseal",
+            "init",
+            str(base / "project"),
+            "--name",
+            name,
+            "--state",
+            str(base / "s"),
+        ]
         subprocess.run(init, check=True, capture_output=True)
-        process = subprocess.Popen([sys.executable, "-m", "mlseal", "serve", "--state", str(base / "s")], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlseal", "serve", "--state", str(base / "s")], stdout=subprocess.DEVNULL
+        )
         while not (base / "s" / "sock").exists():
             if process.poll() is not None:
                 raise SystemExit("mlseal serve ended")

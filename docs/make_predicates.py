@@ -21,7 +21,11 @@ NOTE = "<!-- Written by docs/make_predicates.py from the model; edit that. -->\n
 
 def schema(uri: str) -> str:
     """The JSON Schema of one type, with its URI as title and id."""
-    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{uri}#schema", **predicates.schema(uri)}
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{uri}#schema",
+        **predicates.schema(uri),
+    }
     return json.dumps({**document, "title": uri}, indent=2, sort_keys=True) + "\n"
 
 
@@ -30,18 +34,43 @@ def page(module: ModuleType) -> str:
     text = inspect.getdoc(module) or ""
     summary, _, example = text.partition("Example::")
     title, _, body = summary.strip().partition("\n")
-    block = "\n".join(line[4:] if line.startswith("    ") else line for line in example.strip("\n").splitlines())
+    block = "\n".join(line.removeprefix("    ") for line in example.strip("\n").splitlines())
+    document = predicates.schema(module.URI)
+    required = document.get("required", [])
     rows = [
-        f"| `{name}` | {_type(field)} | {'yes' if name in predicates.schema(module.URI).get('required', []) else 'no'} |"
-        for name, field in predicates.schema(module.URI)["properties"].items()
+        f"| `{name}` | {_type(field)} | {'yes' if name in required else 'no'} |"
+        for name, field in document["properties"].items()
     ]
-    return "\n".join([
-        NOTE, f"# {module.SHORT}", "", title, "", f"`predicateType`: `{module.URI}`", "", body.strip().replace("``", "`"), "", "## Example", "",
-        "```json", block, "```", "", "## Fields", "", "| field | type | required |", "|---|---|---|", *rows, "",
-        "## Parsing rules", "",
-        "Unknown fields are ignored when verifying and never written. Numbers are finite. Times are RFC 3339 in UTC and",
-        "informational: freshness is judged by the verified time of the signature.", "",
-    ])
+    return "\n".join(
+        [
+            NOTE,
+            f"# {module.SHORT}",
+            "",
+            title,
+            "",
+            f"`predicateType`: `{module.URI}`",
+            "",
+            body.strip().replace("``", "`"),
+            "",
+            "## Example",
+            "",
+            "```json",
+            block,
+            "```",
+            "",
+            "## Fields",
+            "",
+            "| field | type | required |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "## Parsing rules",
+            "",
+            "Unknown fields are ignored when verifying and never written. Numbers are finite. Times are RFC 3339 in UTC",
+            "and informational: freshness is judged by the verified time of the signature.",
+            "",
+        ]
+    )
 
 
 def _type(field: dict[str, object]) -> str:
@@ -59,7 +88,7 @@ def _type(field: dict[str, object]) -> str:
 
 def files() -> dict[Path, str]:
     """Every file that this program owns, with the content that it must have."""
-    modules = predicates._MODULES
+    modules = predicates.MODULES
     wanted = {HERE / "predicates" / f"{module.SHORT}.md": page(module) for module in modules}
     wanted |= {SCHEMAS / f"{module.SHORT}.schema.json": schema(module.URI) for module in modules}
     index = [NOTE, "# Predicate types", "", "| short name | predicate type | what it says |", "|---|---|---|"]

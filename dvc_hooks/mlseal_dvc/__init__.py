@@ -15,6 +15,7 @@ module                    what it knows
 ``autoload`` ``wheel``    the tiny wheel that loads the rest when an interpreter imports DVC
 ``wrapping``              which parts of DVC are wrapped, and what to do when they are not as expected
 ``guards`` ``reading``    nothing unsigned is uploaded · nothing unverified is read
+``committed``             copies from other local repositories are made by commit
 ``pointers``              what ``.dvc`` and ``dvc.lock`` say: path, object id, stage, dependencies
 ``origin`` ``noting``     how an output came to be, as far as this machine saw it
 ``objects``               DVC's cache: hash objects, read directory objects, quarantine

@@ -47,10 +47,9 @@ def install() -> None:
     watching.replace(DataFileSystem, "_open", _opening)
     watching.replace(DataCloud, "_pull", _pulling)
     _tag_index(Index)
-    if not getattr(Tree.load, "_mlseal_wraps", False):
-        wrapped = _loading(Tree.__dict__["load"].__func__)
-        wrapped._mlseal_wraps = True  # type: ignore[attr-defined]
-        Tree.load = classmethod(wrapped)
+    load = Tree.__dict__["load"].__func__
+    if not watching.wrapped(load):
+        Tree.load = classmethod(watching.marked(_loading(load)))
 
 
 def fetching(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,7 +213,7 @@ def _tag_index(index_type: Any) -> None:
     """Let a `DataIndex` know the `Index` it was made from: `DataFileSystem` is given only the former."""
     descriptor = index_type.__dict__["data"]
     make = getattr(descriptor, "func", None) or descriptor.fget
-    if getattr(make, "_mlseal_wraps", False):
+    if watching.wrapped(make):
         return
 
     @functools.wraps(make)
@@ -224,7 +223,7 @@ def _tag_index(index_type: Any) -> None:
             setattr(made, _INDEX, self)
         return result
 
-    data._mlseal_wraps = True  # type: ignore[attr-defined]
+    watching.marked(data)
     replaced = type(descriptor)(data)
     if hasattr(replaced, "__set_name__"):
         replaced.__set_name__(index_type, "data")

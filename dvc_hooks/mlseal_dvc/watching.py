@@ -14,11 +14,19 @@ _ANSWER = "_mlseal_protected"
 def replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Replace ``owner.name`` by ``wrap(original)``, once, however often it is called."""
     original = getattr(owner, name)
-    if getattr(original, _DONE, False):
-        return
-    wrapped = wrap(original)
-    setattr(wrapped, _DONE, True)
-    setattr(owner, name, wrapped)
+    if not wrapped(original):
+        setattr(owner, name, marked(wrap(original)))
+
+
+def wrapped(function: object) -> bool:
+    """Whether `function` is one of our wrappers."""
+    return bool(getattr(function, _DONE, False))
+
+
+def marked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, marked as one of our wrappers."""
+    setattr(function, _DONE, True)
+    return function
 
 
 def protected(repo: Any) -> bool:

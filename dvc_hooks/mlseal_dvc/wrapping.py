@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from mlseal.errors import MissingExtra, Unchecked
-from mlseal_dvc import contract, guards, halt, noting, pointers, reading, watching
+from mlseal_dvc import committed, contract, guards, halt, noting, pointers, reading, watching
 
 _FUNCTIONS = (("dvc.repo.push", "push"), ("dvc.repo.fetch", "fetch"), ("dvc.repo.checkout", "checkout"))
 
@@ -40,13 +40,8 @@ def activate() -> None:
         setattr(sys.modules[module], name, getattr(Repo, name))
     guards.install()
     reading.install()
+    committed.install()
     noting.install()
-
-
-def active() -> bool:
-    """Whether this process has wrapped DVC."""
-    module = sys.modules.get("dvc.repo")
-    return bool(module) and bool(getattr(getattr(module.Repo, "push", None), "_mlseal_wraps", False))  # type: ignore[union-attr]
 
 
 def require_dvc() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 TOOL = "mlflow"
 MAX_FOUND = 64
+_SETTLE = (0.1, 0.3, 0.8)
+"""Seconds to wait when the log is ahead of the store: a signer logs an instant before it stores."""
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -145,12 +149,19 @@ def require_allowed(measured: Measured, use: Use, evidence: Path, *, clock: Cloc
     from mlseal.evidence import store, trust
     from mlseal.evidence.archive import Archive
 
-    root = trust.resolve()
-    archive = Archive.open(root, store.resolve(), clock=clock)
-    archive.refresh()
-    if _judged_by_policy(measured, use, archive, clock):
-        return
-    require_verdict(measured, use, archive, _beside(evidence), clock=clock)
+    archive = Archive.open(trust.resolve(), store.resolve(), clock=clock)
+    beside = _beside(evidence)
+    for pause in (*_SETTLE, None):
+        archive.refresh()
+        try:
+            if not _judged_by_policy(measured, use, archive, clock):
+                require_verdict(measured, use, archive, beside, clock=clock)
+        except Withheld:
+            if pause is None:
+                raise
+            time.sleep(pause)
+        else:
+            return
 
 
 def _judged_by_policy(measured: Measured, use: Use, archive: Archive, clock: Clock) -> bool:

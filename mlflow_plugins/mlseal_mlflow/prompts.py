@@ -14,14 +14,14 @@ from typing import Any
 from mlseal.errors import Misuse
 
 IS_PROMPT = "mlflow.prompt.is_prompt"
-_SOURCES = frozenset({"dummy-source", "prompt-template"})  # mlflow/prompt/constants.py, checked by a test
+SOURCES = frozenset({"dummy-source", "prompt-template"})  # mlflow/prompt/constants.py, checked by a test
 _TEXT, _TYPE = "mlflow.prompt.text", "_mlflow_prompt_type"
 _FORMAT, _SETTINGS = "_mlflow_prompt_response_format", "_mlflow_prompt_model_config"
 
 
 def is_prompt(source: str, model_tags: Mapping[str, str]) -> bool:
     """Whether a version with this source, in a model with these tags, is a prompt."""
-    return source in _SOURCES and model_tags.get(IS_PROMPT, "").lower() == "true"
+    return source in SOURCES and model_tags.get(IS_PROMPT, "").lower() == "true"
 
 
 def content(tags: Mapping[str, str]) -> bytes:

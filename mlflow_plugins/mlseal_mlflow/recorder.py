@@ -1,8 +1,8 @@
 """Refusals are evidence too, but nobody waits for their signature.
 
 An allowing verdict is signed before the database changes. A refusing one changes nothing, so the caller is answered at
-once and one thread signs afterwards. Equal refusals within ten minutes are signed once, and a full queue drops the
-newest: otherwise whoever may ask could fill the log.
+once and one thread signs afterwards. Equal refusals within ten minutes are signed once, and in the long run no more
+than one a second: otherwise whoever may ask could fill the log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from mlseal.evidence.statement import Statement
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 4096
-_QUEUED = 256
+_BURST = 64
+"""Refusals recorded at once; after that one a second."""
 
 
 class Recorder:
@@ -32,8 +33,9 @@ class Recorder:
 
     def __init__(self, sign: Callable[[Statement], object], *, seconds: float = 600) -> None:
         self._sign, self._seconds = sign, seconds
-        self._queue: queue.Queue[Statement] = queue.Queue(_QUEUED)
+        self._queue: queue.Queue[Statement] = queue.Queue(_BURST)
         self._seen: OrderedDict[Hashable, float] = OrderedDict()
+        self._credit, self._credited = float(_BURST), time.monotonic()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -43,6 +45,11 @@ class Recorder:
         with self._lock:
             if now - self._seen.get(same, -self._seconds) < self._seconds:
                 return False
+            self._credit = min(_BURST, self._credit + now - self._credited)
+            self._credited = now
+            if self._credit < 1:
+                return False
+            self._credit -= 1
             self._seen[same] = now
             self._seen.move_to_end(same)
             while len(self._seen) > _REMEMBERED:

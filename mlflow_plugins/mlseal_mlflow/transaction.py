@@ -14,10 +14,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlseal.errors import Unchecked
+from mlseal_mlflow.prompts import SOURCES as PROMPT_SOURCES
 
 SessionMaker = Callable[..., AbstractContextManager[Any]]
 
@@ -70,9 +71,9 @@ class VersionRow:
     source: str
     location: str
     stage: str
-    aliases: tuple[str, ...]
-    model_tags: tuple[tuple[str, str], ...]
-    tags: tuple[tuple[str, str], ...]
+    aliases: tuple[str, ...] = ()
+    model_tags: tuple[tuple[str, str], ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
 
     def require_same(self, now: VersionRow) -> None:
         """Raise `ChangedMeanwhile` unless `now` names the same bytes. Stage, aliases and plain tags may have moved."""
@@ -87,7 +88,8 @@ class VersionRow:
     @property
     def identity(self) -> tuple[object, ...]:
         """The part that decides which bytes, or which prompt text, a consumer gets."""
-        content = tuple(item for item in self.tags if is_prompt_content(item[0]))
+        prompt = self.source in PROMPT_SOURCES
+        content = tuple(item for item in self.tags if prompt and is_prompt_content(item[0]))
         return (self.workspace, self.name, self.version, self.created, self.source, self.location, content)
 
 
@@ -116,61 +118,65 @@ def lock(store: Any, session: Any, name: str) -> None:
 
 
 def read(store: Any, session: Any, name: str, version: str) -> VersionRow:
-    """The row of a version that is not deleted. Raises MLflow's 404 if there is none."""
-    found = [row for row in read_all(store, session, name, version) if row.version == int(version)]
+    """The row of a version that is not deleted. Raises MLflow's 404 if there is none.
+
+    Tags and aliases are read where they matter: for what is, by its source, a prompt.
+    """
+    found = _versions(store, session, name, version)
     if not found:
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+        store._get_registered_model(session, name)  # noqa: SLF001 - vetted in surface.py; a 404 of its own
         raise MlflowException(f"Model Version (name={name}, version={version}) not found", RESOURCE_DOES_NOT_EXIST)
-    return found[0]
+    return _with_relations(session, found)[0] if found[0].source in PROMPT_SOURCES else found[0]
 
 
-def read_all(store: Any, session: Any, name: str, version: str | None = None) -> tuple[VersionRow, ...]:
-    """The rows of every version of `name` that is not deleted (of `version` only, if given), by number.
-
-    Columns, not entities: a session would answer from its memory of a row, and MLflow's entities load four relations
-    one by one. Raises MLflow's 404 without such a model.
-    """
-    from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
-    from mlflow.store.model_registry.dbmodels import models as db
-
+def read_all(store: Any, session: Any, name: str) -> tuple[VersionRow, ...]:
+    """The rows of every version of `name` that is not deleted, by number. Raises MLflow's 404 without such a model."""
     store._get_registered_model(session, name)  # noqa: SLF001 - vetted in surface.py; raises the 404
+    return _with_relations(session, _versions(store, session, name, None))
+
+
+def _versions(store: Any, session: Any, name: str, version: str | None) -> tuple[VersionRow, ...]:
+    """Columns, not entities: a session would answer from its memory of a row, and MLflow's load four relations each."""
+    from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
+    from mlflow.store.model_registry.dbmodels.models import SqlModelVersion as Row
+
     workspace = store._get_active_workspace()  # noqa: SLF001
-    column = db.SqlModelVersion
-    query = session.query(
-        column.version, column.creation_time, column.source, column.storage_location, column.current_stage
-    ).filter(column.workspace == workspace, column.name == name, column.current_stage != STAGE_DELETED_INTERNAL)
+    query = session.query(Row.version, Row.creation_time, Row.source, Row.storage_location, Row.current_stage)
+    query = query.filter(Row.workspace == workspace, Row.name == name, Row.current_stage != STAGE_DELETED_INTERNAL)
     if version is not None:
-        query = query.filter(column.version == int(version))
-    aliases = _related(session, db.SqlRegisteredModelAlias, workspace, name, "alias", "version")
-    model_tags = _related(session, db.SqlRegisteredModelTag, workspace, name, "key", "value")
-    tags = _related(session, db.SqlModelVersionTag, workspace, name, "version", "key", "value", version=version)
+        query = query.filter(Row.version == int(version))
     return tuple(
-        VersionRow(
-            workspace=workspace,
-            name=name,
-            version=int(number),
-            created=int(created),
-            source=source or "",
-            location=location or source or "",
-            stage=stage,
-            aliases=tuple(sorted(alias for alias, of in aliases if int(of) == int(number))),
-            model_tags=tuple(sorted((key, value or "") for key, value in model_tags)),
-            tags=tuple(sorted((key, value or "") for of, key, value in tags if int(of) == int(number))),
-        )
-        for number, created, source, location, stage in query.order_by(column.version)
+        VersionRow(workspace, name, int(number), int(created), source or "", location or source or "", stage)
+        for number, created, source, location, stage in query.order_by(Row.version)
     )
 
 
-def _related(
-    session: Any, table: Any, workspace: str, name: str, *columns: str, version: str | None = None
-) -> list[tuple[Any, ...]]:
+def _with_relations(session: Any, rows: tuple[VersionRow, ...]) -> tuple[VersionRow, ...]:
+    from mlflow.store.model_registry.dbmodels import models as db
+
+    if not rows:
+        return ()
+    workspace, name = rows[0].workspace, rows[0].name
+    aliases = _related(session, db.SqlRegisteredModelAlias, workspace, name, "alias", "version")
+    model_tags = _related(session, db.SqlRegisteredModelTag, workspace, name, "key", "value")
+    tags = _related(session, db.SqlModelVersionTag, workspace, name, "version", "key", "value")
+    return tuple(
+        replace(
+            row,
+            aliases=tuple(sorted(alias for alias, of in aliases if int(of) == row.version)),
+            model_tags=tuple(sorted((key, value or "") for key, value in model_tags)),
+            tags=tuple(sorted((key, value or "") for of, key, value in tags if int(of) == row.version)),
+        )
+        for row in rows
+    )
+
+
+def _related(session: Any, table: Any, workspace: str, name: str, *columns: str) -> list[tuple[Any, ...]]:
     query = session.query(*(getattr(table, column) for column in columns))
-    query = query.filter(table.workspace == workspace, table.name == name)
-    if version is not None:
-        query = query.filter(table.version == int(version))
-    return [tuple(row) for row in query]
+    return [tuple(row) for row in query.filter(table.workspace == workspace, table.name == name)]
 
 
 def names_like(store: Any, session: Any, key: str) -> list[str]:

@@ -25,7 +25,9 @@ class _Disable(ast.NodeTransformer):
         return node
 
     def visit_Raise(self, node):
-        if self._inside and (self.functions is None or self._inside[0] in self.functions or self._inside[-1] in self.functions):
+        if self._inside and (
+            self.functions is None or self._inside[0] in self.functions or self._inside[-1] in self.functions
+        ):
             self.count += 1
             if self.count == self.target:
                 self.where = f"{self._inside[-1]}:{node.lineno}"

@@ -45,7 +45,11 @@ class Forge:
         entry["canonicalizedBody"] = b64(body)
         entry["logIndex"] = "0"
         entry["inclusionProof"] = {
-            "logIndex": "0", "treeSize": "1", "rootHash": b64(root), "hashes": [], "checkpoint": {"envelope": note},
+            "logIndex": "0",
+            "treeSize": "1",
+            "rootHash": b64(root),
+            "hashes": [],
+            "checkpoint": {"envelope": note},
         }
         return document
 
@@ -76,7 +80,9 @@ def _other_entry(d, f):
 
 
 def _other_timestamp(d, f):
-    d["verificationMaterial"]["timestampVerificationData"] = f.other.document["verificationMaterial"]["timestampVerificationData"]
+    d["verificationMaterial"]["timestampVerificationData"] = f.other.document["verificationMaterial"][
+        "timestampVerificationData"
+    ]
 
 
 def _two_timestamps(d, f):
@@ -140,7 +146,9 @@ def _split_view(d, f):
 def _other_certificate_in_body(d, f):
     record = json.loads(f.body(d))
     other = json.loads(f.body(f.other.document))
-    record["spec"]["hashedRekordV002"]["signature"]["verifier"] = other["spec"]["hashedRekordV002"]["signature"]["verifier"]
+    record["spec"]["hashedRekordV002"]["signature"]["verifier"] = other["spec"]["hashedRekordV002"]["signature"][
+        "verifier"
+    ]
     f.alone(d, canonical.dumps(record))
 
 
@@ -157,13 +165,19 @@ def _body_not_canonical(d, f):
 def _dsse_entry(d, f):
     envelope = d["dsseEnvelope"]
     spec = {
-        "payloadHash": {"algorithm": "SHA2_256", "digest": b64(hashlib.sha256(base64.b64decode(envelope["payload"])).digest())},
-        "signatures": [{
-            "content": envelope["signatures"][0]["sig"],
-            "verifier": {
-                "x509Certificate": d["verificationMaterial"]["certificate"], "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-            },
-        }],
+        "payloadHash": {
+            "algorithm": "SHA2_256",
+            "digest": b64(hashlib.sha256(base64.b64decode(envelope["payload"])).digest()),
+        },
+        "signatures": [
+            {
+                "content": envelope["signatures"][0]["sig"],
+                "verifier": {
+                    "x509Certificate": d["verificationMaterial"]["certificate"],
+                    "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                },
+            }
+        ],
     }
     f.alone(d, canonical.dumps({"apiVersion": "0.0.2", "kind": "dsse", "spec": {"dsseV002": spec}}))
     _entry(d)["kindVersion"] = {"kind": "dsse", "version": "0.0.2"}

@@ -21,7 +21,9 @@ def model(tmp_path):
 
 @pytest.fixture
 def bundle(authority, model, tmp_path):
-    said = statement.make(measure(model).subjects, RESULT, {"result": "PASSED", "configuration": [], "url": str(tmp_path)})
+    said = statement.make(
+        measure(model).subjects, RESULT, {"result": "PASSED", "configuration": [], "url": str(tmp_path)}
+    )
     made = authority.signer("producer").sign(said)
     made.write(tmp_path / "good.json")
     return tmp_path / "good.json"
@@ -45,7 +47,14 @@ def test_control_the_good_bundle_verifies(authority, bundle, model):
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        (None, 11), (b"", 11), (b"{", 10), (b"[]", 10), (b"\xff\xfe", 10), (b"{}", 10), (b'{"mediaType":"x"}', 10), (b"[" * 99999, 10),
+        (None, 11),
+        (b"", 11),
+        (b"{", 10),
+        (b"[]", 10),
+        (b"\xff\xfe", 10),
+        (b"{}", 10),
+        (b'{"mediaType":"x"}', 10),
+        (b"[" * 99999, 10),
         (b'{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}', 10),
     ],
 )
@@ -82,7 +91,9 @@ def test_without_a_subject_the_bytes_are_unchecked(authority, bundle):
 
 
 def test_without_an_expected_signer_nothing_is_verified(authority, bundle, model, tmp_path):
-    one_sentence(authority.run("verify", str(bundle), "--subject", str(model), "--policy", str(tmp_path / "none.yaml")), 11)
+    one_sentence(
+        authority.run("verify", str(bundle), "--subject", str(model), "--policy", str(tmp_path / "none.yaml")), 11
+    )
     one_sentence(authority.run("verify", str(bundle), "--subject", str(model), "--identity", "x"), 2)
 
 
@@ -91,7 +102,10 @@ def test_policies_that_are_none(authority, model, tmp_path, change):
     text = (authority.dir / "policy.yaml").read_text()
     path = tmp_path / "policy.yaml"
     contents = {
-        "typo": text.replace("require:", "requires:"), "duplicate": text + "\npolicy: other/1\n", "empty": "", "huge": text + "#" * 300_000,
+        "typo": text.replace("require:", "requires:"),
+        "duplicate": text + "\npolicy: other/1\n",
+        "empty": "",
+        "huge": text + "#" * 300_000,
         "anchor": text.replace("policy: starter/1", "policy: &a starter/1"),
     }
     if change == "binary":
@@ -101,7 +115,10 @@ def test_policies_that_are_none(authority, model, tmp_path, change):
     one_sentence(authority.run("gate", str(model), "--policy", str(path)), 11 if change == "missing" else 2)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{}", b"not json", b'{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}'])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"{}", b"not json", b'{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}'],
+)
 def test_trust_roots_that_are_none(authority, bundle, model, tmp_path, content):
     path = tmp_path / "root.json"
     if content is not None:
@@ -119,25 +136,61 @@ def test_expired_trust_root(authority, bundle, model, tmp_path):
         return [end(v) for v in value] if isinstance(value, list) else value
 
     (tmp_path / "old.json").write_text(json.dumps(end(root)))
-    done = authority.run("verify", str(bundle), "--subject", str(model), *who(authority), "--trust", str(tmp_path / "old.json"))
+    done = authority.run(
+        "verify", str(bundle), "--subject", str(model), *who(authority), "--trust", str(tmp_path / "old.json")
+    )
     one_sentence(done, 11)
     assert "expired" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["frobnicate"], ["verify"], ["gate"], ["run", "no.such.stage"], ["sign", "x", "--type", "nonsense"], ["revoke"], ["revoke", "ab"], ["log", "nothing"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"],
+        ["verify"],
+        ["gate"],
+        ["run", "no.such.stage"],
+        ["sign", "x", "--type", "nonsense"],
+        ["revoke"],
+        ["revoke", "ab"],
+        ["log", "nothing"],
+    ],
+)
 def test_commands_that_are_none(authority, arguments):
     done = authority.run(*arguments)
     assert done.returncode in (2, 10, 11)
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("claim", [b"", b"{", b"[]", b'{"result":"MAYBE","configuration":[]}', b'{"result":"PASSED"}', b'{"result":"PASSED","result":"FAILED","configuration":[]}', b'{"result":NaN,"configuration":[]}'])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"result":"MAYBE","configuration":[]}',
+        b'{"result":"PASSED"}',
+        b'{"result":"PASSED","result":"FAILED","configuration":[]}',
+        b'{"result":NaN,"configuration":[]}',
+    ],
+)
 def test_claims_that_are_none_are_not_signed(authority, model, tmp_path, claim):
     from mlseal.evidence.archive import Archive
 
     before = Archive.open(authority.trust, authority.store).refresh()
     (tmp_path / "claim.json").write_bytes(claim)
-    done = authority.run("sign", str(model), "--type", "test-result", "--predicate", str(tmp_path / "claim.json"), "-o", str(tmp_path / "out.json"), "--store", str(authority.store.root))
+    done = authority.run(
+        "sign",
+        str(model),
+        "--type",
+        "test-result",
+        "--predicate",
+        str(tmp_path / "claim.json"),
+        "-o",
+        str(tmp_path / "out.json"),
+        "--store",
+        str(authority.store.root),
+    )
     one_sentence(done, 10)
     assert not (tmp_path / "out.json").exists()
     assert Archive.open(authority.trust, authority.store).refresh() == before
@@ -146,7 +199,18 @@ def test_claims_that_are_none_are_not_signed(authority, model, tmp_path, claim):
 def test_output_that_cannot_be_written(authority, model, tmp_path):
     (tmp_path / "claim.json").write_text('{"result":"PASSED","configuration":[]}')
     (tmp_path / "file").write_text("x")
-    done = authority.run("sign", str(model), "--type", "test-result", "--predicate", str(tmp_path / "claim.json"), "-o", str(tmp_path / "file" / "out.json"), "--store", str(authority.store.root))
+    done = authority.run(
+        "sign",
+        str(model),
+        "--type",
+        "test-result",
+        "--predicate",
+        str(tmp_path / "claim.json"),
+        "-o",
+        str(tmp_path / "file" / "out.json"),
+        "--store",
+        str(authority.store.root),
+    )
     one_sentence(done, 11)
 
 

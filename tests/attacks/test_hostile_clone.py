@@ -33,7 +33,14 @@ def clone(new_authority, authority, tmp_path, monkeypatch):
 
 def test_its_bundle_is_refused_under_the_readers_trust(authority, clone):
     done = authority.run(
-        "verify", "evidence.sigstore.json", "--subject", "model", "--identity", authority.san("producer"), "--issuer", authority.issuer,
+        "verify",
+        "evidence.sigstore.json",
+        "--subject",
+        "model",
+        "--identity",
+        authority.san("producer"),
+        "--issuer",
+        authority.issuer,
         cwd=clone,
     )
     assert done.returncode == 10, done.stderr
@@ -42,8 +49,17 @@ def test_its_bundle_is_refused_under_the_readers_trust(authority, clone):
 
 def test_the_same_bundle_verifies_only_for_those_who_chose_that_root(authority, clone):
     done = authority.run(
-        "verify", "evidence.sigstore.json", "--subject", "model", "--identity", authority.san("producer"), "--issuer", authority.issuer,
-        "--trust", ".mlseal/trust_config.json", cwd=clone,
+        "verify",
+        "evidence.sigstore.json",
+        "--subject",
+        "model",
+        "--identity",
+        authority.san("producer"),
+        "--issuer",
+        authority.issuer,
+        "--trust",
+        ".mlseal/trust_config.json",
+        cwd=clone,
     )
     assert done.returncode == 0, done.stderr
 
@@ -68,7 +84,14 @@ def test_its_root_is_not_pinned_with_another_fingerprint(authority, clone):
 def test_a_person_without_any_trust_is_not_given_the_clones(make_home, clone, authority):
     stranger = make_home("stranger")
     done = stranger.run(
-        "verify", "evidence.sigstore.json", "--subject", "model", "--identity", authority.san("producer"), "--issuer", authority.issuer,
+        "verify",
+        "evidence.sigstore.json",
+        "--subject",
+        "model",
+        "--identity",
+        authority.san("producer"),
+        "--issuer",
+        authority.issuer,
         cwd=clone,
     )
     assert done.returncode == 2
@@ -81,7 +104,9 @@ def test_a_package_named_mlseal_in_the_clone_is_not_what_starts_as_service(new_a
     (clone / "mlseal" / "__init__.py").write_text("raise SystemExit('hostile code ran')")
     (clone / "mlseal" / "__main__.py").write_text("open('hostile', 'w')")
     program = "import mlseal.evidence.signing as s; print(s.signer_for('producer').identity().san)"
-    done = subprocess.run([sys.executable, "-P", "-c", program], cwd=clone, env=asleep.env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=clone, env=asleep.env, capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip() == asleep.san("producer"), done.stderr
     assert not (clone / "hostile").exists()
     found = subprocess.run(["pgrep", "-f", f"serve --state {asleep.state}"], capture_output=True, text=True, check=True)

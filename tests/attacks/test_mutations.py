@@ -11,8 +11,8 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.checkpoints import PinnedCheckpoints
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
+from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.verifying import Verifier
 from mlseal.services import state
 from mlseal.tlog import checkpoint
@@ -23,9 +23,16 @@ SUBJECT = Subject("model", "ab" * 32)
 
 
 def signed(authority, role="producer", **claim):
-    made = statement.make([SUBJECT], "test-result" and "https://in-toto.io/attestation/test-result/v0.1", {
-        "result": "PASSED", "configuration": [], "url": f"urn:{time.time_ns()}", **claim,
-    })
+    made = statement.make(
+        [SUBJECT],
+        "test-result" and "https://in-toto.io/attestation/test-result/v0.1",
+        {
+            "result": "PASSED",
+            "configuration": [],
+            "url": f"urn:{time.time_ns()}",
+            **claim,
+        },
+    )
     return authority.signer(role).sign(made)
 
 
@@ -39,14 +46,22 @@ def forge(authority):
 
 @pytest.fixture
 def verifier(authority, tmp_path):
-    return Verifier(authority.trust, tiles=dict(service_tiles(authority.trust)), checkpoints=PinnedCheckpoints(tmp_path / "pins"))
+    return Verifier(
+        authority.trust, tiles=dict(service_tiles(authority.trust)), checkpoints=PinnedCheckpoints(tmp_path / "pins")
+    )
 
 
 def verify(authority, verifier, bundle, **changes):
-    return verifier.verify(bundle, **{
-        "predicate_type": "test-result", "identities": [Identity(authority.issuer, authority.san("producer"))],
-        "subjects": [SUBJECT.sha256], "revocations": NOTHING_REVOCABLE, **changes,
-    })
+    return verifier.verify(
+        bundle,
+        **{
+            "predicate_type": "test-result",
+            "identities": [Identity(authority.issuer, authority.san("producer"))],
+            "subjects": [SUBJECT.sha256],
+            "revocations": NOTHING_REVOCABLE,
+            **changes,
+        },
+    )
 
 
 def test_unchanged_bundle_is_accepted(authority, verifier, forge):
@@ -71,7 +86,9 @@ def test_mutation_is_refused(authority, verifier, forge, row):
 
 @pytest.mark.parametrize("row", sorted(row for row, (_, stock) in ROWS.items() if stock is not None))
 def test_what_the_table_says_of_the_stock_verifier(authority, forge, row):
-    attempt = lambda: sigstore_python(mutate(forge, row).raw, authority.trusted_root, authority.san("producer"), authority.issuer)
+    attempt = lambda: sigstore_python(
+        mutate(forge, row).raw, authority.trusted_root, authority.san("producer"), authority.issuer
+    )
     if ROWS[row][1]:
         attempt()
     else:
@@ -88,7 +105,19 @@ def test_stock_verifiers_accept_the_unchanged_bundle_and_notice_an_edit(authorit
     assert sigstore_python(*good[:1], authority.trusted_root, *good[1:]).payload == forge.good.statement.payload
 
 
-@pytest.mark.parametrize("name", ["R1-duplicate-key", "R2-cut-short", "R3-empty", "R4-not-utf8", "R5-trailing-garbage", "R6-nan", "R7-list", "R8-deep"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "R1-duplicate-key",
+        "R2-cut-short",
+        "R3-empty",
+        "R4-not-utf8",
+        "R5-trailing-garbage",
+        "R6-nan",
+        "R7-list",
+        "R8-deep",
+    ],
+)
 def test_bytes_that_are_not_strictly_a_bundle_are_refused(authority, verifier, forge, name):
     raw = raw_mutations(forge.good)[name]
     assert raw != forge.good.raw
@@ -177,7 +206,12 @@ def test_evidence_from_the_future_is_refused(authority, tmp_path, forge):
 
     from mlseal.evidence.clock import utcnow
 
-    early = Verifier(authority.trust, tiles=dict(service_tiles(authority.trust)), checkpoints=PinnedCheckpoints(tmp_path / "early"), clock=lambda: utcnow() - timedelta(hours=1))
+    early = Verifier(
+        authority.trust,
+        tiles=dict(service_tiles(authority.trust)),
+        checkpoints=PinnedCheckpoints(tmp_path / "early"),
+        clock=lambda: utcnow() - timedelta(hours=1),
+    )
     with pytest.raises(Error, match="future"):
         verify(authority, early, forge.good)
 
@@ -188,7 +222,12 @@ def test_expired_trust_root_verifies_nothing(authority, tmp_path, forge):
     from mlseal.errors import StaleEvidence
     from mlseal.evidence.clock import utcnow
 
-    late = Verifier(authority.trust, tiles=dict(service_tiles(authority.trust)), checkpoints=PinnedCheckpoints(tmp_path / "late"), clock=lambda: utcnow() + timedelta(days=4000))
+    late = Verifier(
+        authority.trust,
+        tiles=dict(service_tiles(authority.trust)),
+        checkpoints=PinnedCheckpoints(tmp_path / "late"),
+        clock=lambda: utcnow() + timedelta(days=4000),
+    )
     with pytest.raises(StaleEvidence, match="expired"):
         verify(authority, late, forge.good)
 
@@ -201,11 +240,19 @@ def test_what_is_remembered_of_a_bundle_does_not_outlive_revocation_root_or_ques
 
     now = [utcnow()]
     verifier = Verifier(
-        authority.trust, tiles=dict(service_tiles(authority.trust)), checkpoints=PinnedCheckpoints(tmp_path / "memo"), clock=lambda: now[0]
+        authority.trust,
+        tiles=dict(service_tiles(authority.trust)),
+        checkpoints=PinnedCheckpoints(tmp_path / "memo"),
+        clock=lambda: now[0],
     )
     verify(authority, verifier, forge.good)
     revoked = Revocations({forge.good.evidence_id: Revocation(forge.good.evidence_id, "withdrawn", "x")})
-    for changes in ({"revocations": revoked}, {"subjects": ["cd" * 32]}, {"identities": []}, {"predicate_type": "fairness"}):
+    for changes in (
+        {"revocations": revoked},
+        {"subjects": ["cd" * 32]},
+        {"identities": []},
+        {"predicate_type": "fairness"},
+    ):
         with pytest.raises(Error):
             verify(authority, verifier, forge.good, **changes)
     now[0] += timedelta(days=4000)

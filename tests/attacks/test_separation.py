@@ -10,10 +10,10 @@ from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
 from mlseal.evidence.signing import signer_for
 from mlseal.evidence.store import Store
+from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.verifying import Verifier
 from tests.attacks.as_user import as_user, home_of
 
@@ -29,7 +29,10 @@ def claim():
 def verified(bundle: Bundle, san: str, issuer: str) -> str:
     root = trust.resolve()
     result = Verifier(root, tiles=dict(service_tiles(root))).verify(
-        bundle, predicate_type="test-result", identities=[Identity(issuer, san)], subjects=[SUBJECT.sha256],
+        bundle,
+        predicate_type="test-result",
+        identities=[Identity(issuer, san)],
+        subjects=[SUBJECT.sha256],
         revocations=NOTHING_REVOCABLE,
     )
     return result.identity.san
@@ -121,7 +124,9 @@ def test_producer_cannot_read_a_key_of_the_service(users):
             pass
         return seen
 
-    assert (authority.state / "keys" / "1" / "ca.pem").read_bytes().startswith(b"-----BEGIN")  # there is something to steal
+    assert (
+        (authority.state / "keys" / "1" / "ca.pem").read_bytes().startswith(b"-----BEGIN")
+    )  # there is something to steal
     assert as_user(PRODUCER, homes[PRODUCER], steal) == {"value": []}
 
 
@@ -132,7 +137,11 @@ def test_producer_cannot_stop_or_replace_the_service(users):
         from mlseal.evidence.signing.transport import socket_path
 
         path = socket_path(trust.load(public / "trust_config.json").endpoints.ca)
-        for attempt in (lambda: os.kill(authority.process.pid, 9), lambda: os.unlink(path), lambda: os.rename(path, path + "x")):
+        for attempt in (
+            lambda: os.kill(authority.process.pid, 9),
+            lambda: os.unlink(path),
+            lambda: os.rename(path, path + "x"),
+        ):
             try:
                 attempt()
             except OSError:
@@ -159,7 +168,12 @@ def test_token_of_the_gate_in_the_gates_home_is_out_of_reach(users):
 
     assert as_user(GATE, homes[GATE], keep) == {"value": True}
     tried = as_user(
-        PRODUCER, homes[PRODUCER],
-        lambda: signer_for("gate", trust=trust.load(public / "trust_config.json"), token_file=token).sign(claim()).evidence_id,
+        PRODUCER,
+        homes[PRODUCER],
+        lambda: (
+            signer_for("gate", trust=trust.load(public / "trust_config.json"), token_file=token)
+            .sign(claim())
+            .evidence_id
+        ),
     )
     assert tried["error"] == "Unreadable", tried

@@ -6,8 +6,8 @@ from mlseal.evidence import checkpoints, strict, verifying
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import utcnow
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocation, Revocations
+from mlseal.evidence.tiles import service_tiles
 from mlseal.tlog import checkpoint
 from tests.attacks.mutants import installed, mutants
 from tests.attacks.mutated import ROWS, mutate, raw_mutations
@@ -72,10 +72,16 @@ def accepted(authority, forge, tmp_path, module=verifying):  # noqa: F811
             )
             given = {key: value for key, value in options.items() if key not in ("tiles", "clock")}
             try:
-                verifier.verify(bundle, **{
-                    "predicate_type": "test-result", "identities": [Identity(authority.issuer, authority.san("producer"))],
-                    "subjects": [SUBJECT.sha256], "revocations": NOTHING_REVOCABLE, **given,
-                })
+                verifier.verify(
+                    bundle,
+                    **{
+                        "predicate_type": "test-result",
+                        "identities": [Identity(authority.issuer, authority.san("producer"))],
+                        "subjects": [SUBJECT.sha256],
+                        "revocations": NOTHING_REVOCABLE,
+                        **given,
+                    },
+                )
             except Exception:  # a mutant may fail in ways the original cannot; it refused all the same
                 continue
             through.add(f"{name}@fresh" if fresh else name)
@@ -112,7 +118,9 @@ def test_each_strict_check_holds_something_back(authority, forge, tmp_path):  # 
 
 
 def test_each_step_of_verifying_holds_something_back(authority, forge, tmp_path):  # noqa: F811
-    opened, survived = survivors(authority, forge, tmp_path, verifying, lambda mutant: accepted(authority, forge, tmp_path, mutant))
+    opened, survived = survivors(
+        authority, forge, tmp_path, verifying, lambda mutant: accepted(authority, forge, tmp_path, mutant)
+    )
     assert not survived
     assert MUST_OPEN["verifying"] <= set(opened), opened
 

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.slow
 
 def run(work: Path, *arguments: str, env: dict[str, str]):
     command = [sys.executable, str(ROOT / "examples/demo/main.py"), "--work", str(work), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env={**env, "COLUMNS": "160"}, cwd=ROOT)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=900, check=False, env={**env, "COLUMNS": "160"}, cwd=ROOT
+    )
 
 
 def claims(work: Path, kind: str) -> list[dict]:
@@ -29,11 +31,16 @@ def test_people_of_the_health_insurance_experiment(tmp_path, home):
     work = tmp_path / "demo"
     done = run(work, env=home.env)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    verdicts = sorted((v["mlseal"]["action"].get("tool"), v["verificationResult"]) for v in claims(work, "verification_summary"))
+    verdicts = sorted(
+        (v["mlseal"]["action"].get("tool"), v["verificationResult"]) for v in claims(work, "verification_summary")
+    )
     assert verdicts.count(("kfp", "FAILED")) == 1, "model A's release"
     assert verdicts.count(("kfp", "PASSED")) == 1, "model B's release"
     assert ("mlflow", "PASSED") in verdicts
-    worse, better = sorted(next(m for m in f["metrics"] if m["name"] == "equalizedOddsDifference")["ciHigh"] for f in claims(work, "/fairness/"))[::-1]
+    worse, better = sorted(
+        next(m for m in f["metrics"] if m["name"] == "equalizedOddsDifference")["ciHigh"]
+        for f in claims(work, "/fairness/")
+    )[::-1]
     assert worse > 0.15 >= better
     assert not (work / "canary").exists()
     assert "people through attested:/" in done.stdout

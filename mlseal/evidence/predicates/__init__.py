@@ -28,7 +28,7 @@ from mlseal.evidence.predicates import (
     waiver,
 )
 
-_MODULES: tuple[ModuleType, ...] = (
+MODULES: tuple[ModuleType, ...] = (
     data_provenance,
     fairness,
     human_approval,
@@ -42,9 +42,10 @@ _MODULES: tuple[ModuleType, ...] = (
     test_result,
     waiver,
 )
-MODELS: dict[str, type[BaseModel]] = {module.URI: module.Predicate for module in _MODULES}
+"""Every predicate module, in alphabetical order."""
+MODELS: dict[str, type[BaseModel]] = {module.URI: module.Predicate for module in MODULES}
 """Predicate type URI → model."""
-SHORT: dict[str, str] = {module.SHORT: module.URI for module in _MODULES}
+SHORT: dict[str, str] = {module.SHORT: module.URI for module in MODULES}
 """Short name, as policies and commands use it → URI."""
 
 

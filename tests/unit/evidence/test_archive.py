@@ -16,10 +16,10 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import utcnow
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.mirror import copy_log
 from mlseal.evidence.revoking import revoke, snapshot
 from mlseal.evidence.store import Store
+from mlseal.evidence.tiles import service_tiles
 
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 
@@ -31,7 +31,9 @@ def alone(new_authority):
 
 
 def claim(result="PASSED", digest="ab" * 32):
-    return statement.make([Subject("model", digest)], TEST_RESULT, {"result": result, "configuration": [], "url": f"urn:{time.time_ns()}"})
+    return statement.make(
+        [Subject("model", digest)], TEST_RESULT, {"result": result, "configuration": [], "url": f"urn:{time.time_ns()}"}
+    )
 
 
 def opened(authority, **kwargs):
@@ -46,7 +48,11 @@ def monitor(authority):
 
 def test_index_finds_by_subject_and_type_in_log_order(alone):
     signer = alone.signer("producer")
-    first, second, other = signer.sign(claim("FAILED")), signer.sign(claim("PASSED")), signer.sign(claim(digest="cd" * 32))
+    first, second, other = (
+        signer.sign(claim("FAILED")),
+        signer.sign(claim("PASSED")),
+        signer.sign(claim(digest="cd" * 32)),
+    )
     archive = opened(alone)
     assert archive.index.find(["ab" * 32], [TEST_RESULT]) == [first.evidence_id, second.evidence_id]
     assert archive.index.find(["cd" * 32], [TEST_RESULT]) == [other.evidence_id]
@@ -130,7 +136,9 @@ def test_snapshot_must_exist_and_be_fresh(alone):
     known.require_fresh(timedelta(hours=1), utcnow())
     for later in (timedelta(hours=1, minutes=30), timedelta(hours=3), -timedelta(hours=1)):
         with pytest.raises(StaleEvidence):
-            known.require_fresh(timedelta(hours=1) if later < timedelta(hours=2) else timedelta(days=9), utcnow() + later)
+            known.require_fresh(
+                timedelta(hours=1) if later < timedelta(hours=2) else timedelta(days=9), utcnow() + later
+            )
 
 
 def test_deleting_a_revocation_leaves_its_leaf(alone):
@@ -147,7 +155,9 @@ def test_spoilt_revocation_stops_instead_of_being_passed_over(alone):
     archive = opened(alone)
     taken = revoke(archive, alone.signer("monitor"), bundle.evidence_id, reason="withdrawn")
     document = json.loads(taken.raw)
-    document["verificationMaterial"]["timestampVerificationData"] = bundle.document["verificationMaterial"]["timestampVerificationData"]
+    document["verificationMaterial"]["timestampVerificationData"] = bundle.document["verificationMaterial"][
+        "timestampVerificationData"
+    ]
     alone.store.path(taken.evidence_id).write_bytes(json.dumps(document).encode())
     archive.refresh()
     with pytest.raises(Error):

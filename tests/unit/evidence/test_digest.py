@@ -34,7 +34,9 @@ def test_directory_is_two_subjects_and_the_second_binds_names(model):
     before = measure(model)
     (model / "config.json").rename(model / "config2.json")
     after = measure(model)
-    assert before.subjects[0].sha256 == after.subjects[0].sha256, "the OMS root does not bind names; if it now does, simplify"
+    assert before.subjects[0].sha256 == after.subjects[0].sha256, (
+        "the OMS root does not bind names; if it now does, simplify"
+    )
     assert before.sha256 != after.sha256
 
 
@@ -81,8 +83,14 @@ def test_manifest_is_canonical_and_round_trips(model):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{}\n", b'{"path":"b","sha256":"00","size":1}\n{"path":"a","sha256":"00","size":1}\n',
-     b'{"path":"a","sha256":"00","size":1}\n{"path":"a","sha256":"00","size":1}\n', b'{"path": "a","sha256":"00","size":1}\n', b"\xff\n"],
+    [
+        b"",
+        b"{}\n",
+        b'{"path":"b","sha256":"00","size":1}\n{"path":"a","sha256":"00","size":1}\n',
+        b'{"path":"a","sha256":"00","size":1}\n{"path":"a","sha256":"00","size":1}\n',
+        b'{"path": "a","sha256":"00","size":1}\n',
+        b"\xff\n",
+    ],
 )
 def test_manifest_that_is_not_canonical_is_refused(data):
     if data == b"":
@@ -100,7 +108,10 @@ def test_odd_names_are_bound_exactly(tmp_path, name):
     (root / name).write_bytes(b"1")
     manifest = measure(root).manifest
     assert manifest.files[0].path == name
-    assert manifest.to_bytes() == rfc8785.dumps({"path": name, "sha256": hashlib.sha256(b"1").hexdigest(), "size": 1}) + b"\n"
+    assert (
+        manifest.to_bytes()
+        == rfc8785.dumps({"path": name, "sha256": hashlib.sha256(b"1").hexdigest(), "size": 1}) + b"\n"
+    )
     assert Manifest.from_bytes(manifest.to_bytes()) == manifest
 
 
@@ -132,14 +143,17 @@ def test_oms_order_is_by_component(tmp_path):
     assert [f.path for f in manifest.in_oms_order] == ["a/x", "a-b/x"]
 
 
-@pytest.mark.parametrize(("make", "error"), [
-    (lambda p: None, Unreadable),
-    (lambda p: p.mkdir(), Unreadable),
-    (lambda p: p.write_bytes(b""), Unreadable),
-    (lambda p: (p.mkdir(), (p / "empty").write_bytes(b"")), Unreadable),
-    (lambda p: os.mkfifo(p), Misuse),
-    (lambda p: (p.mkdir(), (p / "f").write_bytes(b"1"), os.mkfifo(p / "pipe")), Unreadable),
-])
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda p: None, Unreadable),
+        (lambda p: p.mkdir(), Unreadable),
+        (lambda p: p.write_bytes(b""), Unreadable),
+        (lambda p: (p.mkdir(), (p / "empty").write_bytes(b"")), Unreadable),
+        (lambda p: os.mkfifo(p), Misuse),
+        (lambda p: (p.mkdir(), (p / "f").write_bytes(b"1"), os.mkfifo(p / "pipe")), Unreadable),
+    ],
+)
 def test_nothing_to_hash_is_not_success(tmp_path, make, error):
     path = tmp_path / "thing"
     make(path)
@@ -247,7 +261,12 @@ def test_oms_statement_lists_names_and_notices_every_difference(model):
     measured = measure(model)
     said = oms.make(measured)
     oms.require_names(said, measured.manifest)
-    renamed = Manifest(tuple(FileEntry(f.path + "x" if i == 0 else f.path, f.size, f.sha256) for i, f in enumerate(measured.manifest.files)))
+    renamed = Manifest(
+        tuple(
+            FileEntry(f.path + "x" if i == 0 else f.path, f.size, f.sha256)
+            for i, f in enumerate(measured.manifest.files)
+        )
+    )
     with pytest.raises(Refusal, match="differ"):
         oms.require_names(said, renamed)
     with pytest.raises(Refusal):

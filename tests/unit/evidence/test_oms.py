@@ -18,7 +18,16 @@ def model(tmp_path):
 
 @pytest.fixture
 def signature(authority, model, tmp_path):
-    done = authority.run("sign", str(model), "--type", "oms-signature", "-o", str(tmp_path / "model.sig"), "--store", str(authority.store.root))
+    done = authority.run(
+        "sign",
+        str(model),
+        "--type",
+        "oms-signature",
+        "-o",
+        str(tmp_path / "model.sig"),
+        "--store",
+        str(authority.store.root),
+    )
     assert done.returncode == 0, done.stderr
     return tmp_path / "model.sig"
 
@@ -29,7 +38,16 @@ def stock(authority, model, signature):
 
 def test_stock_model_signing_accepts_it_and_so_do_we(authority, model, signature):
     assert stock(authority, model, signature).san == authority.san("producer")
-    ours = authority.run("verify", str(signature), "--subject", str(model), "--identity", authority.san("producer"), "--issuer", authority.issuer)
+    ours = authority.run(
+        "verify",
+        str(signature),
+        "--subject",
+        str(model),
+        "--identity",
+        authority.san("producer"),
+        "--issuer",
+        authority.issuer,
+    )
     assert ours.returncode == 0, ours.stderr
 
 
@@ -45,5 +63,14 @@ def test_both_notice(authority, model, signature, change):
         (model / "a" / "x").unlink()
     with pytest.raises(Rejected):
         stock(authority, model, signature)
-    ours = authority.run("verify", str(signature), "--subject", str(model), "--identity", authority.san("producer"), "--issuer", authority.issuer)
+    ours = authority.run(
+        "verify",
+        str(signature),
+        "--subject",
+        str(model),
+        "--identity",
+        authority.san("producer"),
+        "--issuer",
+        authority.issuer,
+    )
     assert ours.returncode == 10, ours.stdout

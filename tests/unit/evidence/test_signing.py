@@ -22,7 +22,11 @@ SUBJECT = Subject("model", "ab" * 32)
 
 
 def claim():
-    return statement.make([SUBJECT], "https://in-toto.io/attestation/test-result/v0.1", {"result": "PASSED", "configuration": [], "url": f"urn:{time.time_ns()}"})
+    return statement.make(
+        [SUBJECT],
+        "https://in-toto.io/attestation/test-result/v0.1",
+        {"result": "PASSED", "configuration": [], "url": f"urn:{time.time_ns()}"},
+    )
 
 
 def size(authority):
@@ -32,7 +36,9 @@ def size(authority):
 def test_bundle_passes_both_stock_verifiers_and_lies_in_the_store(authority):
     bundle = authority.signer("producer").sign(claim())
     san = authority.san("producer")
-    assert sigstore_python(bundle.raw, authority.trusted_root, san, authority.issuer).payload == bundle.statement.payload
+    assert (
+        sigstore_python(bundle.raw, authority.trusted_root, san, authority.issuer).payload == bundle.statement.payload
+    )
     (accepted,) = sigstore_js_many([(bundle.raw, san, authority.issuer)], authority.trusted_root)
     assert accepted.issuer == authority.issuer
     assert authority.store.get(bundle.evidence_id) == bundle
@@ -49,7 +55,9 @@ def silent():
 def test_hung_service_ends_at_the_deadline_and_leaves_no_orphan(authority, silent, part):
     before = size(authority)
     endpoints = replace(authority.trust.endpoints, **{part: silent})
-    signer = signer_for("producer", trust=replace(authority.trust, endpoints=endpoints), store=authority.store, deadline=0.5)
+    signer = signer_for(
+        "producer", trust=replace(authority.trust, endpoints=endpoints), store=authority.store, deadline=0.5
+    )
     started = time.monotonic()
     with pytest.raises(ServiceUnavailable, match="did not answer"):
         signer.sign(claim())
@@ -80,7 +88,9 @@ def test_nobody_listens(authority, tmp_path):
     gone = f"http+unix://{quote(str(tmp_path / 'sock'), safe='')}"
     endpoints = trust.Endpoints(gone, gone, gone, gone)
     with pytest.raises(ServiceUnavailable):
-        signer_for("producer", trust=replace(authority.trust, endpoints=endpoints, fingerprint="sha256:" + "0" * 64)).sign(claim())
+        signer_for(
+            "producer", trust=replace(authority.trust, endpoints=endpoints, fingerprint="sha256:" + "0" * 64)
+        ).sign(claim())
 
 
 @pytest.mark.parametrize("url", ["http://log.example.org", "ftp://127.0.0.1", "file:///etc/passwd", "http+unix://", ""])
@@ -137,7 +147,7 @@ def test_signer_killed_at_any_write_loses_nothing(authority, kill_at):
             original(*args, **kwargs)
             if calls * 2 == kill_at:
                 os._exit(9)  # after it
-            return None
+            return
 
         signing.write_atomic = bundles.write_atomic = dying
         try:
@@ -207,7 +217,9 @@ def test_service_starts_on_demand_and_two_starters_get_one(new_authority):
     assert size(authority) == 2
     import subprocess
 
-    owned = subprocess.run(["pgrep", "-f", f"mlseal serve --state {authority.state}"], capture_output=True, text=True, check=True)
+    owned = subprocess.run(
+        ["pgrep", "-f", f"mlseal serve --state {authority.state}"], capture_output=True, text=True, check=True
+    )
     (pid,) = owned.stdout.split()
     os.kill(int(pid), 15)
 

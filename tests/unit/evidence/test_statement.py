@@ -15,8 +15,10 @@ DIGEST = "ab" * 32
 
 def document(**changes):
     base = {
-        "_type": "https://in-toto.io/Statement/v1", "subject": [{"name": "m", "digest": {"sha256": DIGEST}}],
-        "predicateType": "https://mlseal.dev/x/v0.1", "predicate": {"a": 1},
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "m", "digest": {"sha256": DIGEST}}],
+        "predicateType": "https://mlseal.dev/x/v0.1",
+        "predicate": {"a": 1},
     }
     return json.dumps({**base, **changes}).encode()
 
@@ -57,7 +59,10 @@ def test_statement_that_is_not_exactly_one_is_refused(data):
 
 def test_pae_is_that_of_dsse():
     # secure-systems-lab/dsse, protocol.md, test vector
-    assert statement.pae(b"hello world", "http://example.com/HelloWorld") == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    assert (
+        statement.pae(b"hello world", "http://example.com/HelloWorld")
+        == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
 
 
 def test_duplicate_key_is_named():
@@ -71,7 +76,13 @@ def test_values_without_a_canonical_form_are_refused(value):
         canonical.dumps(value)
 
 
-@given(st.dictionaries(st.text(max_size=5), st.one_of(st.integers(-(2**53) + 1, 2**53 - 1), st.text(max_size=5), st.booleans(), st.none()), max_size=5))
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.one_of(st.integers(-(2**53) + 1, 2**53 - 1), st.text(max_size=5), st.booleans(), st.none()),
+        max_size=5,
+    )
+)
 def test_canonical_round_trip(value):
     assert canonical.parse(canonical.dumps(value), what="value") == value
 
@@ -93,11 +104,23 @@ def test_unknown_predicate_type_is_refused():
         predicates.check("https://example.com/x", {})
 
 
-@pytest.mark.parametrize("bad", [{"evidenceId": "00" * 32, "reason": "because"}, {"evidenceId": "x", "reason": "withdrawn"}, {"evidenceId": 1, "reason": "withdrawn"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"evidenceId": "00" * 32, "reason": "because"},
+        {"evidenceId": "x", "reason": "withdrawn"},
+        {"evidenceId": 1, "reason": "withdrawn"},
+    ],
+)
 def test_predicate_fields_are_strict(bad):
     with pytest.raises(MalformedEvidence):
         predicates.check("revocation", bad)
 
 
 def test_unknown_predicate_fields_are_ignored_when_verifying():
-    assert predicates.check("revocation", {"evidenceId": "00" * 32, "reason": "withdrawn", "nonce": "0" * 32, "future": 1}).reason == "withdrawn"
+    assert (
+        predicates.check(
+            "revocation", {"evidenceId": "00" * 32, "reason": "withdrawn", "nonce": "0" * 32, "future": 1}
+        ).reason
+        == "withdrawn"
+    )

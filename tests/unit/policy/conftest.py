@@ -39,11 +39,25 @@ class World:
         self.withheld: tuple[Any, ...] = ()
         self.snapshot_age: timedelta | None = timedelta(hours=1)
 
-    def add(self, kind: str, who: str, body: dict[str, Any] | None = None, *, age: timedelta = timedelta(hours=1), **more: Any) -> samples.SampleFact:
+    def add(
+        self,
+        kind: str,
+        who: str,
+        body: dict[str, Any] | None = None,
+        *,
+        age: timedelta = timedelta(hours=1),
+        **more: Any,
+    ) -> samples.SampleFact:
         level = Assurance.model_validate({**LOW, **more.pop("assurance", {})})
         fact = samples.make(
-            kind, body or {}, Identity(ISSUER, who), self.now - age, now=self.now + timedelta(days=90),
-            assurance=level, salt=str(len(self.facts)), **more,
+            kind,
+            body or {},
+            Identity(ISSUER, who),
+            self.now - age,
+            now=self.now + timedelta(days=90),
+            assurance=level,
+            salt=str(len(self.facts)),
+            **more,
         )
         self.facts.append(fact)
         return fact

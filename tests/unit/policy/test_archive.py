@@ -52,14 +52,23 @@ class Bench:
         return measure(self.path)
 
     def policy(self, require: str = REQUIRE) -> Policy:
-        who = {role.upper(): f"{{issuer: '{self.authority.issuer}', san: '{self.authority.san(role)}'}}" for role in ("producer", "evaluator", "reviewer", "monitor", "gate", "owner")}
+        who = {
+            role.upper(): f"{{issuer: '{self.authority.issuer}', san: '{self.authority.san(role)}'}}"
+            for role in ("producer", "evaluator", "reviewer", "monitor", "gate", "owner")
+        }
         text = f"policy: real/1\napplies: [{{tool: t, action: a}}]\nassurance: {{identity: local, log: pinned, time: local}}\nrevokers: [MONITOR]\ngate: [GATE]\nwaivers: {{by: [OWNER]}}\nrequire:\n{require}"
         for role, entry in who.items():
             text = text.replace(role, entry)
         return parse(text.encode())
 
     def sign(self, kind: str, role: str, body: dict[str, Any], measured: Measured | None = None) -> str:
-        made = samples.make(kind, {**({"runId": secrets.token_hex(4)} if kind == "fairness" else {}), **body}, Identity("i", "s"), utcnow(), now=utcnow() + timedelta(days=9))
+        made = samples.make(
+            kind,
+            {**({"runId": secrets.token_hex(4)} if kind == "fairness" else {}), **body},
+            Identity("i", "s"),
+            utcnow(),
+            now=utcnow() + timedelta(days=9),
+        )
         claim = made.predicate.model_dump(by_alias=True, exclude_none=True, mode="json")
         if "nonce" in claim:
             claim["nonce"] = secrets.token_hex(16)
@@ -94,13 +103,18 @@ def test_real_evidence_is_allowed_and_the_verdict_verifies(bench) -> None:
     verdict = bench.judge()
     assert verdict.kind == "allowed", verdict.summary()
     assert evidence_id in {i.evidence_id for i in verdict.inputs}
-    assert {i.predicate_type for i in verdict.inputs} >= {SHORT[s] for s in ("slsa-provenance", "fairness", "human-approval", "revocation-snapshot")}
+    assert {i.predicate_type for i in verdict.inputs} >= {
+        SHORT[s] for s in ("slsa-provenance", "fairness", "human-approval", "revocation-snapshot")
+    }
     assert verdict.tree_size == bench.archive.tree_size
     assert verdict.assurance == {"identity": "local", "log": "pinned", "time": "local"}
     bundle = bench.authority.signer("gate").sign(to_statement(verdict, nonce="run-1"))
     gate = Identity(bench.authority.issuer, bench.authority.san("gate"))
     said = bench.archive.verifier.verify(
-        bundle, predicate_type="slsa-vsa", identities=[gate], subjects=[bench.measured.sha256],
+        bundle,
+        predicate_type="slsa-vsa",
+        identities=[gate],
+        subjects=[bench.measured.sha256],
         revocations=bench.archive.revocations([]),
     )
     assert said.predicate.verification_result == "PASSED"
@@ -133,7 +147,12 @@ def test_a_spoilt_bundle_does_not_hide_a_failure(bench, authority, how) -> None:
     raw = file.read_bytes()
     document = json.loads(raw)
     document["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = "1"
-    spoilt = {"cut": raw[:-40], "other bundle": authority.store.path(bench.fairness(0.1)).read_bytes(), "edited": json.dumps(document).encode(), "empty": b""}[how]
+    spoilt = {
+        "cut": raw[:-40],
+        "other bundle": authority.store.path(bench.fairness(0.1)).read_bytes(),
+        "edited": json.dumps(document).encode(),
+        "empty": b"",
+    }[how]
     file.write_bytes(spoilt)
     try:
         assert bench.judge().kind != "allowed"
@@ -156,7 +175,10 @@ def test_withdrawing_an_approval_closes_the_gate(bench, authority) -> None:
     reviewed = bench.good()
     again = bench.sign("human-approval", "reviewer", {"reviewed": [reviewed]})
     assert bench.judge().kind == "allowed"
-    for evidence_id in (again, *[i.evidence_id for i in bench.judge().inputs if i.predicate_type == SHORT["human-approval"]]):
+    for evidence_id in (
+        again,
+        *[i.evidence_id for i in bench.judge().inputs if i.predicate_type == SHORT["human-approval"]],
+    ):
         revoke(bench.archive, authority.signer("producer"), evidence_id, reason="withdrawn")
     assert bench.judge().kind == "allowed", "a revocation by somebody who is not listed counts for nothing"
     for evidence_id in {i.evidence_id for i in bench.judge().inputs if i.predicate_type == SHORT["human-approval"]}:

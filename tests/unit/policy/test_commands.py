@@ -44,13 +44,22 @@ def test_policy_test_fails_for_a_weakened_policy(home, tmp_path) -> None:
     assert "FAILED production-clinical/3: wide gap" in done.stdout
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (("maxAge", "maxage"), "maxage"), (("p.smallestGroupPositives", "p.smalestGroupPositives"), "smallestGroupPositives"), (("require:", "require: &x"), "anchor"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("maxAge", "maxage"), "maxage"),
+        (("p.smallestGroupPositives", "p.smalestGroupPositives"), "smallestGroupPositives"),
+        (("require:", "require: &x"), "anchor"),
+    ],
+)
 def test_a_wrong_policy_is_one_sentence_with_a_line(home, tmp_path, model, change, said) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text(POLICY.read_text().replace(*change))
-    for command in (("policy", "lint", str(bad)), ("policy", "test", str(bad)), ("gate", str(model), "--policy", str(bad))):
+    for command in (
+        ("policy", "lint", str(bad)),
+        ("policy", "test", str(bad)),
+        ("gate", str(model), "--policy", str(bad)),
+    ):
         done = home.run(*command)
         assert done.returncode == 2, command
         assert "line " in done.stderr
@@ -67,12 +76,19 @@ def test_gate_says_what_is_missing_and_which_command_makes_it(authority, model) 
     assert (document["verdict"], document["exitCode"]) == ("undecided", 11)
 
 
-@pytest.mark.parametrize(("arguments", "code"), [
-    (["--action", "mlflow/other"], 10), (["--action", "mlflow/alias", "--fact", "alias=ch\u0430mpion"], 10),
-    (["--fact", "alias=champion"], 2), (["--action", "mlflow"], 2), (["--action", "mlflow/alias", "--fact", "alias"], 2),
-    (["--action", "mlflow/alias", "--fact", "alias=a", "--fact", "alias=b"], 2),
-    (["--action", "mlflow/alias", "--fact", "tool=kfp"], 2), (["--action", "mlflow/alias", "--fact", "alias=champion"], 11),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--action", "mlflow/other"], 10),
+        (["--action", "mlflow/alias", "--fact", "alias=ch\u0430mpion"], 10),
+        (["--fact", "alias=champion"], 2),
+        (["--action", "mlflow"], 2),
+        (["--action", "mlflow/alias", "--fact", "alias"], 2),
+        (["--action", "mlflow/alias", "--fact", "alias=a", "--fact", "alias=b"], 2),
+        (["--action", "mlflow/alias", "--fact", "tool=kfp"], 2),
+        (["--action", "mlflow/alias", "--fact", "alias=champion"], 11),
+    ],
+)
 def test_actions(authority, model, arguments, code) -> None:
     assert run(authority, "gate", str(model), "--policy", starter(authority), *arguments).returncode == code
 
@@ -105,7 +121,20 @@ def test_approve_and_waive(authority, model, tmp_path) -> None:
     snapshot = json.loads(run(authority, "revoke", "--snapshot", "--json").stdout)["snapshot"]
     comment = tmp_path / "comment.txt"
     comment.write_text("read it twice")
-    done = run(authority, "approve", str(model), "--evidence", snapshot[:16], "--capacity", "clinical-safety", "--comment-file", str(comment), "--role", "reviewer/17", "--json")
+    done = run(
+        authority,
+        "approve",
+        str(model),
+        "--evidence",
+        snapshot[:16],
+        "--capacity",
+        "clinical-safety",
+        "--comment-file",
+        str(comment),
+        "--role",
+        "reviewer/17",
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     said = authority.store.get(json.loads(done.stdout)["evidenceId"]).statement.predicate
     assert (said["decision"], said["reviewed"], said["role"]) == ("approve", [snapshot], "clinical-safety")
@@ -116,5 +145,10 @@ def test_approve_and_waive(authority, model, tmp_path) -> None:
     waive = ("waive", str(model), "--policy", starter(authority), "--reason", "pilot", "--days", "3")
     assert run(authority, *waive, "--rule", "gap").returncode == 0
     assert run(authority, *waive, "--rule", "gapp").returncode == 2
-    assert run(authority, "waive", str(model), "--policy", POLICY_FILE, "--reason", "x", "--days", "3", "--rule", "enough").returncode == 2
+    assert (
+        run(
+            authority, "waive", str(model), "--policy", POLICY_FILE, "--reason", "x", "--days", "3", "--rule", "enough"
+        ).returncode
+        == 2
+    )
     assert run(authority, *waive[:-2], "--days", "0", "--rule", "gap").returncode == 2

@@ -15,15 +15,21 @@ from mlseal.policy.cel import compile_condition, dec_le, glob
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SAMPLE: dict[str, Any] = {
-    "n": 2520, "outcome": "need", "strength": "measured", "sufficient": True, "smallestGroupPositives": 182,
-    "startedOn": "2026-11-23T04:00:00Z", "harness": {"version": "0.1.0", "libraries": {"fairlearn": "0.13"}},
+    "n": 2520,
+    "outcome": "need",
+    "strength": "measured",
+    "sufficient": True,
+    "smallestGroupPositives": 182,
+    "startedOn": "2026-11-23T04:00:00Z",
+    "harness": {"version": "0.1.0", "libraries": {"fairlearn": "0.13"}},
     "groups": [{"name": "0", "n": 2057, "selectionRate": 0.28}, {"name": "1"}],
     "metrics": [
         {"name": "eod", "value": 0.013, "ciLow": 0.007, "ciHigh": 0.116, "level": 0.95},
         {"name": "twice", "value": 0.0, "ciLow": 0.0, "ciHigh": 0.0, "level": 0.95},
         {"name": "twice", "value": 1.0, "ciLow": 1.0, "ciHigh": 1.0, "level": 0.95},
     ],
-    "notProven": ["x"], "dataset": {"digest": {"sha256": "aa"}},
+    "notProven": ["x"],
+    "dataset": {"digest": {"sha256": "aa"}},
 }
 
 REFUSED_AT_LOAD = {
@@ -156,7 +162,9 @@ def test_all_over_an_empty_list_needs_a_guard_and_the_guard_works() -> None:
 @pytest.mark.parametrize("source", ["p.smallestGroupPositives >= 100", "!(p.smallestGroupPositives < 100)"])
 def test_a_value_of_another_kind_is_never_enough(value: object, source: str) -> None:
     """Schema checks come first; should one let such a value through, the condition still does not hold."""
-    found = compile_condition(source, SHORT["fairness"]).evaluate({**SAMPLE, "smallestGroupPositives": value}, now=NOW, signed_on=NOW)
+    found = compile_condition(source, SHORT["fairness"]).evaluate(
+        {**SAMPLE, "smallestGroupPositives": value}, now=NOW, signed_on=NOW
+    )
     assert found.holds is None, found
 
 
@@ -182,14 +190,23 @@ def _slow_glob(text: str, pattern: str) -> bool:
     return bool(text) and text[0] == pattern[0] and _slow_glob(text[1:], pattern[1:])
 
 
-@pytest.mark.parametrize(("left", "right", "holds"), [
-    ("8", "8.0", True), ("8.000000000000000001", "8", False), ("0.1", "0.10", True), ("-1", "0", True), ("10", "9", False),
-])
+@pytest.mark.parametrize(
+    ("left", "right", "holds"),
+    [
+        ("8", "8.0", True),
+        ("8.000000000000000001", "8", False),
+        ("0.1", "0.10", True),
+        ("-1", "0", True),
+        ("10", "9", False),
+    ],
+)
 def test_decimals_are_exact(left: str, right: str, holds: bool) -> None:
     assert dec_le(left, right) is holds
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", " 7", "7 ", "0x8", "1e3", "٣", "+1", "01", ".5", "5.", "", "-", "1" * 40, "7\n"])
+@pytest.mark.parametrize(
+    "text", ["nan", "inf", " 7", "7 ", "0x8", "1e3", "٣", "+1", "01", ".5", "5.", "", "-", "1" * 40, "7\n"]
+)
 def test_only_plain_decimals_are_decimals(text: str) -> None:
     with pytest.raises(ValueError, match="plain decimal"):
         dec_le(text, "8")
@@ -201,5 +218,7 @@ def test_evaluation_from_many_threads() -> None:
     good = compile_condition('p.metric("eod").ciHigh <= 0.15', SHORT["fairness"])
     bad = compile_condition('p.metric("none").ciHigh <= 0.15 || p.n > 1', SHORT["fairness"])
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: (bad if i % 2 else good).evaluate(SAMPLE, now=NOW, signed_on=NOW).holds, range(400)))
+        found = list(
+            pool.map(lambda i: (bad if i % 2 else good).evaluate(SAMPLE, now=NOW, signed_on=NOW).holds, range(400))
+        )
     assert found == [None if i % 2 else True for i in range(400)]

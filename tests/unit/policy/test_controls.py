@@ -25,7 +25,12 @@ def run(tmp_path: Path, text: str) -> list[controls.Outcome]:
 def test_all_pass_and_variations_are_made(tmp_path: Path) -> None:
     found = run(tmp_path, TEXT)
     assert [o.name for o in found if not o.passed] == []
-    assert {"good, without fairness", "good, human-approval by a stranger", "good, revocations stale", "good, a log leaf withheld"} <= {o.name for o in found}
+    assert {
+        "good, without fairness",
+        "good, human-approval by a stranger",
+        "good, revocations stale",
+        "good, a log leaf withheld",
+    } <= {o.name for o in found}
 
 
 WEAKENED = {
@@ -60,15 +65,18 @@ def test_tests_beside_the_policy(tmp_path: Path) -> None:
     assert all(o.passed for o in run(tmp_path, head))
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ("like: good, expect: refused, rule: gap", "like: none, expect: refused, rule: gap", "does not exist"),
-    ("{fairness.metrics.0.ciHigh: 0.356}", "{fairness.metrics.7.ciHigh: 0.356}", "no place"),
-    ("{fairness.metrics.0.ciHigh: 0.356}", "{fairnes.metrics.0.ciHigh: 0.356}", "does not have"),
-    ("{fairness.metrics.0.ciHigh: 0.356}", "{fairness.metrics.0.ciHigh: wide}", "schema"),
-    ("revoked: {bob: withdrawn}", "revoked: {eve: withdrawn}", "eve"),
-    ("{evidence:fairness}", "{evidence:nothing}", "nothing"),
-    ("- {name: wide gap", "- {name: good", "one name"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("like: good, expect: refused, rule: gap", "like: none, expect: refused, rule: gap", "does not exist"),
+        ("{fairness.metrics.0.ciHigh: 0.356}", "{fairness.metrics.7.ciHigh: 0.356}", "no place"),
+        ("{fairness.metrics.0.ciHigh: 0.356}", "{fairnes.metrics.0.ciHigh: 0.356}", "does not have"),
+        ("{fairness.metrics.0.ciHigh: 0.356}", "{fairness.metrics.0.ciHigh: wide}", "schema"),
+        ("revoked: {bob: withdrawn}", "revoked: {eve: withdrawn}", "eve"),
+        ("{evidence:fairness}", "{evidence:nothing}", "nothing"),
+        ("- {name: wide gap", "- {name: good", "one name"),
+    ],
+)
 def test_tests_that_cannot_be_what_was_meant(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in TEXT
     with pytest.raises(PolicyInvalid, match=said):
@@ -88,5 +96,18 @@ require:
   - {predicate: human-approval, by: [{issuer: i, san: s}], notBy: [trainer]}
 """)
     said = " ".join(lint.remarks(load(file)))
-    for word in ("revokers", "gate", "tests", "identity", "unwitnessed", "observe", "ungoverned", "maxAge", "slsa-provenance", "ownership.by", "reviewed", "conditions"):
+    for word in (
+        "revokers",
+        "gate",
+        "tests",
+        "identity",
+        "unwitnessed",
+        "observe",
+        "ungoverned",
+        "maxAge",
+        "slsa-provenance",
+        "ownership.by",
+        "reviewed",
+        "conditions",
+    ):
         assert word in said

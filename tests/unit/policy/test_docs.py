@@ -24,7 +24,9 @@ def test_the_policy_is_the_one_that_the_tests_use() -> None:
 
 def test_the_tests_shown_run(tmp_path: Path) -> None:
     start, _, rest = POLICY.partition("  - predicate: slsa-provenance")
-    fairness = rest[rest.index("  - predicate: fairness") : rest.index("  - predicate: human-approval")].replace("    strength: measured\n", "")
+    fairness = rest[rest.index("  - predicate: fairness") : rest.index("  - predicate: human-approval")].replace(
+        "    strength: measured\n", ""
+    )
     file = tmp_path / "p.yaml"
     file.write_text(start + fairness + TESTS)
     policy = parse(file.read_bytes())
@@ -39,13 +41,19 @@ def test_every_key_is_named(part: type) -> None:
         assert re.search(rf"\b{field.alias}\b", TEXT), field.alias
 
 
-@pytest.mark.parametrize("name", ["metric", "size", "in", "startsWith", "endsWith", "contains", "nonEmpty", "glob", "decLE", "decGE"])
+@pytest.mark.parametrize(
+    "name", ["metric", "size", "in", "startsWith", "endsWith", "contains", "nonEmpty", "glob", "decLE", "decGE"]
+)
 def test_functions_named_exist(name: str) -> None:
     from mlseal.evidence.predicates import SHORT
 
     call = {
-        "metric": 'p.metric("x").ciHigh < 1.0', "size": "size(p.groups) > 1", "in": "p.n in [1]", "nonEmpty": "nonEmpty(p.groups)",
-        "decLE": 'decLE(p.outcome, "1")', "decGE": 'decGE(p.outcome, "1")',
+        "metric": 'p.metric("x").ciHigh < 1.0',
+        "size": "size(p.groups) > 1",
+        "in": "p.n in [1]",
+        "nonEmpty": "nonEmpty(p.groups)",
+        "decLE": 'decLE(p.outcome, "1")',
+        "decGE": 'decGE(p.outcome, "1")',
     }.get(name, f'p.outcome.{name}("x")')
     assert compile_condition(call, SHORT["fairness"])
     assert name in TEXT

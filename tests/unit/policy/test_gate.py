@@ -114,10 +114,16 @@ def test_withdrawn_evidence_satisfies_nothing_but_still_fails(world, rules, reas
     assert world.judge(rules["fairness"]).kind == "refused"
 
 
-@pytest.mark.parametrize(("age", "kind"), [
-    (timedelta(days=30), "allowed"), (timedelta(days=30, minutes=5), "allowed"), (timedelta(days=30, minutes=6), "undecided"),
-    (timedelta(minutes=-5), "allowed"), (timedelta(minutes=-6), "undecided"),
-])
+@pytest.mark.parametrize(
+    ("age", "kind"),
+    [
+        (timedelta(days=30), "allowed"),
+        (timedelta(days=30, minutes=5), "allowed"),
+        (timedelta(days=30, minutes=6), "undecided"),
+        (timedelta(minutes=-5), "allowed"),
+        (timedelta(minutes=-6), "undecided"),
+    ],
+)
 def test_freshness_by_verified_time_with_five_minutes_of_skew(world, rules, age, kind) -> None:
     world.fairness(0.1, age=age)
     assert world.judge(rules["fairness"] + "    maxAge: 30d\n").kind == kind
@@ -155,13 +161,16 @@ def test_the_gate_is_not_a_producer(world) -> None:
     assert world.judge(listed, gate=[Identity("https://oidc.example", "other")]).kind == "refused"
 
 
-@pytest.mark.parametrize(("who", "trainer", "claimed", "kind"), [
-    ("evaluator", "producer", "measured", "allowed"),
-    ("evaluator", "producer", "declared", "undecided"),
-    ("evaluator", "producer", "inferred", "undecided"),
-    ("evaluator", "evaluator", "measured", "undecided"),  # the training account measures itself
-    ("evaluator", None, "measured", "undecided"),  # nobody knows who trained
-])
+@pytest.mark.parametrize(
+    ("who", "trainer", "claimed", "kind"),
+    [
+        ("evaluator", "producer", "measured", "allowed"),
+        ("evaluator", "producer", "declared", "undecided"),
+        ("evaluator", "producer", "inferred", "undecided"),
+        ("evaluator", "evaluator", "measured", "undecided"),  # the training account measures itself
+        ("evaluator", None, "measured", "undecided"),  # nobody knows who trained
+    ],
+)
 def test_strength(world, rules, who, trainer, claimed, kind) -> None:
     if trainer:
         world.add("slsa-provenance", trainer)
@@ -178,7 +187,9 @@ def test_declared_is_enough_where_declared_is_asked(world, rules) -> None:
 @pytest.mark.parametrize("axis", ["identity", "log", "time"])
 def test_assurance_is_what_the_verifier_says(world, rules, header, axis) -> None:
     high = {"identity": "verified-token", "log": "pinned", "time": "independent"}
-    strict = header.replace("identity: local, log: unwitnessed, time: local", ", ".join(f"{k}: {v}" for k, v in high.items()))
+    strict = header.replace(
+        "identity: local, log: unwitnessed, time: local", ", ".join(f"{k}: {v}" for k, v in high.items())
+    )
     world.fairness(0.1, assurance={**high, axis: {"identity": "local", "log": "unwitnessed", "time": "local"}[axis]})
     verdict = world.judge(rules["fairness"], header=strict)
     assert verdict.kind == "undecided"
@@ -241,7 +252,9 @@ def test_listed_evidence_that_does_not_verify_stops_beside_good_evidence(world, 
 
 
 @pytest.mark.parametrize("part", ["find", "signers", "revocations", "unresolved"])
-@pytest.mark.parametrize(("error", "kind"), [(SplitView("two trees"), "refused"), (ServiceUnavailable("no log"), "undecided")])
+@pytest.mark.parametrize(
+    ("error", "kind"), [(SplitView("two trees"), "refused"), (ServiceUnavailable("no log"), "undecided")]
+)
 def test_whatever_cannot_be_asked_stops(world, rules, header, part, error, kind) -> None:
     world.add("slsa-provenance", "producer")
     world.fairness(0.1)
@@ -334,7 +347,9 @@ def test_approvals_are_of_distinct_people(world, rules) -> None:
 
 
 def test_upper_case_makes_no_second_person(world) -> None:
-    domain = "  - {predicate: human-approval, by: [{issuer: https://oidc.example, emailDomain: h.example}], distinct: 2}\n"
+    domain = (
+        "  - {predicate: human-approval, by: [{issuer: https://oidc.example, emailDomain: h.example}], distinct: 2}\n"
+    )
     world.add("human-approval", "alice@h.example")
     world.add("human-approval", "Alice@h.example")
     assert world.judge(domain).kind == "undecided"
@@ -351,7 +366,9 @@ HIGH = {"identity": "verified-token", "log": "pinned", "time": "independent"}
 
 
 def raised(header: str) -> str:
-    return header.replace("identity: local, log: unwitnessed, time: local", ", ".join(f"{k}: {v}" for k, v in HIGH.items()))
+    return header.replace(
+        "identity: local, log: unwitnessed, time: local", ", ".join(f"{k}: {v}" for k, v in HIGH.items())
+    )
 
 
 def test_assurance_of_approvals_ownership_and_waivers(world, rules, header) -> None:
@@ -418,7 +435,9 @@ NOT_BY = "    notBy: [trainer]\n"
 
 
 def own(world, who: str = "owner", holder: str = "alice", **more):
-    return world.add("ownership", who, {"roles": {"trainer": [{"issuer": "https://oidc.example", "san": holder}]}}, **more)
+    return world.add(
+        "ownership", who, {"roles": {"trainer": [{"issuer": "https://oidc.example", "san": holder}]}}, **more
+    )
 
 
 def test_roles_resolve_through_ownership(world, rules) -> None:
@@ -438,7 +457,11 @@ def test_ownership_that_does_not_count_resolves_to_nobody(world, rules, how) -> 
     if how == "stranger":
         own(world, who="stranger")
     elif how == "expired":
-        world.add("ownership", "owner", {"roles": {"trainer": [{"issuer": "i", "san": "s"}]}, "expires": "2026-11-01T00:00:00Z"})
+        world.add(
+            "ownership",
+            "owner",
+            {"roles": {"trainer": [{"issuer": "i", "san": "s"}]}, "expires": "2026-11-01T00:00:00Z"},
+        )
     elif how == "withdrawn":
         world.revoke(own(world), "withdrawn")
     elif how == "future":
@@ -464,7 +487,10 @@ def test_approval_must_have_read_the_evidence(world, rules) -> None:
 
 
 def test_approvals_may_have_conditions(world, rules) -> None:
-    scoped = rules["approval"] + "    when: [{id: scope, message: scope, check: 'has(p.scope) && p.scope == \"production\"'}]\n"
+    scoped = (
+        rules["approval"]
+        + "    when: [{id: scope, message: scope, check: 'has(p.scope) && p.scope == \"production\"'}]\n"
+    )
     world.add("human-approval", "alice", {"scope": "staging"})
     assert world.judge(scoped).kind == "refused"
     world.add("human-approval", "bob", {"scope": "production"})
@@ -488,7 +514,22 @@ def test_a_waiver_excuses_one_rule_and_is_noted(world, rules) -> None:
     assert fact.evidence_id in {i.evidence_id for i in verdict.inputs}
 
 
-@pytest.mark.parametrize("how", ["signer", "rule", "policy", "subject", "ended", "revoked", "future", "producer", "gate", "trainer", "not waivable"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "signer",
+        "rule",
+        "policy",
+        "subject",
+        "ended",
+        "revoked",
+        "future",
+        "producer",
+        "gate",
+        "trainer",
+        "not waivable",
+    ],
+)
 def test_waivers_that_do_not_count(world, rules, header, how) -> None:
     who = "officer" if how in {"producer", "trainer"} else "evaluator"
     text = rules["fairness"].replace("san: second", "san: officer")
@@ -500,9 +541,15 @@ def test_waivers_that_do_not_count(world, rules, header, how) -> None:
     if how == "not waivable":
         text = text.replace("ciHigh <= 0.15'", "ciHigh <= 0.15', waivable: false")
     fact = waive(
-        world, "stranger" if how == "signer" else "officer", about="other" if how == "subject" else "target",
+        world,
+        "stranger" if how == "signer" else "officer",
+        about="other" if how == "subject" else "target",
         age=-DAY if how == "future" else DAY,
-        body={"rule": {"rule": "enough"}, "policy": {"policy": "test/2"}, "ended": {"expires": "2026-11-23T12:00:00Z"}}.get(how, {}),
+        body={
+            "rule": {"rule": "enough"},
+            "policy": {"policy": "test/2"},
+            "ended": {"expires": "2026-11-23T12:00:00Z"},
+        }.get(how, {}),
     )
     if how == "revoked":
         world.revoke(fact, "withdrawn")
@@ -530,7 +577,11 @@ def test_unmatched_actions_are_refused(world, rules) -> None:
     world.fairness(0.1)
     ok = Action("t", "a", {"model": "Risk-1"})
     assert world.judge(rules["fairness"], action=ok).kind == "allowed"
-    for action in (Action("t", "b", {"model": "risk-1"}), Action("u", "a", {"model": "risk-1"}), Action("t", "a", {"model": "other"})):
+    for action in (
+        Action("t", "b", {"model": "risk-1"}),
+        Action("u", "a", {"model": "risk-1"}),
+        Action("t", "a", {"model": "other"}),
+    ):
         verdict = world.judge(rules["fairness"], action=action)
         assert (verdict.kind, stops(verdict), verdict.policies) == ("refused", {"applies"}, ())
 
@@ -556,7 +607,9 @@ def test_several_policies_must_all_allow(world, rules, header) -> None:
 
 
 def test_exemptions(world) -> None:
-    raw = b"policy: free/1\nungoverned: [{tool: t, action: a, model: scratch, owner: lead, until: 2026-12-01T00:00:00Z}]"
+    raw = (
+        b"policy: free/1\nungoverned: [{tool: t, action: a, model: scratch, owner: lead, until: 2026-12-01T00:00:00Z}]"
+    )
     free, target = parse(raw), Target("target", samples.digest("target"))
     action = Action("t", "a", {"model": "Scratch"})
     verdict = decide(world.source, target, action, (free,), now=world.now)
@@ -569,9 +622,14 @@ def test_exemptions(world) -> None:
 def test_a_policy_that_applies_outweighs_an_exemption(world, rules, header) -> None:
     world.fairness(0.3)
     strict = parse((header + rules["fairness"]).encode())
-    free = parse(b"policy: free/1\nungoverned: [{tool: t, action: a, model: '*', owner: lead, until: 2026-12-01T00:00:00Z}]")
+    free = parse(
+        b"policy: free/1\nungoverned: [{tool: t, action: a, model: '*', owner: lead, until: 2026-12-01T00:00:00Z}]"
+    )
     target = Target("target", samples.digest("target"))
-    assert decide(world.source, target, Action("t", "a", {"model": "risk-1"}), (free, strict), now=world.now).kind == "refused"
+    assert (
+        decide(world.source, target, Action("t", "a", {"model": "risk-1"}), (free, strict), now=world.now).kind
+        == "refused"
+    )
 
 
 def test_observing_records_lets_pass_and_ends(world, rules, header) -> None:
@@ -587,7 +645,14 @@ def test_observing_records_lets_pass_and_ends(world, rules, header) -> None:
 
 def test_observing_never_softens_an_enforcing_policy(world, rules, header) -> None:
     world.fairness(0.3)
-    watching = parse((header.replace("require:", "observe: {until: 2026-12-01T00:00:00Z, owner: lead}\nrequire:").replace("test/1", "w/1") + rules["fairness"]).encode())
+    watching = parse(
+        (
+            header.replace("require:", "observe: {until: 2026-12-01T00:00:00Z, owner: lead}\nrequire:").replace(
+                "test/1", "w/1"
+            )
+            + rules["fairness"]
+        ).encode()
+    )
     strict = parse((header + rules["fairness"]).encode())
     target = Target("target", samples.digest("target"))
     assert decide(world.source, target, None, (watching, strict), now=world.now).mode == "enforce"

@@ -28,8 +28,14 @@ def test_a_whole_policy_loads() -> None:
 
 
 def test_an_absent_assurance_key_means_the_strictest() -> None:
-    part = parse(TEXT.replace("assurance: {identity: verified-token, log: pinned, time: independent}\n", "").encode()).part
-    assert (part.assurance.identity, part.assurance.log, part.assurance.time) == ("verified-token", "witnessed", "independent")
+    part = parse(
+        TEXT.replace("assurance: {identity: verified-token, log: pinned, time: independent}\n", "").encode()
+    ).part
+    assert (part.assurance.identity, part.assurance.log, part.assurance.time) == (
+        "verified-token",
+        "witnessed",
+        "independent",
+    )
 
 
 CHANGES = {
@@ -44,7 +50,11 @@ CHANGES = {
     "reserved id": ("id: enough", "id: revocations", "taken"),
     "pattern as identity": ("san: https://oidc.example/roles/producer}]", "san: 'https://oidc.example/*'}]", "exact"),
     "san and domain": ("emailDomain: hospital.example}]", "emailDomain: hospital.example, san: x}]", "exactly one"),
-    "nobody may sign": ("by: [{issuer: https://oidc.example, san: https://oidc.example/roles/evaluator}]", "by: []", "at least 1"),
+    "nobody may sign": (
+        "by: [{issuer: https://oidc.example, san: https://oidc.example/roles/evaluator}]",
+        "by: []",
+        "at least 1",
+    ),
     "domain with a pattern": ("emailDomain: hospital.example}]", "emailDomain: '*.example'}]", "emailDomain"),
     "of something later": ("of: slsa-provenance", "of: fairness", "earlier"),
     "of something without inputs": ("distinct: 2", "of: data-provenance", "inputs"),
@@ -61,7 +71,11 @@ CHANGES = {
     "condition as bool": ('check: "p.smallestGroupPositives >= 100"', "check: true", "string"),
     "observe without end": ("revocationMaxAge: 24h", "observe: {owner: me}", "until"),
     "observe with a bare date": ("revocationMaxAge: 24h", "observe: {owner: me, until: 2026-12-01}", "zone"),
-    "ungoverned without owner": ("revocationMaxAge: 24h", "ungoverned: [{tool: a, action: b, until: 2027-01-01T00:00:00Z}]", "owner"),
+    "ungoverned without owner": (
+        "revocationMaxAge: 24h",
+        "ungoverned: [{tool: a, action: b, until: 2027-01-01T00:00:00Z}]",
+        "owner",
+    ),
     "pattern that is no text": ("alias: champion", "alias: 3", "string"),
     "applies without require": ("require:", "ungoverned:", "require"),
     "test of a misspelt field": ("smallestGroupPositives: 182", "smallestGroupPositives: many", None),
@@ -93,7 +107,9 @@ def test_applies_and_require_belong_together() -> None:
             parse((free + part).encode())
 
 
-@pytest.mark.parametrize("text", ["policy: a/1", "policy: a/1\nrevocationMaxAge: 1h", "policy: a/1\napplies: []\nrequire: []"])
+@pytest.mark.parametrize(
+    "text", ["policy: a/1", "policy: a/1\nrevocationMaxAge: 1h", "policy: a/1\napplies: []\nrequire: []"]
+)
 def test_a_policy_that_asks_for_nothing_is_refused(text: str) -> None:
     with pytest.raises(PolicyInvalid, match="empty|at least 1"):
         parse(text.encode())
@@ -122,15 +138,18 @@ def test_names_are_compared_canonically() -> None:
     assert canonical_facts(Action("MLflow", "Alias", {"Model": "Risk-A", "tool": "x"}))["tool"] == "mlflow"
 
 
-@pytest.mark.parametrize(("facts", "applies"), [
-    ({"alias": "champion", "model": "risk-a", "workspace": "default"}, True),
-    ({"alias": "CHAMPION", "model": "Risk-A/b", "workspace": "x"}, True),
-    ({"alias": "challenger", "model": "risk-a", "workspace": "x"}, False),
-    ({"alias": "champion", "model": "xrisk-a", "workspace": "x"}, False),
-    ({"alias": "champion2", "model": "risk-a", "workspace": "x"}, False),
-    ({"alias": "champion"}, True),  # what is not stated cannot make an action ungoverned
-    ({}, True),
-])
+@pytest.mark.parametrize(
+    ("facts", "applies"),
+    [
+        ({"alias": "champion", "model": "risk-a", "workspace": "default"}, True),
+        ({"alias": "CHAMPION", "model": "Risk-A/b", "workspace": "x"}, True),
+        ({"alias": "challenger", "model": "risk-a", "workspace": "x"}, False),
+        ({"alias": "champion", "model": "xrisk-a", "workspace": "x"}, False),
+        ({"alias": "champion2", "model": "risk-a", "workspace": "x"}, False),
+        ({"alias": "champion"}, True),  # what is not stated cannot make an action ungoverned
+        ({}, True),
+    ],
+)
 def test_applies(facts: dict[str, str], applies: bool) -> None:
     assert load(FILE).applies(canonical_facts(Action("mlflow", "alias", facts))) is applies
 

@@ -29,7 +29,10 @@ PACKAGE = Path(mlseal.policy.__file__).parent
 MUTANTS: dict[str, list[tuple[str, str]]] = {
     "case": [
         ("return any(matcher.matches(identity) for matcher in self.gate)", "return False"),
-        ('if not (self.revoked(fact) == "superseded" and self._has_successor(fact, facts))', 'if not self.revoked(fact) == "superseded"'),
+        (
+            'if not (self.revoked(fact) == "superseded" and self._has_successor(fact, facts))',
+            'if not self.revoked(fact) == "superseded"',
+        ),
         ("other.time > fact.time and self.revoked(other) is None", "other.time > fact.time"),
         ("other.time > fact.time and self.revoked(other) is None", "self.revoked(other) is None"),
         ("return found.reason if found else None", "return None"),
@@ -86,7 +89,10 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("if low := shortfall(", "if False and shortfall("),
         ("if fact.identity in makers:", "if False:"),
         ("{*producers, *case.source.signers(target, slsa_provenance.URI)}", "{*producers}"),
-        ("{*producers, *case.source.signers(target, slsa_provenance.URI)}", "{*case.source.signers(target, slsa_provenance.URI)}"),
+        (
+            "{*producers, *case.source.signers(target, slsa_provenance.URI)}",
+            "{*case.source.signers(target, slsa_provenance.URI)}",
+        ),
         ("case.policy.waivers", "(fact_identity_anyone,)"),
     ],
     "roles": [
@@ -122,7 +128,10 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
     ],
     "model": [
         ("if now < entry.until and", "if"),
-        ("return self.part.observe is not None and now < self.part.observe.until", "return self.part.observe is not None"),
+        (
+            "return self.part.observe is not None and now < self.part.observe.until",
+            "return self.part.observe is not None",
+        ),
         ("absent=True", "absent=False"),
         ("absent=False", "absent=True"),
     ],
@@ -184,8 +193,13 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
     ],
 }
 BY_MODULE = {
-    "cel": ["test_conditions"], "conditions": ["test_conditions"], "plainyaml": ["test_plainyaml"], "load": ["test_load"],
-    "schema": ["test_load"], "names": ["test_load", "test_gate"], "model": ["test_load", "test_gate"],
+    "cel": ["test_conditions"],
+    "conditions": ["test_conditions"],
+    "plainyaml": ["test_plainyaml"],
+    "load": ["test_load"],
+    "schema": ["test_load"],
+    "names": ["test_load", "test_gate"],
+    "model": ["test_load", "test_gate"],
     "verdict": ["test_gate", "test_verdict"],
 }
 
@@ -238,7 +252,9 @@ def calls(module: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
         marks = [mark for mark in getattr(function, "pytestmark", ()) if mark.name == "parametrize"]
         axes = []
         for mark in marks:
-            names = mark.args[0] if isinstance(mark.args[0], tuple) else tuple(n.strip() for n in mark.args[0].split(","))
+            names = (
+                mark.args[0] if isinstance(mark.args[0], tuple) else tuple(n.strip() for n in mark.args[0].split(","))
+            )
             axes.append([dict(zip(names, row if len(names) > 1 else (row,), strict=True)) for row in mark.args[1]])
         for combination in itertools.product(*axes):
             yield function, {key: value for part in combination for key, value in part.items()}
@@ -247,7 +263,10 @@ def calls(module: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
 def noticed(module: str, tmp_path: Path) -> str | None:
     """The first test that fails, if any does."""
     conftest = fresh("conftest")
-    given = {"rules": {"fairness": conftest.FAIRNESS, "provenance": conftest.PROVENANCE, "approval": conftest.APPROVAL}, "header": conftest.HEADER}
+    given = {
+        "rules": {"fairness": conftest.FAIRNESS, "provenance": conftest.PROVENANCE, "approval": conftest.APPROVAL},
+        "header": conftest.HEADER,
+    }
     for file in BY_MODULE.get(module, ["test_gate"]):
         for number, (function, arguments) in enumerate(calls(fresh(file))):
             wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -262,9 +281,14 @@ def noticed(module: str, tmp_path: Path) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(("module", "change"), [
-    pytest.param(module, change, id=f"{module}-{index}") for module, changes in MUTANTS.items() for index, change in enumerate(changes)
-])
+@pytest.mark.parametrize(
+    ("module", "change"),
+    [
+        pytest.param(module, change, id=f"{module}-{index}")
+        for module, changes in MUTANTS.items()
+        for index, change in enumerate(changes)
+    ],
+)
 @pytest.mark.slow
 def test_taking_a_check_out_is_noticed(module: str, change: tuple[str, str], tmp_path: Path) -> None:
     assert change[0] in (PACKAGE / f"{module}.py").read_text(), "the table must follow the source"

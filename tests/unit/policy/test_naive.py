@@ -14,7 +14,10 @@ from mlseal.policy.load import parse
 
 from .conftest import HEADER, World
 
-POLICY = parse((HEADER + """
+POLICY = parse(
+    (
+        HEADER
+        + """
   - {predicate: slsa-provenance, by: [{issuer: https://oidc.example, san: a}, {issuer: https://oidc.example, san: b}]}
   - predicate: fairness
     by: [{issuer: https://oidc.example, san: a}, {issuer: https://oidc.example, san: c}, {issuer: https://oidc.example, san: gate}]
@@ -24,7 +27,9 @@ POLICY = parse((HEADER + """
   - predicate: human-approval
     by: [{issuer: https://oidc.example, san: a}, {issuer: https://oidc.example, san: b}, {issuer: https://oidc.example, san: d}]
     distinct: 2
-""").encode())
+"""
+    ).encode()
+)
 
 people = st.sampled_from(["a", "b", "c", "d", "gate", "stranger"])
 ages = st.sampled_from([-1, 0, 1, 3])
@@ -69,7 +74,9 @@ def build(facts, snapshot: bool):
     world = World()
     for kind, who, value, age, reason, what in facts:
         metric = {"name": "equalizedOddsDifference", "value": 0.0, "ciLow": 0.0, "ciHigh": value}
-        body = {"fairness": {"strength": "measured", "metrics": [metric]}, "human-approval": {"decision": value}}.get(kind, {})
+        body = {"fairness": {"strength": "measured", "metrics": [metric]}, "human-approval": {"decision": value}}.get(
+            kind, {}
+        )
         made = world.add(kind, who, body, age=timedelta(days=age), about=what)
         if reason:
             world.revoke(made, reason)
@@ -78,8 +85,10 @@ def build(facts, snapshot: bool):
 
 
 GOOD = [
-    ("slsa-provenance", "a", None, 1, None, "target"), ("fairness", "c", 0.1, 1, None, "target"),
-    ("human-approval", "b", "approve", 0, None, "target"), ("human-approval", "d", "approve", 0, None, "target"),
+    ("slsa-provenance", "a", None, 1, None, "target"),
+    ("fairness", "c", 0.1, 1, None, "target"),
+    ("human-approval", "b", "approve", 0, None, "target"),
+    ("human-approval", "d", "approve", 0, None, "target"),
 ]
 
 

@@ -47,9 +47,24 @@ def test_refused(raw: bytes, said: str) -> None:
 def test_scalars_are_read_as_json_would() -> None:
     text = b"[yes, no, on, off, 1:30, 0o17, 012, 0x1f, 2026-11-23, 1_000, .5, +1, NaN, .inf, True, 24h]"
     assert parse(b"a: " + text, "p").value["a"] == [w.strip() for w in text.decode()[1:-1].split(",")]
-    assert parse(b"a: [true, false, null, ~, 12, -3, 0.15, 1e3, '12']", "p").value["a"] == [True, False, None, None, 12, -3, 0.15, 1000.0, "12"]
+    assert parse(b"a: [true, false, null, ~, 12, -3, 0.15, 1e3, '12']", "p").value["a"] == [
+        True,
+        False,
+        None,
+        None,
+        12,
+        -3,
+        0.15,
+        1000.0,
+        "12",
+    ]
 
 
 def test_lines_are_known() -> None:
     document = parse(b"a:\n  - b: 1\n    c:\n      d: 2\n", "p")
-    assert [document.line(p) for p in (("a",), ("a", 0, "c"), ("a", 0, "c", "d"), ("a", 0, "c", "nope"))] == [1, 3, 4, 3]
+    assert [document.line(p) for p in (("a",), ("a", 0, "c"), ("a", 0, "c", "d"), ("a", 0, "c", "nope"))] == [
+        1,
+        3,
+        4,
+        3,
+    ]

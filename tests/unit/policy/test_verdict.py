@@ -32,7 +32,10 @@ def test_a_vsa_with_everything(world, rules, header) -> None:
     assert said["verifiedLevels"] == []
     assert said["policy"] == {"uri": "test/1", "digest": {"sha256": policy.sha256}}
     assert said["inputAttestations"] == [
-        {"digest": {"sha256": fact.bundle_sha256}, "annotations": {"evidenceId": fact.evidence_id, "predicateType": fact.predicate_type}}
+        {
+            "digest": {"sha256": fact.bundle_sha256},
+            "annotations": {"evidenceId": fact.evidence_id, "predicateType": fact.predicate_type},
+        }
     ]
     assert said["resourceUri"] == "t:a?model=risk-1"
     assert said["timeVerified"] == "2026-11-23T12:00:00Z"
@@ -82,4 +85,6 @@ def test_resource_uris_cannot_be_confused() -> None:
     one = resource_uri({"tool": "t", "action": "a", "model": "x&alias=champion"})
     two = resource_uri({"tool": "t", "action": "a", "model": "x", "alias": "champion"})
     assert one != two
-    assert resource_uri({"action": "a", "b": "1", "a": "2", "tool": "t"}) == resource_uri({"tool": "t", "action": "a", "a": "2", "b": "1"})
+    assert resource_uri({"action": "a", "b": "1", "a": "2", "tool": "t"}) == resource_uri(
+        {"tool": "t", "action": "a", "a": "2", "b": "1"}
+    )
