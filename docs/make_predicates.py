@@ -66,7 +66,7 @@ def page(module: ModuleType) -> str:
             "",
             "## Parsing rules",
             "",
-            "Unknown fields are ignored when verifying and never written. Numbers are finite. Times are RFC 3339 in UTC",
+            "Unknown fields are ignored when verifying and never written. Numbers are finite; times are RFC 3339, UTC,",
             "and informational: freshness is judged by the verified time of the signature.",
             "",
         ]
