@@ -13,15 +13,18 @@ import click
 # `mlseal WORD …` in backticks or quotes, up to the closing mark.
 QUOTED = re.compile(r"`(mlseal [a-z][^`\n]*)`|'(mlseal [a-z][^'\n]*)'")
 
+FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
 
 def in_page(page: Path) -> Iterator[str]:
     """Commands in inline code and in fenced blocks of a page."""
     text = page.read_text()
     for match in QUOTED.finditer(text):
         yield match[1] or match[2]
-    for line in text.replace("\\\n", " ").splitlines():
-        if found := re.match(r"\s*(?:\$ )?(mlseal [a-z].*)", line):
-            yield re.sub(r"\s+#.*$", "", found[1])
+    for block in FENCED.findall(text.replace("\\\n", " ")):
+        for line in block.splitlines():
+            if found := re.match(r"\s*(?:\$ )?(mlseal [a-z].*)", line):
+                yield re.sub(r"\s+#.*$", "", found[1])
 
 
 def in_source(file: Path) -> Iterator[str]:

@@ -145,6 +145,48 @@ def test_stock_sigstore_python_signs_and_everybody_verifies(team, idp):
     assert stock.sigstore_js(done.stdout, team.trusted_root, san, CLUSTER)
 
 
+def test_our_own_client_signs_with_a_token_file_and_the_verifier_says_so(team, idp, tmp_path):
+    """`mlseal sign` and `mlseal verify` against a team's service: only trust configuration and token differ."""
+    key, _ = idp
+    (tmp_path / "token").write_text(token(key, "k1", iss=CLUSTER, sub=ACCOUNT))
+    (tmp_path / "claim.json").write_text('{"result": "PASSED", "configuration": []}')
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+    config = team.project / ".mlseal" / "trust_config.json"
+    san = "https://kubernetes.io/namespaces/ml-gov/serviceaccounts/release"
+
+    def mlseal(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "mlseal", *arguments, "--trust", str(config)], cwd=tmp_path, capture_output=True,
+            text=True, check=False, timeout=60, env={**team.env, "MLSEAL_TLS_CA": str(team.ca)},
+        )  # fmt: skip
+
+    signed = mlseal(
+        "sign",
+        "data.csv",
+        "--type",
+        "test-result",
+        "--predicate",
+        "claim.json",
+        "-o",
+        "b.json",
+        "--token-file",
+        "token",
+    )
+    assert signed.returncode == 0, signed.stderr
+    seen = [
+        mlseal("verify", "b.json", "--subject", "data.csv", "--identity", san, "--issuer", CLUSTER, "--json")
+        for _ in range(2)
+    ]
+    assert [done.returncode for done in seen] == [0, 0], seen[0].stderr
+    assert json.loads(seen[1].stdout)["assurance"]["identity"] == "verified-token"
+    assert stock.sigstore_python((tmp_path / "b.json").read_bytes(), team.trusted_root, san, CLUSTER)
+    untrusted = subprocess.run(
+        [sys.executable, "-m", "mlseal", "log", "pin", "--trust", str(config)], cwd=tmp_path, capture_output=True, text=True,
+        check=False, timeout=60, env=team.env,
+    )  # fmt: skip
+    assert untrusted.returncode == 11, "a server certificate of an unknown CA must stop the client"
+
+
 def test_nobody_gets_a_local_token_over_the_network(team):
     status, document = https(team, "POST", "/issuer/token", json.dumps({"subject": "roles/gate"}))
     assert (status, document["code"]) == (403, 403)
