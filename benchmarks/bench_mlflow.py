@@ -214,7 +214,7 @@ def main() -> None:
     print(f"   (bar {bar:.1f}: one signature {sign:.1f} + 8 x {WEIGHED} bundles + hashing {hashing:.1f})")
     denial = statistics.median(x - y for x, y in zip(refused, stopped, strict=True))
     print(f"denial: {denial:.1f} ms over a request that MLflow stops itself (bar 10); {r:.1f} ms against {s:.1f} ms,")
-    print(f"   by no policy at all {u:.1f} ms")
+    print(f"   by no policy at all {u:.1f} ms; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

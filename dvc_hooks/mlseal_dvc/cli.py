@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from mlseal.errors import Error, Misuse, Unchecked
-from mlseal_dvc import session
+from mlseal_dvc import halt, session
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -184,7 +184,8 @@ def sign(
     session.current().token_file, session.current().role = token_file, role
     repo = commands.open_repo(Path.cwd())
     call = {"targets": list(targets) or None, "remote": remote}
-    sealed = sealing.seal(Desk(repo, remote), call, upload=False, again=again)
+    with halt.told_by_dvc():
+        sealed = sealing.seal(Desk(repo, remote), call, upload=False, again=again)
     lines = [f"signed {path}" for path in sealed.signed] + [f"already signed {path}" for path in sealed.kept]
     lines += [f"not in the cache: {path}" for path in sealed.passed_over]
     _say(as_json, {"signed": sealed.signed, "kept": sealed.kept, "notInCache": sealed.passed_over}, *lines)
@@ -213,7 +214,8 @@ def verify(
     call: dict[str, Any] = {"targets": list(targets) or None, "remote": remote}
     if revs:
         call |= {"revs": list(revs), "workspace": False}
-    outcomes = commands.verify(commands.open_repo(Path.cwd()), call, with_bytes=not evidence_only)
+    with halt.told_by_dvc():
+        outcomes = commands.verify(commands.open_repo(Path.cwd()), call, with_bytes=not evidence_only)
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if as_json:
         click.echo(json.dumps({"ok": not failed, "outputs": [commands.row(outcome) for outcome in outcomes]}))
@@ -234,7 +236,8 @@ def evidence(target: str, remote: str | None, output: Path | None, as_json: bool
     from mlseal_dvc import commands, wrapping
 
     wrapping.require_dvc()
-    outcome = commands.evidence(commands.open_repo(Path.cwd()), target, remote)
+    with halt.told_by_dvc():
+        outcome = commands.evidence(commands.open_repo(Path.cwd()), target, remote)
     assert outcome.attested is not None
     if output is not None:
         outcome.attested.bundle.write(output)
@@ -261,7 +264,8 @@ def pre_push(remote: str, url: str | None) -> None:
     # git runs hooks with its own variables set; left in place they would redirect DVC's calls of git.
     for name in [name for name in os.environ if name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")]:
         del os.environ[name]
-    count = commands.check_push(gitstate.root_of(Path.cwd()), remote, lines)
+    with halt.told_by_dvc():
+        count = commands.check_push(gitstate.root_of(Path.cwd()), remote, lines)
     click.echo(f"mlseal: verified the provenance of {count} outputs before this push", err=True)
 
 

@@ -26,6 +26,7 @@ RELIED_ON: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("dvc.data_cloud", "DataCloud._pull", ("objs",)),
     ("dvc.data_cloud", "Remote.odb", ()),
     ("dvc.data_cloud", "Remote.legacy_odb", ()),
+    ("dvc.output", "Output.checkout", ()),
     ("dvc.output", "Output.transfer", ("source", "odb")),
     ("dvc.output", "Output.index_key", ()),
     ("dvc.output", "Output.is_in_repo", ()),
@@ -44,6 +45,7 @@ RELIED_ON: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("dvc_data.fs", "DataFileSystem.get_file", ("rpath", "lpath", "info")),
     ("dvc_data.fs", "DataFileSystem._open", ("path",)),
     ("dvc_data.fs", "DataFileSystem._get_key", ("path",)),
+    ("dvc_data.fs", "DataFileSystem._get_fs_path", ("path", "info")),
 )
 
 

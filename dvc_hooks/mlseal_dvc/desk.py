@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mlseal.errors import Misuse, Unchecked
+from mlseal.evidence import paths
 from mlseal.evidence import trust as trust_roots
+from mlseal.evidence.revocation import NOTHING_REVOCABLE
 from mlseal.evidence.trust import Trust
 from mlseal_dvc import gitstate, revoked, session
 from mlseal_dvc.checking import Checker
@@ -42,7 +44,7 @@ class Desk:
     def quarantine(self) -> Path:
         """Where refused objects go: git-ignored, and untouched by ``dvc gc``."""
         base = self.repo.tmp_dir
-        return Path(base) / "mlseal" / "quarantine" if base else own_copies().root.parent / "quarantine"
+        return Path(base) / "mlseal" / "quarantine" if base else paths.state_dir() / "dvc" / "quarantine"
 
     def remote_of(self, pointer: Pointer) -> Any:
         """The DVC remote that an output's objects go to or come from; None when none is configured."""
@@ -72,6 +74,16 @@ class Desk:
                 clock=self.session.clock,
             )
         return self._checkers[key]
+
+    def local_checker(self) -> Checker:
+        """A verifier that looks at this user's own copies only: no network, and silent about what it does not know."""
+        return Checker(
+            self.trust,
+            Shelf([own_copies()]),
+            lambda p: self.governance.rules(p, "pull"),
+            revocations=NOTHING_REVOCABLE,
+            clock=self.session.clock,
+        )
 
     def git_state(self, pointer: Pointer) -> tuple[str | None, bool, str | None]:
         """Commit, dirty and origin for a pointer's revision."""

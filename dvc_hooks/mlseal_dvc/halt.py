@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from mlseal.errors import Error
+from mlseal.errors import Error, Misuse
 from mlseal_dvc import session
 
 
@@ -42,6 +42,21 @@ def told_to_dvc() -> Iterator[None]:
         yield
     except Error as error:
         raise of(error) from None  # DVC prints the chain of causes, which would say everything twice
+
+
+@contextmanager
+def told_by_dvc() -> Iterator[None]:
+    """The way back, for ``mlseal dvc`` commands: DVC's own complaints become a wrong call, ours become themselves."""
+    from dvc.exceptions import DvcException
+    from scmrepo.exceptions import SCMError
+
+    try:
+        yield
+    except stopped_type() as stop:
+        error: Error = stop.error  # type: ignore[attr-defined]
+        raise error from None
+    except (DvcException, SCMError) as complaint:
+        raise Misuse(f"DVC says: {complaint}", remedy="check targets, revisions and the remote") from complaint
 
 
 def say(message: str) -> None:

@@ -8,6 +8,7 @@ way in                                                 checked where
 ``get``, ``import``, ``dvc.api``, plots, metrics       on a private copy, in `DataFileSystem` (`_getting`)
 ``repro --pull``, ``Output.get_dir_cache``             after the transfer, in ``DataCloud._pull`` (`_pulling`)
 directory listings                                     ``Tree.load`` while a checkout runs (`_loading`)
+restoring one output (``repro``, run cache, import)    against evidence this user has, if any (`_checking_out_one`)
 =====================================================  =====================================================
 """
 
@@ -39,6 +40,7 @@ _lock = threading.RLock()
 def install() -> None:
     """Wrap DVC's classes below `Repo`. The caller has checked that they are as expected (`contract`)."""
     from dvc.data_cloud import DataCloud
+    from dvc.output import Output
     from dvc.repo.index import Index
     from dvc_data.fs import DataFileSystem
     from dvc_data.hashfile.tree import Tree
@@ -46,6 +48,7 @@ def install() -> None:
     watching.replace(DataFileSystem, "get_file", _getting)
     watching.replace(DataFileSystem, "_open", _opening)
     watching.replace(DataCloud, "_pull", _pulling)
+    watching.replace(Output, "checkout", _checking_out_one)
     _tag_index(Index)
     load = Tree.__dict__["load"].__func__
     if not watching.wrapped(load):
@@ -121,6 +124,32 @@ def _verify_before_checkout(repo: Any, call: dict[str, Any]) -> dict[str, str]:
         if raw is not None:
             trees[outcome.pointer.oid] = objects.sha256(raw)
     return trees
+
+
+def _checking_out_one(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``Output.checkout``: DVC restores single outputs from the cache, among them products that nobody signed yet.
+
+    So missing evidence does not stop it, but evidence that the cache contradicts does.
+    """
+
+    @functools.wraps(original)
+    def checkout(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.use_cache and self.hash_info and self.is_in_repo and watching.protected(self.repo):
+            with halt.told_to_dvc():
+                _require_not_contradicted(self)
+        return original(self, *args, **kwargs)
+
+    return checkout
+
+
+def _require_not_contradicted(out: Any) -> None:
+    from mlseal_dvc import verifying
+    from mlseal_dvc.desk import Desk
+
+    desk = Desk(out.repo)
+    outcome = verifying.contradiction(desk, pointers.pointer_of(out, None, gitstate.prefix(out.repo)))
+    if outcome is not None:
+        verifying.require(desk, [outcome], "before checkout")
 
 
 class _only_these_trees:  # noqa: N801 - used like a function
@@ -289,16 +318,28 @@ def _getting(original: Callable[..., Any]) -> Callable[..., Any]:
             original(self, rpath, lpath, *args, **kwargs)
             return
         sha256, desk = expected
+        before = self._get_fs_path(rpath, kwargs.get("info")).typ
         aside = f"{os.fspath(lpath)}.mlseal-{secrets.token_hex(4)}"
         try:
             original(self, rpath, aside, *args, **kwargs)
             with halt.told_to_dvc():
-                _require_same(aside, sha256, rpath, desk)
-            os.replace(aside, lpath)
+                try:
+                    _require_same(aside, sha256, rpath, desk)
+                except DigestMismatch:
+                    _drop_cached(self, rpath, before, desk)
+                    raise
+            Path(aside).replace(lpath)
         finally:
             Path(aside).unlink(missing_ok=True)
 
     return get_file
+
+
+def _drop_cached(filesystem: Any, path: str, before: str, desk: Desk) -> None:
+    """Quarantine the copy that this very call brought into the cache; one that was there before may be another's."""
+    found = filesystem._get_fs_path(path)
+    if before == "remote" and found.typ == "cache":
+        objects.quarantine(found.fs_path, desk.quarantine, Path(path).name[:40])
 
 
 def _opening(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,7 +27,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlseal.errors import DigestMismatch, Error, NoEvidence, Revoked, StaleEvidence, Unchecked, Withheld
+from mlseal.errors import (
+    DigestMismatch,
+    Error,
+    Misuse,
+    NoEvidence,
+    Revoked,
+    ServiceUnavailable,
+    SplitView,
+    StaleEvidence,
+    Unchecked,
+    Withheld,
+)
 from mlseal.evidence import paths, signing
 from mlseal.evidence.bundle import Bundle, write_atomic
 from mlseal.evidence.digest import FileEntry
@@ -113,7 +124,7 @@ class _Sealer:
             return self._checker(pointer).attested(pointer)
         except (NoEvidence, StaleEvidence):
             return None
-        except Revoked:
+        except (Revoked, SplitView, Misuse, ServiceUnavailable):
             raise
         except Error as error:
             halt.say(f"evidence of {pointer.path} found on the remote does not hold and is made anew ({error})")

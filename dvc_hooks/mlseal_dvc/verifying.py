@@ -89,15 +89,31 @@ def _examine(desk: Desk, pointer: Pointer, since: int | None, read: Callable[[Po
     except Error as error:
         outcome.error = error
         return outcome
-    if outcome.comparison.bad:
-        bad = outcome.comparison.bad
+    _settle(desk, outcome)
+    return outcome
+
+
+def contradiction(desk: Desk, pointer: Pointer) -> Outcome | None:
+    """The outcome if evidence that this user keeps is contradicted by the cache; None if it agrees or there is none."""
+    try:
+        attested = desk.local_checker().attested(pointer)
+        outcome = Outcome(pointer, attested, checking.compare(attested, pointer), None)
+    except Error:
+        return None  # nothing known about it here
+    _settle(desk, outcome)
+    return outcome if outcome.error is not None else None
+
+
+def _settle(desk: Desk, outcome: Outcome) -> None:
+    """Step 2."""
+    bad = outcome.comparison.bad
+    if bad:
         more = f" (and {len(bad) - 1} further objects)" if len(bad) > 1 else ""
         outcome.error = DigestMismatch(
             f"{bad[0][2]}{more}",
             remedy="tell the owner of the remote; nothing of it was placed in the workspace",
         )
-        outcome.quarantined = _quarantine(desk, [(oid, path) for oid, path, _ in bad])  # (2)
-    return outcome
+        outcome.quarantined = _quarantine(desk, [(oid, path) for oid, path, _ in bad])
 
 
 def _something_here(pointer: Pointer) -> bool:

@@ -45,7 +45,7 @@ from mlseal.policy.verdict import Verdict, raise_for, to_statement
 from mlseal_mlflow import files
 from mlseal_mlflow.files import Limits, Measuring
 from mlseal_mlflow.identity import gates
-from mlseal_mlflow.recorder import Recorder
+from mlseal_mlflow.recorder import Background, Recorder
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Decisions:
         self.policies, self.archive = tuple(policies), archive
         self._signer, self._clock, self._webhook_hosts = signer, clock, webhook_hosts
         self._measuring = Measuring(paths.state_dir() / "mlflow", limits or Limits(), self.notice)
-        self._recorder = Recorder(signer.sign)
+        self._recorder, self._publishing = Recorder(signer.sign), Background("putting a verdict beside its model")
         self._sources = tuple(sources)
         self._gates = gates(archive.trust)
         self._judging = threading.Lock()
@@ -155,16 +155,18 @@ class Decisions:
     def _publish(self, location: files.Location, bundle: Bundle, action: Mapping[str, str]) -> None:
         """A copy of the newest verdict on each action, for loaders on other machines.
 
-        The store has it already, so a bucket that cannot be written is no reason to refuse.
+        The store has it already, so nobody waits for this, and storage that cannot be written is no reason to refuse.
         """
         use = json.dumps(sorted((key, value) for key, value in action.items() if key != "version"))
-        with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
-            file = Path(private) / f"{_VERDICT}{hashlib.sha256(use.encode()).hexdigest()[:16]}.sigstore.json"
-            file.write_bytes(bundle.raw)
-            try:
+        name = f"{_VERDICT}{hashlib.sha256(use.encode()).hexdigest()[:16]}.sigstore.json"
+
+        def publish() -> None:
+            with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
+                file = Path(private) / name
+                file.write_bytes(bundle.raw)
                 location.publish(file)
-            except Exception as error:  # noqa: BLE001 - any artifact repository may raise anything
-                _log.warning("mlseal: the verdict could not be put beside %s: %s", location.uri, error)
+
+        self._publishing.run(publish)
 
     def require_webhook(self, url: str) -> None:
         """Raise `Refusal` unless the operator listed the host of `url`."""

@@ -18,7 +18,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,25 +43,34 @@ class Location:
 
     def listing(self) -> list[tuple[str, int]]:
         """Path and size of every file. Raises `Unchecked` beyond `MAX_FILES`."""
+        local = self.here()
         found: list[tuple[str, int]] = []
+        for entry in self._remote() if local is None else _walk(local):
+            found.append(entry)
+            if len(found) > MAX_FILES:
+                raise Unchecked(f"{self.uri} holds too many files", expected=f"at most {MAX_FILES}")
+        return sorted(found)
+
+    def _remote(self) -> Iterator[tuple[str, int]]:
         todo = [self.path or None]
         while todo:
             for entry in self.repository.list_artifacts(todo.pop()):
                 if entry.is_dir:
                     todo.append(entry.path)
                 else:
-                    found.append((entry.path, int(entry.file_size or 0)))
-            if len(found) + len(todo) > MAX_FILES:
-                raise Unchecked(f"{self.uri} holds too many files", expected=f"at most {MAX_FILES}")
-        return sorted(found)
+                    yield entry.path, int(entry.file_size or 0)
 
     def here(self) -> Path | None:
-        """Where the model lies on a disk of this machine; None for storage elsewhere."""
+        """Where the model lies on a disk of this machine; None for storage elsewhere. `Unreadable` for nothing."""
+        from mlflow.exceptions import MlflowException
         from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
         if not isinstance(self.repository, LocalArtifactRepository):
             return None
-        return Path(self.repository.get_local_path(self.path))
+        try:
+            return Path(self.repository.get_local_path(self.path))
+        except MlflowException as error:
+            raise Unreadable(f"nothing lies at {self.uri}", remedy="log the model again, then register that") from error
 
     def fetch(self, directory: Path) -> Path:
         """Copy everything below into `directory` and return where the model lies in it."""
@@ -74,6 +83,14 @@ class Location:
     def publish(self, file: Path) -> None:
         """Put `file` beside the model, under ``attestations/``, where no digest counts it."""
         self.repository.log_artifact(os.fspath(file), "/".join(part for part in (self.path, "attestations") if part))
+
+
+def _walk(directory: Path) -> Iterator[tuple[str, int]]:
+    """Path and size of every file below `directory`; links to directories are left to `measure`, which judges them."""
+    for root, _, names in os.walk(directory):
+        for name in names:
+            path = Path(root, name)
+            yield str(path), path.lstat().st_size
 
 
 def locate(uri: str, allowed: Sequence[str] = ()) -> Location:

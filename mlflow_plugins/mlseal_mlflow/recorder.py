@@ -1,4 +1,4 @@
-"""Refusals are evidence too, but nobody waits for their signature.
+"""What nobody waits for: signing refusals, and putting copies of verdicts beside models.
 
 An allowing verdict is signed before the database changes. A refusing one changes nothing, so the caller is answered at
 once and one thread signs afterwards. Equal refusals within ten minutes are signed once, and in the long run no more
@@ -19,12 +19,46 @@ from mlseal.evidence.statement import Statement
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 4096
+_QUEUED = 512
 _BURST = 64
 """Refusals recorded at once; after that one a second."""
 
 
+class Background:
+    """One thread that does jobs in the order given; what fails is logged, what does not fit is dropped and logged."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._queue: queue.Queue[Callable[[], object]] = queue.Queue(_QUEUED)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def run(self, job: Callable[[], object]) -> bool:
+        """Queue `job`; says whether there was room."""
+        with self._lock:
+            if self._thread is None:  # started late: servers spawn their workers after constructing stores
+                self._thread = threading.Thread(target=self._work, name=f"mlseal {self._what}", daemon=True)
+                self._thread.start()
+        try:
+            self._queue.put_nowait(job)
+        except queue.Full:
+            _log.warning("mlseal: %s: too much at once, one was dropped", self._what)
+            return False
+        return True
+
+    def _work(self) -> None:
+        while True:
+            job = self._queue.get()
+            try:
+                job()
+            except Error as error:
+                _log.warning("mlseal: %s failed: %s", self._what, error)
+            except Exception:  # noqa: BLE001 - the thread outlives any job
+                _log.exception("mlseal: %s failed", self._what)
+
+
 class Recorder:
-    """Signs statements later, in the order given.
+    """Signs refusals later, in the order given.
 
     Args:
         sign: signs and stores one statement; its errors are logged.
@@ -33,11 +67,10 @@ class Recorder:
 
     def __init__(self, sign: Callable[[Statement], object], *, seconds: float = 600) -> None:
         self._sign, self._seconds = sign, seconds
-        self._queue: queue.Queue[Statement] = queue.Queue(_BURST)
+        self._background = Background("recording a refusal")
         self._seen: OrderedDict[Hashable, float] = OrderedDict()
         self._credit, self._credited = float(_BURST), time.monotonic()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     def submit(self, statement: Statement, same: Hashable) -> bool:
         """Queue `statement` unless one with the same `same` was queued lately; says whether it was."""
@@ -54,22 +87,4 @@ class Recorder:
             self._seen.move_to_end(same)
             while len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
-            if self._thread is None:  # started late: servers fork or spawn their workers after constructing stores
-                self._thread = threading.Thread(target=self._run, name="mlseal-recorder", daemon=True)
-                self._thread.start()
-        try:
-            self._queue.put_nowait(statement)
-        except queue.Full:
-            _log.warning("mlseal: too many refusals to record; one was dropped")
-            return False
-        return True
-
-    def _run(self) -> None:
-        while True:
-            statement = self._queue.get()
-            try:
-                self._sign(statement)
-            except Error as error:
-                _log.warning("mlseal: a refusal could not be recorded: %s", error)
-            except Exception:  # noqa: BLE001 - the thread outlives any statement
-                _log.exception("mlseal: a refusal could not be recorded")
+        return self._background.run(lambda: self._sign(statement))

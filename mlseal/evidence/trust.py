@@ -135,7 +135,9 @@ def parse(data: bytes, *, source: str) -> Trust:
         raise MalformedEvidence(f"{source} names no log, CA or CT log", expected="a complete TrustedRoot")
     trust = Trust(root, fingerprint(root), endpoints, source)
     if not trust.logs:
-        raise MalformedEvidence(f"{source} has no Ed25519 log", remedy="mlseal needs a log with a Rekor v2 Ed25519 key")
+        raise MalformedEvidence(
+            f"{source} has no Ed25519 log", remedy="use a root whose log is Rekor v2 with an Ed25519 key"
+        )
     return trust
 
 

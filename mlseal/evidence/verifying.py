@@ -271,8 +271,8 @@ def _require_subjects(said: Statement, subjects: Collection[str]) -> None:
     if not subjects or missing:
         raise DigestMismatch(
             "the statement is not about these bytes",
-            got=", ".join(sorted(d[:16] for d in named)),
-            expected=", ".join(d[:16] for d in missing) or "at least one recomputed digest",
+            got=", ".join(d[:16] for d in missing) or "no digest",
+            expected=", ".join(sorted(d[:16] for d in named)),
             remedy="run the stage again on what you have, or restore what was attested",
         )
 

@@ -29,5 +29,13 @@ def test_old_history_passes_the_audit(version, home):
 def test_every_kind_of_evidence_that_the_job_makes_is_among_them():
     store = Store(HERE / "v0.1" / "evidence")
     kinds = {store.get(i).statement.predicate_type.split("/")[-2] for i in store.ids()}
-    assert kinds >= {"data-provenance", "source-verification", "provenance", "fairness", "verification_summary",
-                     "human-approval", "revocation", "revocation-snapshot"}
+    assert kinds >= {
+        "data-provenance",
+        "source-verification",
+        "provenance",
+        "fairness",
+        "verification_summary",
+        "human-approval",
+        "revocation",
+        "revocation-snapshot",
+    }

@@ -82,16 +82,17 @@ class Signer:
     def sign(self, statement: Statement) -> Bundle:
         """The verified bundle of `statement`; see the module for the steps."""
         embedded.ensure_running(self.trust)
+        entry_file = self._journal / f"{statement.evidence_id}.json"
+        if entry_file.exists():  # a crash came between: the signature made then is the one that the log may hold
+            return self._finish(entry_file)
         key, certificate = self._certificate()  # (1)
         encoded = pae(statement.payload)
         signature = key.sign(encoded, ec.ECDSA(hashes.SHA256()))  # (2)
         timestamp = self._remote.timestamp(signature)  # (3)
         der = certificate.public_bytes(serialization.Encoding.DER)
         draft = _document(statement.payload, signature, der, timestamp, None)
-        entry_file = self._journal / f"{statement.evidence_id}.json"
         write_atomic(entry_file, canonical.dumps(draft), mode=0o600)  # (4)
-        bundle = self._log(draft, statement.evidence_id)  # (5) (6)
-        return self._publish(bundle, entry_file)  # (7) (8)
+        return self._finish(entry_file)  # (5) to (8)
 
     def identity(self) -> Identity:
         """Who this signer is, as the CA certified it."""
@@ -108,8 +109,7 @@ class Signer:
         for file in sorted(self._journal.glob("*.json")):
             try:
                 embedded.ensure_running(self.trust)
-                draft = canonical.parse(file.read_bytes(), what=f"journal {file.name}")
-                done.append(self._publish(self._log(draft, file.stem), file))
+                done.append(self._finish(file))
             except Error as error:
                 failed = failed or error
         if failed is not None:
@@ -122,6 +122,18 @@ class Signer:
                 key = ec.generate_private_key(ec.SECP256R1())
                 self._credential = key, self._remote.certificate(key, self._token())
             return self._credential
+
+    def _finish(self, journal_file: Path) -> Bundle:
+        """Steps 5 to 8 for what stands in the journal; a second writer of the same entry finds it done."""
+        draft = canonical.parse(journal_file.read_bytes(), what=f"journal {journal_file.name}")
+        try:
+            bundle = self._log(draft, journal_file.stem)  # (5) (6)
+        except Withheld:
+            journal_file.unlink(
+                missing_ok=True
+            )  # the log will never take these words from us; keeping them helps nobody
+            raise
+        return self._publish(bundle, journal_file)  # (7) (8)
 
     def _log(self, draft: dict[str, Any], evidence_id: str) -> Bundle:
         signature = unbase64(draft["dsseEnvelope"]["signatures"][0]["sig"], "signature")

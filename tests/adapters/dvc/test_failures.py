@@ -6,7 +6,7 @@ import re
 import subprocess
 
 import pytest
-from adapters.dvc.people import Scene, fresh
+from adapters.dvc.people import Scene, fresh, replace
 
 # Runs `dvc push` and kills the process, as SIGKILL would, right before the Nth file of a kind is put in place.
 KILLER = """
@@ -183,3 +183,35 @@ def test_read_only_remote_leaves_one_sentence(scene: Scene) -> None:
     scene.remote.parent.joinpath("remote").write_text("a file where the remote should be")
     done = scene.owner.dvc("push", ok=False)
     assert "Traceback" not in done.stderr
+
+
+def test_own_unpushed_data(scene: Scene) -> None:
+    """Checked out again only once signed; left alone while the workspace holds them; signing needs no upload."""
+    data = scene.add("data.csv")
+    content = data.read_bytes()
+    scene.owner.dvc("checkout")  # nothing would change, so nothing is at stake
+    data.unlink()
+    assert "no provenance of data.csv" in scene.owner.dvc("checkout", ok=False).stderr
+    scene.owner.mlseal("dvc", "sign", "data.csv")
+    assert state(scene) == (0, 0)
+    scene.owner.dvc("checkout")
+    assert data.read_bytes() == content
+    assert "signed 0 outputs, 1 already signed" in scene.owner.dvc("push").stderr
+    assert state(scene) == (1, 1)
+
+
+def test_repro_restores_nothing_that_contradicts_evidence(scene: Scene) -> None:
+    scene.add("data.csv")
+    (scene.repo / "dvc.yaml").write_text(
+        "stages:\n  copy:\n    cmd: cp data.csv out.csv\n    deps: [data.csv]\n    outs: [out.csv]\n"
+    )
+    scene.owner.dvc("repro", "-q")
+    scene.owner.commit()
+    scene.owner.dvc("push")
+    (scene.repo / "out.csv").unlink()
+    lock = (scene.repo / "dvc.lock").read_text()
+    oid = [line.split()[-1] for line in lock.splitlines() if "md5:" in line][-1]
+    replace(scene.repo / ".dvc/cache/files/md5" / oid[:2] / oid[2:], b"poison")
+    done = scene.owner.dvc("repro", ok=False)
+    assert "not the signed ones" in done.stderr
+    assert not (scene.repo / "out.csv").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -107,7 +108,12 @@ def test_the_verdict_is_signed_by_the_gate_kept_and_put_beside_the_model(shop):
     name, version, uri = shop.model(files)
     proof = shop.prove(files)
     shop.client.set_registered_model_alias(name, "champion", version)
-    beside = [data for path, data in shop.files_of(uri).items() if path.startswith("attestations/verdict-")]
+    end = time.monotonic() + 20
+    while not (
+        beside := [data for path, data in shop.files_of(uri).items() if "verdict-" in path and "uploading" not in path]
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.05)
     assert len(beside) == 1
     archive = Archive.open(shop.authority.trust, shop.authority.store)
     archive.refresh()
@@ -132,8 +138,6 @@ def test_the_verdict_is_signed_by_the_gate_kept_and_put_beside_the_model(shop):
 
 
 def test_a_refusal_is_signed_too_a_moment_later(shop):
-    import time
-
     from mlseal.evidence.archive import Archive
 
     files = shop.pyfunc()

@@ -232,3 +232,23 @@ def test_service_of_another_user_is_not_started(new_authority, monkeypatch):
             authority.signer("producer").sign(claim())
     finally:
         os.chown(authority.state, os.getuid(), os.getgid())
+
+
+def test_words_that_the_log_will_never_take_do_not_block_recovery(authority):
+    said = claim()
+    authority.signer("producer").sign(said)
+    with pytest.raises(Unchecked, match="already"):
+        authority.signer("gate").sign(said)
+    assert authority.signer("gate").recover() == []
+
+
+def test_signing_again_after_a_crash_publishes_the_first_signature(authority, tmp_path):
+    blocked = tmp_path / "store"
+    blocked.write_text("a file where the store should be")
+    said = claim()
+    with pytest.raises(Unreadable):
+        authority.signer("producer", store=Store(blocked)).sign(said)
+    assert authority.signer("producer").sign(said).evidence_id == said.evidence_id
+    archive = Archive.open(authority.trust, authority.store)
+    archive.refresh()
+    assert archive.unresolved() == []
