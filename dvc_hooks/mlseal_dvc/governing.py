@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import NotInitialised, RuleBroken, StaleEvidence, Unchecked
@@ -119,14 +118,12 @@ class Governance:
 def load_policies(session: Session) -> tuple[Policy, ...]:
     """The policies of this user and machine; none is not an error here. Raises `PolicyInvalid` for a broken one."""
     named = session.policy or os.environ.get("MLSEAL_POLICY")
-    files = [Path(named)] if named else [paths.config_dir() / "policy.yaml"]
-    files.append(paths.machine_config_dir() / "policy.yaml")
-    present = [file for index, file in enumerate(files) if (index == 0 and named) or file.exists()]
-    if not present:
-        return ()
-    from mlseal.policy.load import load_all
+    usual = (paths.config_dir() / "policy.yaml", paths.machine_config_dir() / "policy.yaml")
+    if not named and not any(file.is_file() for file in usual):
+        return ()  # without a policy nothing heavy is imported: most repositories are not protected
+    from mlseal.policy.load import in_force
 
-    return load_all(present)
+    return in_force([session.policy] if session.policy else ())
 
 
 def _marked(repo: Any) -> bool:

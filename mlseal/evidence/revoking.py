@@ -34,16 +34,19 @@ def revoke(archive: Archive, signer: Signer, evidence_id: str, *, reason: str, c
 
 
 def snapshot(archive: Archive, signer: Signer, *, valid_for: timedelta) -> Bundle:
-    """Sign the list of everything revoked in the log up to its present size.
+    """Sign the list of everything that this very identity revoked in the log, up to its present size.
 
-    The snapshot repeats every revocation in the log, whoever signed it; a verifier still counts only those whose
-    signer its policy lists, so the signer of snapshots must be one of them.
+    Only its own: a snapshot that repeated the revocations of others would lend them its signer's authority, and a
+    producer could have a failed result of its own taken off the books that way. Revocations by other listed identities
+    count by themselves, from the log.
     """
     size = archive.refresh()
+    own = [signer.identity()]
     revoked = []
     for bundle in archive.of_type([revocation.URI]):
-        claim = revocation.Predicate.model_validate(dict(bundle.statement.predicate))
-        revoked.append(revocation_snapshot.Entry(evidence_id=claim.evidence_id, reason=claim.reason))
+        if archive.signed_by(bundle.evidence_id, own):
+            claim = revocation.Predicate.model_validate(dict(bundle.statement.predicate))
+            revoked.append(revocation_snapshot.Entry(evidence_id=claim.evidence_id, reason=claim.reason))
     now = archive.clock()
     claim_all = revocation_snapshot.Predicate(
         origin=archive.trust.logs[-1].origin,

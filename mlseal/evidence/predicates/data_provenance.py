@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlseal.evidence.predicates.base import NAMESPACE, Model, ResourceDescriptor, Text
+from mlseal.evidence.predicates.base import NAMESPACE, Model, Nonce, ResourceDescriptor, Text
 
 URI = NAMESPACE + "data-provenance/v0.1"
 SHORT = "data-provenance"
@@ -62,3 +62,4 @@ class Predicate(Model):
     remote: str | None = None
     lineage: list[ResourceDescriptor] = Field(default_factory=list)
     not_proven: list[Text] = Field(min_length=1)
+    nonce: Nonce | None = None

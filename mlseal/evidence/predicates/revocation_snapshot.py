@@ -1,4 +1,4 @@
-"""Revocation snapshot: every revocation in the log up to a tree size, stated by an identity at a time.
+"""Revocation snapshot: everything that its signer revoked in the log up to a tree size, stated at a time.
 
 Absence of a revocation is only known up to a snapshot; a policy says how old one may be.
 

@@ -141,6 +141,20 @@ def test_snapshot_must_exist_and_be_fresh(alone):
             )
 
 
+def test_a_snapshot_does_not_lend_its_signers_authority_to_the_revocations_of_others(alone):
+    failed = alone.signer("producer").sign(claim("FAILED"))
+    archive = opened(alone)
+    revoke(archive, alone.signer("producer"), failed.evidence_id, reason="superseded")
+    taken = alone.signer("producer").sign(claim("PASSED"))
+    archive.refresh()
+    revoke(archive, alone.signer("monitor"), taken.evidence_id, reason="withdrawn")
+    snapshot(archive, alone.signer("monitor"), valid_for=timedelta(hours=2))
+    archive.refresh()
+    known = archive.revocations(monitor(alone))
+    assert known.of(failed.evidence_id) is None
+    assert known.of(taken.evidence_id).reason == "withdrawn"
+
+
 def test_deleting_a_revocation_leaves_its_leaf(alone):
     bundle = alone.signer("producer").sign(claim())
     archive = opened(alone)
