@@ -29,6 +29,14 @@ CLUSTER, LOGIN, CI = "https://oidc.cluster-a.example", "https://login.hospital.e
 ACCOUNT = "system:serviceaccount:ml-gov:release"
 
 
+def key_usage(*, ca):
+    """What Python 3.13 asks of a chain (OpenSSL's X509_V_FLAG_X509_STRICT): a CA says that it signs certificates."""
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+             "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
+    wanted = {"key_cert_sign", "crl_sign"} if ca else {"digital_signature"}
+    return x509.KeyUsage(**{name: name in wanted for name in names})
+
+
 def tls_files(folder):
     """A CA and a server certificate for 127.0.0.1."""
     now = datetime.now(UTC)
@@ -38,6 +46,7 @@ def tls_files(folder):
             x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key.public_key())
             .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(key_usage(ca=ca), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         )  # fmt: skip
