@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -354,11 +356,16 @@ def promotion(job: Job, url: str, model: Path, digest: str, version: str) -> Non
         row.proved = "the gate is closed again, for the alias and for loading: " + job.load(url, 10)[:160]
 
 
+def default_work() -> Path:
+    """A directory of this user outside the working tree: the service's keys may not lie inside a project."""
+    return Path(tempfile.gettempdir()) / f"mlseal-demo-{os.getuid()}"
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="The main job of mlseal, on real data.")
     parser.add_argument("--data", choices=("randhie", "nhefs", "diabetes"), default="randhie")
-    parser.add_argument("--work", type=Path, default=Path("build/demo"), help="directory for everything that is made")
+    parser.add_argument("--work", type=Path, default=default_work(), help="directory for everything that is made")
     options = parser.parse_args()
     started = time.monotonic()
     console = Console(width=max(100, min(160, Console().width)))
