@@ -234,12 +234,12 @@ def _listed(variable: str) -> list[str]:
 
 
 def _policies() -> tuple[Policy, ...]:
-    named = [part for part in os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
-    if not named:
+    policies = load.in_force()
+    if not policies:
         raise NotInitialised(
             "the gate has no policy", expected="MLSEAL_POLICY", remedy="set MLSEAL_POLICY=/path/policy.yaml"
         )
-    return load.load_all([Path(part) for part in named])
+    return policies
 
 
 def _store() -> Store:

@@ -165,15 +165,12 @@ def require_allowed(measured: Measured, use: Use, evidence: Path, *, clock: Cloc
 
 
 def _judged_by_policy(measured: Measured, use: Use, archive: Archive, clock: Clock) -> bool:
-    """Judge action ``load`` where ``MLSEAL_POLICY`` governs it; False where no policy does."""
-    named = [Path(part) for part in os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
-    if not named:
-        return False
+    """Judge action ``load`` where a policy of this user or machine governs it; False where none does."""
     from mlseal.policy import gate, load
     from mlseal.policy.names import Action, canonical_facts
     from mlseal.policy.verdict import raise_for
 
-    policies = load.load_all(named)
+    policies = load.in_force()
     action = Action(TOOL, "load", use.facts)
     if not any(policy.applies(canonical_facts(action)) for policy in policies):
         return False
