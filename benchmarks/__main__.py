@@ -1,21 +1,27 @@
 """``make bench``: every bar of DESIGN section 11 that this release has, ours beside its peer in one run.
 
-python -m benchmarks            all
-python -m benchmarks digest log some
+python -m benchmarks                      all
+python -m benchmarks digest log           some
+python -m benchmarks dvc --files 100000   at the size of the bar; fewer unless asked
 """
 
+import argparse
 import importlib
-import sys
 import time
 
-ALL = ("statement", "digest", "log", "fairness", "mlflow", "pipeline")
+ALL = ("statement", "digest", "log", "fairness", "mlflow", "pipeline", "dvc")
 
 
 def main() -> None:
-    for name in sys.argv[1:] or ALL:
+    options = argparse.ArgumentParser(prog="python -m benchmarks")
+    options.add_argument("names", nargs="*", choices=[[], *ALL], metavar="NAME", help=" ".join(ALL))
+    options.add_argument("--files", type=int, default=10_000, help="files of the dvc benchmark")
+    chosen = options.parse_args()
+    for name in chosen.names or ALL:
         print(f"== {name}", flush=True)
         started = time.monotonic()
-        importlib.import_module(f"benchmarks.bench_{name}").main()
+        module = importlib.import_module(f"benchmarks.bench_{name}")
+        module.main(chosen.files) if name == "dvc" else module.main()
         print(f"   ({time.monotonic() - started:.0f} s)", flush=True)
 
 

@@ -9,11 +9,7 @@ ungated write.
 
 import json
 import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -37,6 +33,7 @@ assurance: {{identity: local, log: pinned, time: local}}
 revokers: [{{issuer: "{issuer}", san: "{san}/monitor"}}]
 require:
   - {{predicate: test-result, by: [{{issuer: "{issuer}", san: "{san}/evaluator"}}]}}
+ungoverned: [{{tool: mlflow, action: create, owner: benchmark, until: "2100-01-01T00:00:00Z"}}]
 """
 
 
@@ -51,48 +48,16 @@ def request(method: str, url: str, body: object = None, data: bytes | None = Non
 
 
 @contextmanager
-def server(base: Path, scheme: str, env: dict[str, str]) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def server(base: Path, registry: str | None, env: dict[str, str]) -> Iterator[str]:
+    """REST address of a server with one worker; gated unless `registry` names a store without the gate."""
+    from mlseal_mlflow import serving
+
     base.mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--backend-store-uri",
-        f"sqlite:///{base}/tracking.db",
-        "--registry-store-uri",
-        f"{scheme}sqlite:///{base}/registry.db",
-        "--artifacts-destination",
-        str(base / "artifacts"),
-    ]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (base / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **env, **quiet}, cwd=base, stdout=log, stderr=log, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}/api/2.0"
-    try:
-        for _ in range(600):
-            if process.poll() is not None:
-                raise SystemExit(f"mlflow server ended: {(base / 'log').read_text()[-2000:]}")
-            try:
-                if request("GET", f"{url}/mlflow/registered-models/search?max_results=1")[0] == 200:
-                    break
-            except OSError:
-                time.sleep(0.2)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+    with serving.running(
+        base, registry=registry, workers=1, env={**os.environ, **env, **quiet}, log=base / "log"
+    ) as started:
+        yield f"{started.url}/api/2.0"
 
 
 def model(url: str, files: dict[str, bytes]) -> None:
@@ -191,7 +156,8 @@ def main() -> None:
             "MLSEAL_STORE": str(base / "evidence"),
         }
         files = {name: os.urandom(size) for name, size in FILES.items()}
-        with server(base / "bare", "", {}) as bare, server(base / "gated", "mlseal:", env) as gated:
+        ungated = f"sqlite:///{base}/bare/registry.db"
+        with server(base / "bare", ungated, {}) as bare, server(base / "gated", None, env) as gated:
             model(bare, files), model(gated, files)
             refused, stopped = [], []
             for _ in range(PAIRS):

@@ -9,6 +9,7 @@ The model is the one source of the shape; pages and schemas are made from it and
 import inspect
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -95,7 +96,20 @@ def files() -> dict[Path, str]:
     for module in modules:
         line = (inspect.getdoc(module) or "").splitlines()[0]
         index.append(f"| [{module.SHORT}]({module.SHORT}.md) | `{module.URI}` | {line} |")
-    return {**wanted, HERE / "predicates" / "README.md": "\n".join([*index, ""])}
+    return {**wanted, HERE / "predicates" / "README.md": "\n".join([*index, "", *_exempt(modules), ""])}
+
+
+def _exempt(modules: Sequence[ModuleType]) -> list[str]:
+    """Which types say what they do not prove, and why the others do not."""
+    silent = [m for m in modules if "notProven" not in predicates.schema(m.URI)["properties"]]
+    ours = [f"`{m.SHORT}`" for m in silent if m.URI.startswith("https://mlseal.dev/")]
+    theirs = [f"`{m.SHORT}`" for m in silent if not m.URI.startswith("https://mlseal.dev/")]
+    return [
+        "Types of ours must say under `notProven` what a reader must not conclude. Exempt are",
+        f"{' and '.join(ours)}: they claim nothing about a subject, they only take evidence",
+        "back. The types of others have the fields of their specification; what they do not prove stands in the",
+        f"[threat model](../threat-model.md): {', '.join(theirs)}.",
+    ]
 
 
 def main() -> None:

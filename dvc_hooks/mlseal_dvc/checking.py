@@ -8,7 +8,7 @@ Steps of `Checker.attested`, performed under these numbers; any exception refuse
    manifest's bytes.
 4. `mlseal.evidence.verifying.Verifier`, all its steps.
 5. The statement names this path, this object id and this hash: another output's evidence, or another version's, is not
-   about this one.
+   about this one. A committed path is compared by committing this one (`names`); without the salt nothing passes.
 6. Every matching policy accepts signer, age and assurance.
 
 `compare` then holds the bytes against it: the directory object lists exactly the manifest's paths, and every file has
@@ -59,6 +59,13 @@ class Attested:
         """The binding digest: what `measure` gives for the pulled output."""
         return self.verified.subjects[-1].sha256
 
+    @property
+    def salt_id(self) -> str | None:
+        """Of its committed names; None for plain ones."""
+        predicate = self.verified.predicate
+        assert isinstance(predicate, data_provenance.Predicate)
+        return predicate.names_salt
+
 
 @dataclass
 class Comparison:
@@ -92,8 +99,8 @@ class Checker:
         self._verifier = Verifier(trust, tiles=tiles, clock=clock)
         logcopy.pin_newest(trust, tiles, self._verifier.checkpoints)
 
-    def attested(self, pointer: Pointer) -> Attested:
-        """Valid evidence about `pointer`; see the module for the steps.
+    def attested(self, pointer: Pointer, accept: Callable[[Attested], bool] = lambda _: True) -> Attested:
+        """Valid evidence about `pointer`; see the module for the steps. What `accept` rejects is passed over.
 
         Raises:
             NoEvidence: nobody signed this version under this path.
@@ -104,11 +111,16 @@ class Checker:
         failures: list[Error] = []
         for bundle, place in self.shelf.bundles(pointer, signers):  # (2)
             try:
-                return self._verified(bundle, place, pointer, rules)
+                attested = self._verified(bundle, place, pointer, rules)
             except Error as error:
                 failures.append(error)
+            else:
+                if accept(attested):
+                    return attested
         if failures:
             raise next((e for e in failures if isinstance(e, Refusal)), failures[0])
+        if (hidden := self.shelf.names.hidden(pointer)) is not None:
+            raise hidden
         raise NoEvidence(
             f"no provenance of {pointer.path} at {_short(pointer.oid)}",
             expected=f"a bundle by {' or '.join(map(str, signers))} beside the data",
@@ -128,11 +140,11 @@ class Checker:
             subjects=digests,
             revocations=self._revocations,
         )
-        _require_about(verified, pointer, manifest)  # (5)
+        self._require_about(verified, pointer, manifest)  # (5)
         for rule in rules:  # (6)
             rule.require(verified)
         if str(place) != str(self.shelf.places[0]):
-            self.shelf.remember(bundle, _filed(verified), (manifest.sha256, manifest.to_bytes()) if manifest else None)
+            self.shelf.remember(bundle, filed(verified), (manifest.sha256, manifest.to_bytes()) if manifest else None)
         return Attested(verified, manifest, bundle, place)
 
     def _subjects(self, bundle: Bundle, place: Place, pointer: Pointer) -> tuple[Manifest | None, list[str]]:
@@ -157,30 +169,29 @@ class Checker:
         manifest = Manifest.from_bytes(raw)
         return manifest, [manifest.oms_root, manifest.sha256]
 
+    def _require_about(self, verified: VerifiedStatement, pointer: Pointer, manifest: Manifest | None) -> None:
+        """Step 5."""
+        predicate = verified.predicate
+        assert isinstance(predicate, data_provenance.Predicate)  # the verifier was asked for this type
+        said = (predicate.dvc.hash, predicate.dvc.oid)
+        if not self.shelf.names.name(predicate, pointer) or said != (pointer.hash_name, pointer.oid):
+            raise ForgedEvidence(
+                f"the evidence filed for {pointer.path} is about something else",
+                got=f"{predicate.path} {said[0]}:{_short(said[1])}",
+                expected=f"{pointer.path} {pointer.hash_name}:{_short(pointer.oid)}",
+                remedy="restore the remote's attestations/",
+            )
+        if manifest is not None and (predicate.files, predicate.size) != (len(manifest.files), manifest.total_size):
+            raise ForgedEvidence(
+                f"the evidence about {pointer.path} contradicts its manifest", got=f"{predicate.files} files"
+            )
 
-def _filed(verified: VerifiedStatement) -> str:
-    """Name of verified evidence, from what it says about itself."""
+
+def filed(verified: VerifiedStatement) -> str:
+    """Where to file verified evidence, from what it says about itself."""
     predicate = verified.predicate
     assert isinstance(predicate, data_provenance.Predicate)
     return layout.bundle(layout.slot(predicate.dvc.hash, predicate.dvc.oid, predicate.path), verified.identity)
-
-
-def _require_about(verified: VerifiedStatement, pointer: Pointer, manifest: Manifest | None) -> None:
-    """Step 5."""
-    predicate = verified.predicate
-    assert isinstance(predicate, data_provenance.Predicate)  # the verifier was asked for this type
-    said = (predicate.path, predicate.dvc.hash, predicate.dvc.oid)
-    if said[0] not in pointer.names or said[1:] != (pointer.hash_name, pointer.oid):
-        raise ForgedEvidence(
-            f"the evidence filed for {pointer.path} is about something else",
-            got=f"{said[0]} {said[1]}:{_short(said[2])}",
-            expected=f"{pointer.path} {pointer.hash_name}:{_short(pointer.oid)}",
-            remedy="restore the remote's attestations/",
-        )
-    if manifest is not None and (predicate.files, predicate.size) != (len(manifest.files), manifest.total_size):
-        raise ForgedEvidence(
-            f"the evidence about {pointer.path} contradicts its manifest", got=f"{predicate.files} files"
-        )
 
 
 def compare(attested: Attested, pointer: Pointer, read: ReadObject | None = None) -> Comparison:

@@ -17,6 +17,7 @@ from mlseal_dvc import halt, session
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_NAMES = click.Choice(["plain", "committed"])
 _PASS_ON = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
@@ -53,8 +54,11 @@ def dvc() -> None:
 @click.option(
     "--marker/--no-marker", default=True, help="Write .dvc/mlseal.json, for others to be protected once committed."
 )
+@click.option(
+    "--names", type=_NAMES, help="How evidence writes names of files; committed: as salted commitments (docs/dvc.md)."
+)
 @_JSON
-def install(autoload: bool, hook: bool, marker: bool, as_json: bool) -> None:
+def install(autoload: bool, hook: bool, marker: bool, names: str | None, as_json: bool) -> None:
     """Protect this repository.
 
     Installs the autoload wheel into this Python environment, the pre-push hook into this repository's hooks directory
@@ -74,13 +78,10 @@ def install(autoload: bool, hook: bool, marker: bool, as_json: bool) -> None:
         done["hook"] = str(state.directory / prepush.NAME)
         done["earlierHookRunsFirst"] = state.chained
     gitstate.run(root, "config", "--local", governing.CONFIG_KEY, governing.REQUIRED)
+    if names is not None:
+        done["names"] = governing.ask_for_names(root, names)
     if marker:
-        from mlseal.evidence.bundle import write_atomic
-
-        path = Path(repo.root_dir) / ".dvc" / governing.MARKER
-        if not path.exists():
-            write_atomic(path, b'{"protected": true}\n')
-        done["marker"] = str(path)
+        done["marker"] = str(governing.mark(Path(repo.root_dir), names))
     _say(as_json, {"installed": done}, *(f"{name}: {value}" for name, value in done.items()))
     if marker and not as_json:
         click.echo("commit the marker, so that clones are protected too: git add .dvc/mlseal.json")
@@ -147,12 +148,13 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 @dvc.command(context_settings=_PASS_ON)
 @click.option("--token-file", help="File with the identity token to sign with.")
 @click.option("--role", default="producer", show_default=True, help="Role asked of the embedded issuer.")
+@click.option("--names", type=_NAMES, help="How this push writes names of files, whatever was set up.")
 @_who
 @_JSON
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def push(arguments: tuple[str, ...], token_file: str | None, role: str, as_json: bool) -> None:
+def push(arguments: tuple[str, ...], token_file: str | None, role: str, names: str | None, as_json: bool) -> None:
     """Sign and push, as 'dvc push ARGUMENTS' does with the autoload."""
-    session.current().token_file, session.current().role = token_file, role
+    session.current().token_file, session.current().role, session.current().names = token_file, role, names
     _run_dvc("push", arguments, as_json)
 
 
@@ -171,17 +173,24 @@ def pull(arguments: tuple[str, ...], as_json: bool) -> None:
 @click.option("--token-file", help="File with the identity token to sign with.")
 @click.option("--role", default="producer", show_default=True, help="Role asked of the embedded issuer.")
 @click.option("--again", is_flag=True, help="Sign although valid evidence exists (fresh time, same bytes).")
+@click.option("--names", type=_NAMES, help="How these statements write names of files, whatever was set up.")
 @_who
 @_JSON
 def sign(
-    targets: tuple[str, ...], remote: str | None, token_file: str | None, role: str, again: bool, as_json: bool
+    targets: tuple[str, ...],
+    remote: str | None,
+    token_file: str | None,
+    role: str,
+    again: bool,
+    names: str | None,
+    as_json: bool,
 ) -> None:
     """Sign outputs without pushing data. The evidence goes up with the next push."""
     from mlseal_dvc import commands, sealing, wrapping
     from mlseal_dvc.desk import Desk
 
     wrapping.require_dvc()
-    session.current().token_file, session.current().role = token_file, role
+    session.current().token_file, session.current().role, session.current().names = token_file, role, names
     repo = commands.open_repo(Path.cwd())
     call = {"targets": list(targets) or None, "remote": remote}
     with halt.told_by_dvc():
@@ -243,6 +252,24 @@ def evidence(target: str, remote: str | None, output: Path | None, as_json: bool
         outcome.attested.bundle.write(output)
     facts = commands.row(outcome) | {"bundle": str(output) if output else None}
     _say(as_json, facts, *(f"{name}: {value}" for name, value in facts.items() if value is not None))
+
+
+@dvc.command("forget-names")
+@click.option("-r", "--remote", help="Remote whose salt is erased.")
+@_JSON
+def forget_names(remote: str | None, as_json: bool) -> None:
+    """Erase the salt of committed names on the remote and here: what is signed can no longer be linked to names.
+
+    Verifying evidence that exists then answers "not checkable" (11); the next push signs anew under a new salt. Copies
+    of the salt that others keep, and older versions in a versioned bucket, are not reached.
+    """
+    from mlseal_dvc import commands, wrapping
+    from mlseal_dvc import names as naming
+
+    wrapping.require_dvc()
+    place = commands.place(commands.open_repo(Path.cwd()), remote)
+    erased = naming.forget(place)
+    _say(as_json, {"remote": str(place), "erasedHere": erased}, f"forgotten: {place} ({erased} copies here)")
 
 
 @dvc.group()

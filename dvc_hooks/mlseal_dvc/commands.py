@@ -13,6 +13,7 @@ from mlseal_dvc import gitstate, objects, pointers, prepush, session, verifying
 from mlseal_dvc.checking import ReadObject
 from mlseal_dvc.desk import Desk
 from mlseal_dvc.governing import MARKER
+from mlseal_dvc.places import Place
 from mlseal_dvc.pointers import Pointer
 from mlseal_dvc.verifying import Outcome
 
@@ -26,6 +27,14 @@ def open_repo(directory: Path) -> Any:
         return Repo(str(Repo.find_root(str(directory))))
     except NotDvcRepoError as error:
         raise UnknownName(f"{directory} is not inside a DVC repository", remedy="run it there") from error
+
+
+def place(repo: Any, remote: str | None) -> Place:
+    """Where the evidence on `remote`, or the default one, lies. Raises `UnknownName` without a remote."""
+    found = Desk(repo, remote).place_named(remote)
+    if found is None:
+        raise UnknownName("this repository has no DVC remote", remedy="dvc remote add -d NAME URL")
+    return found
 
 
 def verify(repo: Any, call: dict[str, Any], *, with_bytes: bool) -> list[Outcome]:

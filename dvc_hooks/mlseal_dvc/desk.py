@@ -48,14 +48,15 @@ class Desk:
 
     def remote_of(self, pointer: Pointer) -> Any:
         """The DVC remote that an output's objects go to or come from; None when none is configured."""
-        name = self.remote or pointer.remote_name
-        if name not in self._remotes:
-            self._remotes[name] = self._open(name)
-        return self._remotes[name]
+        return self._named(self.remote or pointer.remote_name)
 
     def place_of(self, pointer: Pointer) -> Place | None:
         """The evidence beside those objects; None without a remote."""
-        remote = self.remote_of(pointer)
+        return self.place_named(self.remote or pointer.remote_name)
+
+    def place_named(self, name: str | None) -> Place | None:
+        """The evidence on the remote of this name, or on the default one."""
+        remote = self._named(name)
         return None if remote is None else of_remote(remote)
 
     def checker(
@@ -94,6 +95,11 @@ class Desk:
     @cached_property
     def _states(self) -> dict[str | None, tuple[str | None, bool, str | None]]:
         return {}
+
+    def _named(self, name: str | None) -> Any:
+        if name not in self._remotes:
+            self._remotes[name] = self._open(name)
+        return self._remotes[name]
 
     def _open(self, name: str | None) -> Any:
         from dvc.config import NoRemoteError

@@ -16,9 +16,11 @@ Facts that a policy can match: ``tool: dvc``, ``action: push | pull``, ``output`
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import NotInitialised, RuleBroken, StaleEvidence, Unchecked
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
 MARKER = "mlseal.json"
 CONFIG_KEY = "mlseal.dvc"
+NAMES_KEY = "mlseal.names"
 REQUIRED = "required"
+COMMITTED = "committed"
 
 
 def _anything(_: VerifiedStatement) -> None:
@@ -61,11 +65,30 @@ class Governance:
     """The decisions in force for one DVC repository."""
 
     def __init__(self, repo: Any, session: Session) -> None:
-        self._session = session
+        self._session, self._repo = session, repo
         self._marked = _marked(repo)
         self._configured = gitstate.has_git(repo) and _configured(repo.scm.root_dir)
         self._repository = gitstate.state(repo, None)[2] if gitstate.has_git(repo) else None
         self.policies: tuple[Policy, ...] = () if session.identities else load_policies(session)
+
+    @property
+    def names(self) -> str | None:
+        """``committed`` if this clone or the tree asks for it (`names`); neither can ask for less."""
+        asked = self._marked_names == COMMITTED or (
+            gitstate.has_git(self._repo) and _config(self._repo.scm.root_dir, NAMES_KEY) == COMMITTED
+        )
+        return COMMITTED if asked else None
+
+    @property
+    def _marked_names(self) -> object:
+        if not self._marked:
+            return None
+        from mlseal.evidence import canonical
+
+        fs = self._repo.fs
+        with fs.open(fs.join(self._repo.dvc_dir, MARKER), "rb") as file:
+            marker = canonical.parse(file.read(), what=f".dvc/{MARKER}", limit=64 * 1024)
+        return marker.get("names") if isinstance(marker, dict) else None
 
     @property
     def protected(self) -> bool:
@@ -126,13 +149,37 @@ def load_policies(session: Session) -> tuple[Policy, ...]:
     return in_force([session.policy] if session.policy else ())
 
 
+def mark(root: Path, names: str | None) -> Path:
+    """Write the marker of the DVC repository at `root`, if it is not there or `names` is to change; where it is."""
+    from mlseal.evidence.bundle import write_atomic
+
+    path = root / ".dvc" / MARKER
+    if not path.exists() or names is not None:
+        asked = {"names": COMMITTED} if names == COMMITTED else {}
+        write_atomic(path, json.dumps({"protected": True, **asked}).encode() + b"\n")
+    return path
+
+
+def ask_for_names(repository: Path, names: str) -> str:
+    """Set in this clone's git configuration how evidence writes names; gives `names` back."""
+    if names == COMMITTED:
+        gitstate.run(repository, "config", "--local", NAMES_KEY, COMMITTED)
+    else:
+        gitstate.run(repository, "config", "--local", "--unset-all", NAMES_KEY, check=False)
+    return names
+
+
 def _marked(repo: Any) -> bool:
     """Whether the tree that DVC reads, the workspace or a revision, holds the marker."""
     return bool(repo.dvc_dir) and bool(repo.fs.exists(repo.fs.join(repo.dvc_dir, MARKER)))
 
 
 def _configured(directory: str) -> bool:
-    return gitstate.run(directory, "config", "--local", "--get", CONFIG_KEY, check=False) == REQUIRED
+    return _config(directory, CONFIG_KEY) == REQUIRED
+
+
+def _config(directory: str, key: str) -> str | None:
+    return gitstate.run(directory, "config", "--local", "--get", key, check=False)
 
 
 def _rule(policy: Policy, requirement: Requirement, session: Session) -> Rule:

@@ -18,11 +18,19 @@ from pathlib import Path
 
 from mlseal.errors import Refusal, Unreadable
 from mlseal.evidence import canonical, paths
-from mlseal.evidence.digest import EXCLUDED_AT_ROOT, DigestCache, FileEntry, Manifest, Subject
+from mlseal.evidence.digest import (
+    EXCLUDED_AT_ROOT,
+    DigestCache,
+    FileEntry,
+    Manifest,
+    Stamp,
+    Subject,
+    sha256_of,
+    stamp_of,
+)
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _MAX_TREE = 1 << 30
-Stamp = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -57,44 +65,43 @@ class Content:
 
 def stamp(path: str) -> Stamp:
     """What changes when a file changes. Raises `OSError`."""
-    return _stamp(os.stat(path))
+    return stamp_of(os.stat(path))
 
 
 def hash_file(path: str) -> Hashed:
     """Hash one file, every byte. Raises `FileNotFoundError` if it is absent, `Unreadable` otherwise."""
-    return _hash(path)[0]
-
-
-def hash_for_signing(files: Iterable[str], cache: DigestCache) -> dict[str, Hashed]:
-    """Hash the files that exist, each once; unchanged ones are answered by `cache`, which serves signing only."""
-    statuses: dict[str, os.stat_result] = {}
-    for path in files:
-        with contextlib.suppress(FileNotFoundError):
-            statuses[path] = os.stat(path)
-    found: dict[str, Hashed] = {}
-    for (path, status), known in zip(statuses.items(), cache.known(list(statuses.values())), strict=True):
-        if known is not None:
-            found[path] = Hashed(known, status.st_size, _stamp(status))
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            found[path], after = _hash(path)
-            cache.remember(after, found[path].sha256)
-    return found
-
-
-def _hash(path: str) -> tuple[Hashed, os.stat_result]:
     try:
-        with open(path, "rb", buffering=0) as file:
-            before = os.fstat(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            before = stamp_of(os.fstat(descriptor))
+            digest = sha256_of(descriptor, before[2])
+            after = stamp_of(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Unreadable(f"cannot read {path}", got=error.strerror, remedy="check its permissions") from error
-    if _stamp(before) != _stamp(after):
+    if before != after:
         raise Unreadable(f"{path} changed while it was read", remedy="stop what writes to the cache, then run again")
-    return Hashed(digest, after.st_size, _stamp(after)), after
+    return Hashed(digest, after[2], after)
+
+
+def hash_for_signing(files: Iterable[str], cache: DigestCache) -> dict[str, Hashed]:
+    """Hash the files that exist, each once; unchanged ones are answered by `cache`, which serves signing only."""
+    stamps: dict[str, Stamp] = {}
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            stamps[path] = stamp(path)
+    found: dict[str, Hashed] = {}
+    for (path, seen), known in zip(stamps.items(), cache.known(list(stamps.values())), strict=True):
+        if known is not None:
+            found[path] = Hashed(known, seen[2], seen)
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            found[path] = hash_file(path)
+            cache.remember(found[path].stamp, found[path].sha256)
+    return found
 
 
 def read_tree(data: bytes, what: str) -> dict[str, str]:
@@ -114,7 +121,8 @@ def read_tree(data: bytes, what: str) -> dict[str, str]:
 
 
 def _plain(path: str) -> bool:
-    return "\0" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+    between = f"/{path}/"
+    return not ("\0" in path or "//" in between or "/./" in between or "/../" in between)
 
 
 def content_of_file(name: str, hashed: Hashed, oid: str) -> Content:
@@ -182,10 +190,6 @@ def quarantine(path: str, directory: Path, oid: str) -> Path | None:
             ) from error
     target.chmod(0o400)
     return target
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def sha256(data: bytes) -> str:

@@ -6,6 +6,8 @@ remotes it is as atomic as their single upload.
 
 from __future__ import annotations
 
+import os
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +28,11 @@ class Place(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Put `data` there. Raises `Unchecked` when it cannot be written."""
 
+    def create(self, name: str, data: bytes) -> None:
+        """Put `data` there unless something is; the first wins where the remote can tell. Raises as `write`."""
+
     def names(self, directory: str) -> list[str] | None:
-        """Names in `directory`; None where listing is not possible."""
+        """Names of all files below `directory`; None where listing is not possible."""
 
 
 class DirectoryPlace:
@@ -50,12 +55,24 @@ class DirectoryPlace:
         """See `Place`."""
         write_atomic(self.root / name, data)
 
+    def create(self, name: str, data: bytes) -> None:
+        """See `Place`."""
+        target = self.root / name
+        aside = f"{name}.{secrets.token_hex(8)}"
+        self.write(aside, data)
+        try:
+            os.link(self.root / aside, target)  # unlike a rename, fails if it is there
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise Unreadable(f"cannot write {target}", got=error.strerror, remedy="check its permissions") from error
+        finally:
+            (self.root / aside).unlink(missing_ok=True)
+
     def names(self, directory: str) -> list[str] | None:
         """See `Place`."""
-        try:
-            return sorted(f"{directory}/{entry.name}" for entry in (self.root / directory).iterdir())
-        except OSError:
-            return []
+        found = (Path(base, file) for base, _, files in os.walk(self.root / directory) for file in files)
+        return sorted(file.relative_to(self.root).as_posix() for file in found)
 
     def __str__(self) -> str:
         return str(self.root)
@@ -91,17 +108,25 @@ class RemotePlace:
         except Exception as error:
             raise _unavailable(self, error) from error
 
+    def create(self, name: str, data: bytes) -> None:
+        """See `Place`. Two writers at once are not told apart: whoever needs to know reads again."""
+        if self.read(name) is None:
+            self.write(name, data)
+
     def names(self, directory: str) -> list[str] | None:
         """See `Place`."""
+        base = self._path(directory)
         try:
-            found = list(self._fs.find(self._path(directory)))
+            found = [str(path) for path in self._fs.find(base)]
         except FileNotFoundError:
             return []
         except NotImplementedError:
             return None
         except Exception as error:
             raise _unavailable(self, error) from error
-        return sorted(f"{directory}/{self._fs.name(path)}" for path in found)
+        # DVC's file systems answer with paths that end as the one asked for, whatever they put in front.
+        inside = (path.rpartition(f"{directory}/")[2] for path in found)
+        return sorted(f"{directory}/{path}" for path in inside)
 
     def _path(self, name: str) -> str:
         return str(self._fs.join(self._root, *name.split("/")))

@@ -3,7 +3,8 @@
 The steps of `seal`, performed under these numbers:
 
 1. Select the outputs that this push is about, as DVC does.
-2. Valid evidence exists: nothing is hashed or signed again; it is copied to the remote if it is not there.
+2. Valid evidence exists, and writes names as this remote's evidence shall (`names`): nothing is hashed or signed again;
+   it is copied to the remote if it is not there.
 3. Otherwise hash the cache objects. What is not in the cache is carried over from earlier *verified* evidence of the
    same output (same path inside it, same MD5), or stops the push.
 4. Sign, after finishing what a crash cut off. The finished bundle must satisfy the same rules as everyone else's, or
@@ -44,10 +45,11 @@ from mlseal.evidence.bundle import Bundle, write_atomic
 from mlseal.evidence.digest import FileEntry
 from mlseal.evidence.hashcache import HashCache
 from mlseal.evidence.identity import Identity
+from mlseal.evidence.naming import Naming
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.store import Store
-from mlseal_dvc import gitstate, halt, layout, logcopy, objects, origin, pointers, revoked, statement
-from mlseal_dvc.checking import Attested, Checker
+from mlseal_dvc import gitstate, halt, layout, logcopy, names, objects, origin, pointers, revoked, statement
+from mlseal_dvc.checking import Attested, Checker, filed
 from mlseal_dvc.desk import Desk
 from mlseal_dvc.governing import Rule
 from mlseal_dvc.objects import Content, Hashed
@@ -86,6 +88,7 @@ class _Sealer:
         self._known: dict[tuple[str, str], str] = {}
         self._made: list[tuple[Pointer, Attested]] = []
         self._store = _store(desk)
+        self._namings: dict[str | None, Naming] = {}
 
     def run(self, work: Sequence[Pointer]) -> Sealed:
         if self._upload:
@@ -121,7 +124,7 @@ class _Sealer:
         Withdrawn evidence stops the push: signing the same data again would undo the withdrawal.
         """
         try:
-            return self._checker(pointer).attested(pointer)
+            return self._checker(pointer).attested(pointer, accept=lambda known: self._named_right(pointer, known))
         except (NoEvidence, StaleEvidence):
             return None
         except (Revoked, SplitView, Misuse, ServiceUnavailable):
@@ -129,6 +132,23 @@ class _Sealer:
         except Error as error:
             halt.say(f"evidence of {pointer.path} found on the remote does not hold and is made anew ({error})")
             return None
+
+    def _naming(self, pointer: Pointer) -> Naming:
+        """How the statement about `pointer` writes names; asked once for each remote."""
+        name = self._desk.remote or pointer.remote_name
+        if name not in self._namings:
+            self._namings[name] = names.wished(self._desk, pointer)
+        return self._namings[name]
+
+    def _named_right(self, pointer: Pointer, known: Attested) -> bool:
+        """Whether evidence that exists may be pushed.
+
+        Plain names give away what committed ones hide; a salt that the remote does not have is of use to nobody there.
+        """
+        wanted, place = self._naming(pointer), self._desk.place_of(pointer)
+        if known.salt_id is None or wanted.committed or place is None:
+            return known.salt_id == wanted.salt_id
+        return known.salt_id == names.on(place).salt_id
 
     def _checker(self, pointer: Pointer) -> Checker:
         """Whoever a policy names for pushes; without any, the identity this user last signed as."""
@@ -233,7 +253,7 @@ class _Sealer:
             bundle = self._signed(signer, pointer, content)
             remember_identity(desk, bundle)
             attested = self._checker(pointer).verify_bundle(bundle, self._own, pointer)
-            self._own.write(_name(pointer, attested), bundle.raw)
+            self._own.write(filed(attested.verified), bundle.raw)
             self._made.append((pointer, attested))
             self._sealed.signed.append(pointer.path)
 
@@ -256,6 +276,7 @@ class _Sealer:
             origin=origin.of(pointer, origin.notes_of(desk.repo)),
             known=self._known,
             dvc_version=dvc_version,
+            naming=self._naming(pointer),
             nonce=nonce or (secrets.token_hex(16) if self._again else None),
         )
 
@@ -266,15 +287,16 @@ class _Sealer:
             if place is not None:
                 by_place.setdefault(str(place), (place, []))[1].append((pointer, attested))
         for place, items in by_place.values():
-            missing = [(p, a) for p, a in items if place.read(_name(p, a)) != a.bundle.raw]
-            for _, attested in missing:
+            names.require_still(place, [a.salt_id for _, a in items])
+            missing = [a for _, a in items if place.read(filed(a.verified)) != a.bundle.raw]
+            for attested in missing:
                 if attested.manifest is not None:
                     name = layout.manifest(attested.manifest.sha256)
                     if place.read(name) != (data := attested.manifest.to_bytes()):
                         place.write(name, data)
             logcopy.bring_up_to_date(self._desk.trust, place, _sizes(a for _, a in items))
-            for pointer, attested in missing:
-                place.write(_name(pointer, attested), attested.bundle.raw)
+            for attested in missing:
+                place.write(filed(attested.verified), attested.bundle.raw)
 
 
 def own_identities(desk: Desk) -> list[Identity]:
@@ -341,14 +363,6 @@ def _other_versions(repo: Any, pointer: Pointer) -> Iterable[Pointer]:
         return []
     found = pointers.selected(repo, {"revs": revs, "workspace": False})
     return [p for p in found if p.path == pointer.path and p.oid != pointer.oid and p.isdir]
-
-
-def _slot(pointer: Pointer) -> str:
-    return layout.slot(pointer.hash_name, pointer.oid, pointer.path)
-
-
-def _name(pointer: Pointer, attested: Attested) -> str:
-    return layout.bundle(_slot(pointer), attested.verified.identity)
 
 
 def _sizes(items: Iterable[Attested]) -> dict[str, int]:

@@ -19,6 +19,7 @@ class Session:
         policy: path of a policy, in place of the user's.
         token_file: identity token for signing.
         role: role that the embedded issuer is asked for.
+        names: ``plain`` or ``committed`` for what this command signs; None leaves it to the others who may say.
         forced: act although nothing marks the repository as protected (``mlseal dvc …``).
         stopped: the error that ended a DVC command, kept for the exit code.
         messages: what happened, for ``--json``.
@@ -29,6 +30,7 @@ class Session:
     policy: str | None = None
     token_file: str | None = None
     role: str = "producer"
+    names: str | None = None
     forced: bool = False
     clock: Clock = utcnow
     stopped: Error | None = None

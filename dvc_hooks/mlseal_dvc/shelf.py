@@ -8,7 +8,9 @@ from mlseal.errors import MalformedEvidence
 from mlseal.evidence import paths
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.identity import Identity, IdentityMatcher
+from mlseal.evidence.naming import PLAIN, Naming
 from mlseal_dvc import layout
+from mlseal_dvc.names import Known
 from mlseal_dvc.places import DirectoryPlace, Place
 from mlseal_dvc.pointers import Pointer
 
@@ -27,16 +29,18 @@ class Shelf:
 
     def __init__(self, places: Sequence[Place]) -> None:
         self.places = tuple(places)
+        self.names = Known(self.places)
 
     def bundles(self, pointer: Pointer, signers: Sequence[IdentityMatcher]) -> Iterator[tuple[Bundle, Place]]:
         """Candidate bundles and where they were found, each evidence once; unreadable files are passed over.
 
         Names are computed for each exact identity of `signers`; where a place can be listed, others are found too
-        (a policy may accept a whole e-mail domain).
+        (a policy may accept a whole e-mail domain). Committed names come before plain ones: a project that changed over
+        keeps its older evidence.
         """
         seen: set[bytes] = set()
         for place in self.places:
-            for name in _names(place, pointer, signers):
+            for name in _names(place, pointer, signers, self.names.at(place)):
                 raw = place.read(name)
                 if raw and raw not in seen:
                     seen.add(raw)
@@ -61,9 +65,9 @@ class Shelf:
         )
 
 
-def _names(place: Place, pointer: Pointer, signers: Sequence[IdentityMatcher]) -> list[str]:
+def _names(place: Place, pointer: Pointer, signers: Sequence[IdentityMatcher], namings: Sequence[Naming]) -> list[str]:
     names: list[str] = []
-    for path in pointer.names:
+    for path in [named.of("path", path) for named in (*namings, PLAIN) for path in pointer.names]:
         slot = layout.slot(pointer.hash_name, pointer.oid, path)
         names += [layout.bundle(slot, signer) for signer in signers if isinstance(signer, Identity)]
         names += place.names(slot) or []

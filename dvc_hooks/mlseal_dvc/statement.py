@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlseal.evidence import statement as statements
+from mlseal.evidence.naming import PLAIN, Naming
 from mlseal.evidence.predicates import data_provenance
 from mlseal.evidence.predicates.base import ResourceDescriptor
 from mlseal.evidence.statement import Statement
@@ -30,6 +31,7 @@ def make(
     origin: Origin,
     known: Mapping[tuple[str, str], str],
     dvc_version: str,
+    naming: Naming = PLAIN,
     nonce: str | None = None,
 ) -> Statement:
     """The statement about `content` at `pointer`.
@@ -39,28 +41,30 @@ def make(
         remote: URL of the DVC remote, without credentials.
         known: SHA-256 of other outputs by (path, object id), from evidence verified or signed in this run; the only
             way a dependency gets a digest. An MD5 stays an annotation: it must never stand in a digest set.
+        naming: how every name in it is written.
         nonce: makes a statement of its own where somebody else said the same words before.
     """
     commit, dirty, url = git
     predicate = data_provenance.Predicate(
-        path=pointer.path,
+        path=naming.of("path", pointer.path),
+        names_salt=naming.salt_id,
         dvc=data_provenance.DvcObject(
             oid=pointer.oid,
             hash=pointer.hash_name,
             version=dvc_version,
-            stage=pointer.stage,
-            command=pointer.command,
+            stage=naming.of("stage", pointer.stage),
+            command=naming.of("command", pointer.command) if pointer.command is not None else None,
         ),
         git=data_provenance.GitState(commit=commit, dirty=dirty, remote=url),
         origin=origin,
         files=content.files,
         size=content.size,
         remote=remote,
-        lineage=[_describe(dep, known) for dep in pointer.dependencies[:MAX_LINEAGE]],
+        lineage=[_describe(dep, known, naming) for dep in pointer.dependencies[:MAX_LINEAGE]],
         not_proven=[*NOT_PROVEN, *_cut(pointer)],
         **({"nonce": nonce} if nonce else {}),
     )
-    return statements.make(content.subjects, data_provenance.URI, predicate.to_json())
+    return statements.make(content.subjects, data_provenance.URI, predicate.to_json(), names=naming)
 
 
 def _cut(pointer: Pointer) -> list[str]:
@@ -68,7 +72,7 @@ def _cut(pointer: Pointer) -> list[str]:
     return [f"anything about {left} further dependencies, left out here"] if left > 0 else []
 
 
-def _describe(dep: Dependency, known: Mapping[tuple[str, str], str]) -> ResourceDescriptor:
+def _describe(dep: Dependency, known: Mapping[tuple[str, str], str], naming: Naming) -> ResourceDescriptor:
     digest = known.get((dep.path, dep.oid)) if dep.oid else None
     notes: dict[str, str | int | float | bool] = {"claimed": True}
     if dep.oid and dep.hash_name:
@@ -76,7 +80,7 @@ def _describe(dep: Dependency, known: Mapping[tuple[str, str], str]) -> Resource
     if dep.rev:
         notes["gitCommit"] = dep.rev
     return ResourceDescriptor(
-        name=dep.path,
+        name=naming.of("path", dep.path),
         uri=gitstate.without_credentials(dep.repo_url) if dep.repo_url else None,
         digest={"sha256": digest} if digest else None,
         annotations=notes,

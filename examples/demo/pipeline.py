@@ -4,7 +4,7 @@
     mlseal kfp compile examples/demo/pipeline.py --host                          for this machine, development
 
 ``build`` runs in the team's name: it verifies where the data come from and trains. ``release`` runs in the name of
-governance: it measures the finished model again, on data that the team may not choose, judges, and stops or lets pass.
+governance: it verifies the data for itself, measures the finished model again, judges, and stops or lets pass.
 A run has one account; what the training account says about fairness would be its own word about its own work.
 """
 
@@ -55,6 +55,8 @@ def release(
     select: str = "top:0.25",
     producer_issuer: str = "",
     producer_san: str = "",
+    provenance_issuer: str = "",
+    provenance_san: str = "",
 ) -> str:
     """A model in; the digest of what passed out, or a stop that says why.
 
@@ -70,9 +72,14 @@ def release(
         select: who is chosen by the model's score.
         producer_issuer: who must have vouched for the account that trained.
         producer_san: the account that trained; its provenance is verified before the model's code runs.
+        provenance_issuer: who must have vouched for the signer of the data.
+        provenance_san: the signer of the data; the table that is measured on is theirs, or nothing is measured.
     """
     model = dsl.importer(artifact_uri=model_uri, artifact_class=dsl.Model, reimport=True).set_display_name("model")
     data = dsl.importer(artifact_uri=data_uri, artifact_class=dsl.Dataset, reimport=True).set_display_name("data")
+    source = component("ingestion.source")(
+        dataset=data.output, issuer=provenance_issuer, san=provenance_san, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER
+    )
     fair = component("governance.fairness")(
         model=model.output,
         model_sha256=model_sha256,
@@ -85,6 +92,6 @@ def release(
         producer_issuer=producer_issuer,
         producer_san=producer_san,
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    )
-    passed = gate(model=model.output, model_sha256=model_sha256, model_name=model_name, evidence=[fair])
+    ).after(source)
+    passed = gate(model=model.output, model_sha256=model_sha256, model_name=model_name, evidence=[source, fair])
     return passed.outputs["passed_sha256"]

@@ -149,6 +149,9 @@ def lint(
 )
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for every step; repeatable.")
 @click.option(
+    "--reuse", is_flag=True, help="Stages take evidence that exists for the same bytes and settings (MLSEAL_REUSE)."
+)
+@click.option(
     "--stand-in", "images", multiple=True, metavar="REF", help="Run this image's steps as processes; repeatable."
 )
 @click.option(
@@ -168,6 +171,7 @@ def run(
     role: str | None,
     token_file: Path | None,
     variables: tuple[str, ...],
+    reuse: bool,
     images: tuple[str, ...],
     modules: tuple[str, ...],
     task_seconds: float,
@@ -191,6 +195,7 @@ def run(
         environment=environment,
         task_seconds=task_seconds,
         run_seconds=run_seconds,
+        reuse=reuse,
     )
     click.echo(hosts.NOTICE, err=True)
     result = hosts.run(file, _pairs(parameters, "--param"), root, host, progress=None if as_json else _show)

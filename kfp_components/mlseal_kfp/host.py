@@ -31,6 +31,7 @@ from mlseal.evidence.signing import embedded
 from mlseal_kfp import compiled, image
 from mlseal_kfp.lint import forbidden_variable
 from mlseal_kfp.step import ERROR_MARK
+from mlseal_kfp.surroundings import REUSE
 
 NOTICE = "development: not enforced (host processes, no isolation; the image named in the file is not what runs)"
 _END_SECONDS = 20.0
@@ -48,6 +49,7 @@ class Host:
         environment: variables for every step, such as ``MLSEAL_ROLE`` or ``MLSEAL_TOKEN_FILE``.
         task_seconds: deadline of one task.
         run_seconds: deadline of the whole run.
+        reuse: let every stage take evidence that exists for the same bytes and settings, once it has verified.
     """
 
     images: frozenset[str] = frozenset()
@@ -55,6 +57,7 @@ class Host:
     environment: Mapping[str, str] = field(default_factory=dict)
     task_seconds: float = 3600.0
     run_seconds: float = 6 * 3600.0
+    reuse: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def run(
         "parameters": values,
         "root": os.fspath(root),
         "log": os.fspath(log),
-        "environment": dict(host.environment),
+        "environment": dict(host.environment) | ({REUSE: "1"} if host.reuse else {}),
         "taskSeconds": host.task_seconds,
     }
     _start_service()

@@ -41,6 +41,7 @@ def run(name: str, task: Task, outputs: Outputs, reference: str, *, clock: Clock
             out=bundle_file,
             run_id=task.text("run_id") or None,
             clock=clock,
+            reuse=surroundings.reuse(task),
         )
     for key, path in made.items():
         sha256 = measure(path).sha256

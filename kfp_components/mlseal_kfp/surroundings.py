@@ -25,6 +25,8 @@ HOST_PROCESS = "MLSEAL_KFP_HOST"
 ROLE = "MLSEAL_ROLE"
 """Role that stages sign as under an embedded authority; elsewhere the token alone says who signs."""
 GATE_ROLE = "MLSEAL_GATE_ROLE"
+REUSE = "MLSEAL_REUSE"
+"""``1`` lets every stage of this environment take evidence that exists; otherwise the component's ``reuse`` does."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -36,6 +38,17 @@ def role() -> str:
 def gate_role() -> str:
     """The role that decide signs as: ``$MLSEAL_GATE_ROLE`` or ``gate``."""
     return os.environ.get(GATE_ROLE) or "gate"
+
+
+def reuse(task: Task) -> bool:
+    """Whether evidence that exists and verifies may serve: the component's ``reuse``, or ``$MLSEAL_REUSE``.
+
+    Raises `Misuse` for anything but true or false.
+    """
+    value = task.parameters.get("reuse", False)
+    if not isinstance(value, bool):
+        raise Misuse("parameter 'reuse' has the wrong type", got=repr(value)[:80], expected="true or false")
+    return value or os.environ.get(REUSE) == "1"
 
 
 def builder() -> str:

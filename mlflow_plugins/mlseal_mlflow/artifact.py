@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -35,17 +34,20 @@ class AttestedArtifactRepository(ArtifactRepository):
     def download_artifacts(self, artifact_path: str, dst_path: str | None = None, **_: Any) -> str:
         """A verified private copy of the model, or of the part `artifact_path` of it.
 
+        In `dst_path` it is the caller's. Without one it is removed when this process ends.
+
         Raises an `MlflowException` (403, 400) that carries every reason and remedy; nothing is left on disk then.
         """
+        from mlseal_mlflow import private
         from mlseal_mlflow.refusals import refusing
 
         uri, part = self._split(artifact_path)
         with refusing(f"load of {uri}"):
-            private = tempfile.mkdtemp(prefix="attested-", dir=dst_path)  # 0700
+            directory = private.lasting() if dst_path is None else private.new(dst_path)
             try:
-                return str(_verified(uri, part, Path(private), self.tracking_uri, self.registry_uri))
+                return str(_verified(uri, part, directory, self.tracking_uri, self.registry_uri))
             except BaseException:
-                shutil.rmtree(private, ignore_errors=True)
+                private.remove(directory)
                 raise
 
     def list_artifacts(self, path: str | None = None) -> Any:
@@ -66,8 +68,10 @@ class AttestedArtifactRepository(ArtifactRepository):
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         """One file, out of a copy that was verified as a whole."""
-        with tempfile.TemporaryDirectory(prefix="attested-") as private:
-            shutil.copyfile(self.download_artifacts(remote_file_path, private), local_path)
+        from mlseal_mlflow import private
+
+        with private.passing() as directory:
+            shutil.copyfile(self.download_artifacts(remote_file_path, str(directory)), local_path)
 
     def _split(self, artifact_path: str | None) -> tuple[str, str]:
         """``models:`` URI of the model and the path inside it. MLflow hands the last part of the URI as a path."""

@@ -18,6 +18,51 @@ def mlflow() -> None:
     """The gate in front of an MLflow registry, and the verifying loader."""
 
 
+@mlflow.command(context_settings={"ignore_unknown_options": True})
+@click.argument("home", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("more", nargs=-1, metavar="[-- OPTIONS OF mlflow server]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 takes a free one.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Server processes.")
+@click.option("--registry", help="Database of the registry, an SQLAlchemy URI; default: SQLite in HOME.")
+def serve(home: Path, more: tuple[str, ...], host: str, port: int, workers: int, registry: str | None) -> None:
+    """Run an MLflow server in HOME whose registry asks the gate; stop it unless it refuses what it must.
+
+    Prints its URL once it was tried, then runs until it is ended. Configured by the variables in docs/mlflow.md.
+    """
+    import signal
+    import sys
+
+    from mlseal.errors import Misuse, ServiceUnavailable
+    from mlseal_mlflow import serving
+
+    if any(option.startswith("--registry-store-uri") for option in more):
+        raise Misuse("the registry is named otherwise here", expected="--registry DATABASE-URI")
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    store = serving.gated(registry) if registry else None
+    with serving.running(home, registry=store, host=host, port=port, workers=workers, more=more) as server:
+        serving.require_gated(server)
+        click.echo(f"serving {server.url}, refuses what nothing proves")
+        status = server.process.wait()
+    raise ServiceUnavailable(f"mlflow server ended with {status}", remedy="see what it printed")
+
+
+@mlflow.command()
+@click.argument("name", required=False)
+@click.option("--all", "everybody", is_flag=True, help="Every line, and the salt: no pseudonym leads to a name again.")
+@_as_json
+def forget(name: str | None, everybody: bool, as_json: bool) -> None:
+    """Erase the user NAME from the decision log of this user's servers. Signed verdicts hold no name and stay."""
+    from mlseal.errors import Misuse
+    from mlseal_mlflow import journal
+
+    if (name is None) != everybody:
+        raise Misuse("whom to forget is not clear", expected="a NAME or --all")
+    removed = journal.Journal(journal.directory()).forget(name)
+    click.echo(json.dumps({"removed": removed}) if as_json else f"{removed} lines removed")
+
+
 @mlflow.command()
 @_server
 @_as_json

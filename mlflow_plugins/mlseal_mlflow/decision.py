@@ -5,6 +5,8 @@
 3. Allowed: sign the verdict as the gate (SLSA VSA), keep it, put a copy beside the model for whoever loads it there.
 4. Not allowed: raise with every reason and remedy; the verdict is signed in the background.
 
+Every decision is a line in the local decision log, with who asked; the signed verdict holds a pseudonym.
+
 Any exception refuses. One instance serves a process; it holds no verdict and no key that outlives minutes.
 """
 
@@ -15,7 +17,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import threading
 import time
 import uuid
@@ -42,9 +43,10 @@ from mlseal.policy.model import Policy
 from mlseal.policy.names import Action, canonical_facts
 from mlseal.policy.remedies import Hints
 from mlseal.policy.verdict import Verdict, raise_for, to_statement
-from mlseal_mlflow import files
+from mlseal_mlflow import files, journal, private, requester
 from mlseal_mlflow.files import Limits, Measuring
 from mlseal_mlflow.identity import gates
+from mlseal_mlflow.journal import Journal
 from mlseal_mlflow.recorder import Background, Recorder
 
 _log = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ class Decisions:
         self.policies, self.archive = tuple(policies), archive
         self._signer, self._clock, self._webhook_hosts = signer, clock, webhook_hosts
         self._measuring = Measuring(paths.state_dir() / "mlflow", limits or Limits(), self.notice)
+        self._journal = Journal(journal.directory(), clock=clock)
         self._recorder, self._publishing = Recorder(signer.sign), Background("putting a verdict beside its model")
         self._sources = tuple(sources)
         self._gates = gates(archive.trust)
@@ -96,6 +99,25 @@ class Decisions:
         asked = canonical_facts(Action(TOOL, action, facts))
         return any(policy.applies(asked) for policy in self.policies)
 
+    def require_exempt(self, action: str, facts: Mapping[str, str]) -> None:
+        """Raise `Refusal` unless a policy in force lists `action` as ungoverned: for what nobody is asked about.
+
+        Nothing is measured and no verdict is signed: an exemption is a decision about people, not about these bytes.
+        """
+        asked = Action(TOOL, action, facts)
+        known, now = canonical_facts(asked), self._clock()
+        owner = next((who for policy in self.policies if (who := policy.exempts(known, now))), None)
+        verdict = "refused" if owner is None else "ungoverned"
+        self._journal.note(requester.current(), asked.items, verdict, **({"exemptedBy": owner} if owner else {}))
+        if owner is None:
+            entry = f"{{tool: {TOOL}, action: {action}, model: {json.dumps(facts['model'])}, owner: WHO, until: WHEN}}"
+            raise Refusal(
+                "no policy governs this action, so it is refused",
+                got=str(asked),
+                expected="a policy whose applies covers it, or an entry under ungoverned that has not ended",
+                remedy=f"to let it pass without evidence, list {entry} under ungoverned in a policy of MLSEAL_POLICY",
+            )
+
     def decide_model(self, uri: str, key: object, action: str, facts: Mapping[str, str]) -> Bundle:
         """The signed verdict that allows `action` for the model at `uri`; raises every reason otherwise."""
         location = files.locate(uri, self._sources)
@@ -105,20 +127,23 @@ class Decisions:
 
     def decide_prompt(self, content: bytes, action: str, facts: Mapping[str, str]) -> Bundle:
         """The signed verdict that allows `action` for a prompt."""
-        with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
-            file = Path(private) / "prompt.json"
+        with private.passing() as directory:
+            file = directory / "prompt.json"
             file.write_bytes(content)
             subjects = measure(file, name=facts["model"]).subjects
         return self.decide(subjects, action, facts)
 
     def decide(self, subjects: Sequence[Subject], action: str, facts: Mapping[str, str]) -> Bundle:
         """Steps 2 to 4 for subjects that were measured just now."""
-        verdict = self._judge(subjects, Action(TOOL, action, dict(facts)))
+        asked, who = Action(TOOL, action, dict(facts)), requester.current()
+        verdict = self._judge(subjects, asked)
         # Without a nonce, two equal decisions within a second would be one statement, which the log holds once.
-        statement = to_statement(verdict, subjects, nonce=uuid.uuid4().hex)
+        nonce = uuid.uuid4().hex
+        said = self._journal.note(who, asked.items, verdict.kind, nonce=nonce, sha256=subjects[-1].sha256)
+        statement = to_statement(verdict, subjects, nonce=nonce, requester=said)
         if verdict.passes:  # allowed, or objected to by observing policies only
             return self._signer.sign(statement)
-        same = (subjects[-1].sha256, action, tuple(sorted(facts.items())), repr(verdict.reasons))
+        same = (subjects[-1].sha256, action, tuple(sorted(facts.items())), repr(verdict.reasons), who)
         self._recorder.submit(statement, same)
         raise_for(verdict)
         raise Refusal("the verdict was not an allowing one", got=type(verdict).__name__)
@@ -161,8 +186,8 @@ class Decisions:
         name = f"{_VERDICT}{hashlib.sha256(use.encode()).hexdigest()[:16]}.sigstore.json"
 
         def publish() -> None:
-            with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
-                file = Path(private) / name
+            with private.passing() as directory:
+                file = directory / name
                 file.write_bytes(bundle.raw)
                 location.publish(file)
 

@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from mlseal.errors import Error, Pending, Refusal, Unchecked, Unreadable
 from mlseal.evidence import paths
 from mlseal.evidence.bundle import write_atomic
 from mlseal.evidence.digest import Subject, measure
+from mlseal_mlflow import private
 
 MAX_FILES = 100_000
 RESULT_SECONDS = 600
@@ -177,8 +177,8 @@ class Measuring:
         try:
             if (local := location.here()) is not None:
                 return self._of(local, name)
-            with tempfile.TemporaryDirectory(prefix="mlseal-gate-") as private:
-                return self._of(location.fetch(Path(private)), name)
+            with private.passing() as directory:
+                return self._of(location.fetch(directory), name)
         finally:
             self._slots.release()
 

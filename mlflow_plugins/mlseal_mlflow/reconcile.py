@@ -7,10 +7,8 @@ loader would ask. It detects and, where told to, demotes; between two runs it pr
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlseal.errors import Error
@@ -88,24 +86,24 @@ def _require(client: Any, name: str, version: str, what: str, value: str, tracki
 
     from mlseal.errors import Unreadable
     from mlseal.evidence.digest import measure
-    from mlseal_mlflow import loading, names, prompts
+    from mlseal_mlflow import loading, names, private, prompts
 
     key = names.model(_workspace(), name)
     wanted = names.alias(value) if what == "alias" else names.canonical(value)
     use = loading.Use(f"models:/{name}/{version}", key.workspace, key.name, version, **{what: wanted})
-    with tempfile.TemporaryDirectory(prefix="mlseal-reconcile-") as private:
+    with private.passing() as directory:
         found = client.get_model_version(name, version)
         tags = client.get_registered_model(name)._tags  # noqa: SLF001 - .tags hides what makes a prompt
         if prompts.is_prompt(found.source, tags):
-            file = Path(private) / "prompt.json"
+            file = directory / "prompt.json"
             file.write_bytes(prompts.content(found.tags))
-            loading.require_allowed(measure(file, name=key.name), use, Path(private) / "none")
+            loading.require_allowed(measure(file, name=key.name), use, directory / "none")
             return
         try:
-            model = loading.fetch(use.pinned_uri, Path(private), tracking_uri, tracking_uri)
+            model = loading.fetch(use.pinned_uri, directory, tracking_uri, tracking_uri)
         except MlflowException as error:
             raise Unreadable(f"{name} version {version} cannot be fetched", got=str(error)[:200]) from error
-        evidence = loading.set_aside(model, Path(private))
+        evidence = loading.set_aside(model, directory)
         loading.require_allowed(measure(model, name=key.name), use, evidence)
 
 

@@ -114,15 +114,16 @@ class SealedStore:
     ) -> Any:
         """Create a version.
 
-        A copy of another model's version, and any version of a model for which a policy governs ``create``, goes to the
-        gate; other versions are candidates that nothing points at yet.
+        Where a policy governs ``create`` for the model, it goes to the gate. Where one lists it as ungoverned, the
+        version is a candidate that nothing points at, neither measured nor vouched for. Else it is refused.
         """
         with refusing(f"new version of {name!a}"):
             key = self._key(name)
             _require_unreserved(tag.key for tag in tags or ())
             origin = self._copied_from(source)
             facts = {"source": _printable(source)}
-            if origin is None and not self.decisions.governs("create", _facts(key, **facts)):
+            if not self.decisions.governs("create", _facts(key, **facts)):
+                self.decisions.require_exempt("create", _facts(key, **facts))
                 return super().create_model_version(  # type: ignore[misc]
                     name, source, run_id, tags, run_link, description, local_model_path, model_id
                 )

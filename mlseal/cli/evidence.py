@@ -49,13 +49,14 @@ def sign(
     Example: mlseal sign model/ --type test-result --predicate result.json -o model.sigstore.json
              mlseal sign model/ --type oms-signature -o model.sig
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    from mlseal.cli.progress import bar
     from mlseal.evidence import canonical, oms, predicates, statement, store
     from mlseal.evidence.digest import measure
     from mlseal.evidence.hashcache import HashCache
     from mlseal.evidence.signing import signer_for
 
     uri = predicates.uri_of(predicate_type)
-    with HashCache() as cache:
+    with HashCache() as cache, bar(f"reading {path}"):
         measured = measure(path, cache=cache)
     if uri == oms.URI:
         made = oms.make(measured)
@@ -66,7 +67,9 @@ def sign(
         predicates.check(uri, claim)
         made = statement.make(measured.subjects, uri, claim)
     kept = store.resolve(store_path)
-    bundle = signer_for(role, trust=trust_roots.resolve(trust_path), store=kept, token_file=token_file).sign(made)
+    signer = signer_for(role, trust=trust_roots.resolve(trust_path), store=kept, token_file=token_file)
+    with bar("signing"):
+        bundle = signer.sign(made)
     if output is not None:
         bundle.write(output)
     say(
@@ -89,6 +92,7 @@ def sign(
     "--policy", "policy_path", type=click.Path(path_type=Path), help="Policy that names the expected signers."
 )
 @TRUST
+@STORE
 @JSON
 def verify(
     bundle_path: Path,
@@ -97,14 +101,20 @@ def verify(
     issuer: str | None,
     policy_path: Path | None,
     trust_path: str | None,
+    store_path: Path | None,
     as_json: bool,
 ) -> None:
     """Verify one BUNDLE against the bytes it is about.
 
     The signer's identity is --identity with --issuer, or what the policy lists for this predicate type. Without
-    --subject the bytes stay unchecked and the exit code is 11. Revocations and the completeness of the log are not
-    looked at here: that is what 'mlseal gate' and 'mlseal audit' do.
+    --subject the bytes stay unchecked and the exit code is 11.
+
+    What the policy's revokers took back is refused; without a policy that lists any, what the signer or the local
+    authority's monitor took back. If the log or the store cannot be read the answer is 11 under such a policy, else the
+    output says that revocations were not checked. Their freshness and everything else that the log holds about the
+    subject is what 'mlseal gate' looks at.
     """
+    from mlseal.cli.progress import bar
     from mlseal.evidence import oms
     from mlseal.evidence.digest import measure
     from mlseal.evidence.revocation import NOTHING_REVOCABLE
@@ -113,9 +123,10 @@ def verify(
 
     bundle = Bundle.read(bundle_path)
     said = bundle.statement
-    identities = _expected(san, issuer, policy_path, said.predicate_type)
+    identities, revokers = _expected(san, issuer, policy_path, said.predicate_type)
     chosen = trust_roots.resolve(trust_path)
-    measured = measure(subject) if subject is not None else None
+    with bar(f"reading {subject}"):
+        measured = measure(subject) if subject is not None else None
     digests = [said.subjects[0].sha256] if measured is None else [measured.sha256]
     if measured is not None and measured.manifest is not None and said.predicate_type == oms.URI:
         digests = [measured.manifest.oms_root]
@@ -124,10 +135,12 @@ def verify(
         predicate_type=said.predicate_type,
         identities=identities,
         subjects=digests,
-        revocations=NOTHING_REVOCABLE,
+        revocations=NOTHING_REVOCABLE,  # asked for below, so that a bundle that is wrong anyway costs no log
     )
     if measured is not None and measured.manifest is not None and said.predicate_type == oms.URI:
         oms.require_names(verified.statement, measured.manifest)
+    with bar("looking for revocations"):
+        unchecked = _require_not_revoked(verified, chosen, store_path, revokers)
     facts = {
         "evidenceId": verified.evidence_id,
         "predicateType": verified.predicate_type,
@@ -137,20 +150,22 @@ def verify(
         "logIndex": verified.log.index,
         "assurance": vars(verified.assurance),
         "bytesChecked": measured is not None,
+        "revocationsChecked": unchecked is None,
     }
+    doubt = f"; revocations not checked: {unchecked}" if unchecked else ""
     if measured is None:
         if as_json:
             click.echo(json.dumps(facts))
         raise Unchecked(
             "signature is good, bytes not checked",
-            got=f"signed by {verified.identity.san}",
+            got=f"signed by {verified.identity.san}{doubt}",
             remedy="pass --subject PATH",
         )
     say(
         as_json,
         facts,
         f"verified: {verified.predicate_type} about {measured.path},"
-        f" signed by {verified.identity} on {rfc3339(verified.time)}",
+        f" signed by {verified.identity} on {rfc3339(verified.time)}{doubt}",
     )
 
 
@@ -159,7 +174,7 @@ def verify(
 @click.option(
     "--reason", type=click.Choice(["superseded", "expired", "withdrawn"]), default="withdrawn", show_default=True
 )
-@click.option("--comment", help="Why; goes into the log for good, so name no person.")
+@click.option("--comment", help="Why; everyone who gets the revocation reads it, so name no person.")
 @click.option("--snapshot", is_flag=True, help="Only state anew which evidence is revoked.")
 @click.option(
     "--valid-hours", type=click.IntRange(1, 24 * 90), default=24, show_default=True, help="Validity of the snapshot."
@@ -218,11 +233,15 @@ def _archive_and_signer(
     return archive, signer_for(role, trust=archive.trust, store=archive.store, token_file=token_file)
 
 
-def _expected(san: str | None, issuer: str | None, policy_path: Path | None, predicate_type: str) -> list[Any]:
+def _expected(
+    san: str | None, issuer: str | None, policy_path: Path | None, predicate_type: str
+) -> tuple[list[Any], list[Any]]:
+    """Who may have signed, and who a policy says may take it back."""
     if (san is None) != (issuer is None):
         raise Misuse("--identity and --issuer belong together", remedy="pass both, or neither with a policy")
-    if san is not None and issuer is not None:
-        return [Identity(issuer, san)]
+    named: list[Any] = [Identity(issuer, san)] if san is not None and issuer is not None else []
+    if named and policy_path is None:
+        return list(named), []
     from mlseal.policy.load import in_force
 
     policies = in_force([policy_path] if policy_path else [])
@@ -233,7 +252,30 @@ def _expected(san: str | None, issuer: str | None, policy_path: Path | None, pre
             remedy="pass --policy FILE, or set MLSEAL_POLICY",
         )
     wanted = [r for policy in policies for r in policy.require if r.predicate_type == predicate_type]
-    return [matcher for requirement in wanted for matcher in requirement.by]
+    signers = named or [matcher for requirement in wanted for matcher in requirement.by]
+    return list(signers), [matcher for policy in policies for matcher in policy.revokers]
+
+
+def _require_not_revoked(verified: Any, trust: Any, store_path: Path | None, revokers: list[Any]) -> str | None:
+    """Refuse what was taken back; returns why that is not known, where nothing demands that it is."""
+    from mlseal.evidence.archive import Archive
+
+    issuer = verified.identity.issuer
+    monitor = (
+        [Identity(issuer, issuer.removesuffix("/issuer") + "/roles/monitor")] if trust.local_issuer(issuer) else []
+    )
+    heard = revokers or [verified.identity, *monitor]
+    try:
+        archive = Archive.open(trust, store_path)
+        archive.refresh()
+        archive.require_shown(heard)
+        known = archive.revocations(heard)
+    except Unchecked as error:
+        if revokers:
+            raise
+        return error.message
+    known.require_not_revoked(verified.evidence_id)
+    return None
 
 
 def _read(path: Path) -> bytes:

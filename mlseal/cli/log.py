@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mlseal.cli.evidence import JSON, STORE, TRUST, say
-from mlseal.errors import NotInitialised, Unchecked
+from mlseal.errors import NotInitialised, Unchecked, Unreadable
 from mlseal.evidence import trust as trust_roots
 
 
@@ -29,14 +29,15 @@ def log_show(trust_path: str | None, store_path: Path | None, as_json: bool) -> 
 
     archive = Archive.open(trust_roots.resolve(trust_path), store_path)
     size = archive.refresh()
-    open_leaves = {(leaf.origin, leaf.index) for leaf in archive.index.unresolved()}
+    # The index remembers what it saw once; this lists what is here now.
+    here = set(archive.store.ids()) - {leaf.evidence_id for leaf in archive.index.unresolved()}
     rows = [
         {
             "origin": leaf.origin,
             "index": leaf.index,
             "evidenceId": leaf.evidence_id,
             "signer": leaf.identity.san,
-            "resolved": (leaf.origin, leaf.index) not in open_leaves,
+            "resolved": leaf.evidence_id in here,
         }
         for leaf in archive.index.leaves()
     ]
@@ -46,7 +47,7 @@ def log_show(trust_path: str | None, store_path: Path | None, as_json: bool) -> 
     for row in rows:
         state = "" if row["resolved"] else "UNRESOLVED "
         click.echo(f"{row['index']:>6}  {str(row['evidenceId'])[:16]}…  {state}{row['signer']}")
-    click.echo(f"tree size {size}, {len(open_leaves)} unresolved")
+    click.echo(f"tree size {size}, {sum(not row['resolved'] for row in rows)} unresolved")
 
 
 @log.command("pin")
@@ -61,7 +62,7 @@ def log_pin(trust_path: str | None, as_json: bool) -> None:
     from mlseal.evidence.tiles import service_tiles
 
     chosen = trust_roots.resolve(trust_path)
-    pinned = PinnedCheckpoints(chosen.state_directory() / "checkpoints")
+    pinned = PinnedCheckpoints.of_user()
     tiles = service_tiles(chosen)
     rows = []
     for key in chosen.logs:
@@ -99,7 +100,7 @@ def log_recover(trust_path: str | None, store_path: Path | None, as_json: bool) 
 
 
 @click.command()
-@click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--tiles", "tiles_dir", type=click.Path(path_type=Path), help="Directory with ORIGIN/checkpoint and ORIGIN/tile/…."
 )
@@ -119,6 +120,8 @@ def audit(
     from mlseal.evidence.store import Store, resolve
     from mlseal.evidence.tiles import service_tiles
 
+    for named in filter(None, (directory, tiles_dir, store_path)):
+        _require_directory(named)
     chosen = trust_roots.resolve(trust_path)
     base = directory or Path(".mlseal")
     store = Store(store_path) if store_path else Store(base / "evidence") if base.is_dir() else resolve(None)
@@ -154,6 +157,13 @@ def audit(
         )
     if not as_json:
         click.echo(f"audited {report.tree_size} log entries, {len(report.verified)} bundles verified, nothing missing")
+
+
+def _require_directory(path: Path) -> None:
+    """A history that is not there was not audited: 11, as for every file that cannot be read."""
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing there"
+        raise Unreadable(f"cannot read {path}", got=found, expected="a directory", remedy="check the path")
 
 
 @log.command("export")

@@ -61,6 +61,7 @@ def approve(
     \b
     Example: mlseal approve model/ --evidence 9f2c… --capacity clinical-safety --role reviewer/17
     """  # noqa: D301
+    from mlseal.cli.progress import bar
     from mlseal.evidence import statement
     from mlseal.evidence.digest import measure
     from mlseal.evidence.predicates import human_approval
@@ -75,7 +76,8 @@ def approve(
         not_proven=["that the person understood what was read"],
         nonce=secrets.token_hex(16),
     )
-    measured = measure(path)
+    with bar(f"reading {path}"):
+        measured = measure(path)
     made = statement.make(measured.subjects, human_approval.URI, claim.to_json())
     bundle = sign_as(made, role, trust_path, store_path, token_file, output)
     _say(
@@ -119,6 +121,7 @@ def waive(
 
     It counts if the policy lists you under waivers and you made none of the evidence that it excuses.
     """
+    from mlseal.cli.progress import bar
     from mlseal.evidence import statement
     from mlseal.evidence.digest import measure
     from mlseal.evidence.predicates import waiver
@@ -134,7 +137,8 @@ def waive(
         not_proven=["that the rule holds"],
         nonce=secrets.token_hex(16),
     )
-    measured = measure(path)
+    with bar(f"reading {path}"):
+        measured = measure(path)
     made = statement.make(measured.subjects, waiver.URI, claim.to_json())
     bundle = sign_as(made, role, trust_path, store_path, token_file, output)
     _say(

@@ -196,7 +196,8 @@ def _judged(
     with bar(f"reading {path}"):
         measured = measure(path)
     hints = Hints(path=str(path), policy_file=str(policy_paths[0]))
-    return judge(measured, action, policies, archive, clock=archive.clock, hints=hints)
+    with bar(f"judging {path}"):
+        return judge(measured, action, policies, archive, clock=archive.clock, hints=hints)
 
 
 def _policies(paths: Sequence[Path]) -> tuple[Policy, ...]:

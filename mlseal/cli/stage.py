@@ -45,10 +45,13 @@ def _command(stage: Stage) -> click.Command:
     options: list[click.Parameter] = [_option(parameter) for parameter in stage.parameters]
     options += [
         click.Option(["-o", "--output"], type=click.Path(path_type=Path), help="Where to write the bundle."),
-        click.Option(["--reuse"], is_flag=True, help="Take evidence that exists for the same bytes and settings."),
         click.Option(["--run-id"], help="Id of the pipeline run; random if absent."),
         click.Option(["--role"], default=_ROLES.get(moment, "evaluator"), show_default=True, help="Role to sign as."),
     ]
+
+    if stage.reusable is not None:
+        text = "Take evidence that exists for the same bytes and settings, once it has verified."
+        options.append(click.Option(["--reuse"], is_flag=True, help=text))
 
     def callback(**values: Any) -> None:
         _run(stage, values)
@@ -91,7 +94,7 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
         store=kept,
         out=values["output"],
         run_id=values["run_id"],
-        reuse=values["reuse"],
+        reuse=values.get("reuse", False),
     )
     _say(stage, bundle, values["output"] or kept.path(bundle.evidence_id), as_json=values["as_json"])
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlseal.cli.pseudonyms import people
 from mlseal.errors import DuplicateName, Misuse, Unreadable
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def init(
 ) -> None:
     """Create a trust service and its keys, and pin its root for this user.
 
-    Writes DIRECTORY (default .mlseal) with trusted_root.json, trust_config.json, policy.yaml and evidence/. Refuses to
-    overwrite anything.
+    Writes DIRECTORY (default .mlseal) with trusted_root.json, trust_config.json, policy.yaml with its negative controls
+    in policy.tests/, and evidence/. Refuses to overwrite anything.
     """
     from mlseal.services import setup
 
@@ -105,7 +106,10 @@ def serve(
 
 @click.group()
 def trust() -> None:
-    """Pin, show, export and rotate trust roots; grant and fetch tokens."""
+    """Pin, show, export and rotate trust roots; grant and fetch tokens; say who is who."""
+
+
+trust.add_command(people)
 
 
 @trust.command()
@@ -118,7 +122,12 @@ def add(file: Path, fingerprint: str, default: bool, as_json: bool) -> None:
     from mlseal.evidence import trust as roots
 
     pinned = roots.pin(file, fingerprint, default=default)
-    _tell(as_json, {"pinned": pinned.fingerprint, "default": roots.default_fingerprint() == pinned.fingerprint})
+    default_now = roots.default_fingerprint() == pinned.fingerprint
+    _tell(as_json, {"pinned": pinned.fingerprint, "default": default_now, "expires": _facts(pinned)["expires"]})
+    if pinned.expires is None:
+        click.echo(
+            "note: this root names no end, so it is believed until you replace it; ask for one that ends", err=True
+        )
 
 
 @trust.command("list")
@@ -133,9 +142,8 @@ def list_(as_json: bool) -> None:
         click.echo(json.dumps({"roots": rows}))
         return
     for row in rows:
-        click.echo(
-            f"{'*' if row['default'] else ' '} {row['fingerprint']}  {', '.join(row['logs'])}  until {row['expires']}"
-        )
+        mark, end = "*" if row["default"] else " ", row["expires"] or "no end"
+        click.echo(f"{mark} {row['fingerprint']}  {', '.join(row['logs'])}  until {end}")
     if not rows:
         click.echo("no trust root is pinned; run 'mlseal init' or 'mlseal trust add FILE --fingerprint …'")
 
@@ -225,7 +233,8 @@ def grant(subjects: tuple[str, ...], uid: int, revoke: bool, state: Path | None,
 @click.argument("subject")
 @click.option("-o", "--output", type=_FILE, help="Write the token to this file (0600) instead of printing it.")
 @click.option("--trust", "root", help="Trust root; default: the one in force.")
-def token(subject: str, output: Path | None, root: str | None) -> None:
+@_as_json
+def token(subject: str, output: Path | None, root: str | None, as_json: bool) -> None:
     """Get a token, valid for minutes, that says the caller is SUBJECT (producer, reviewer/alice, …)."""
     from mlseal.evidence import trust as roots
     from mlseal.evidence.signing import tokens
@@ -235,7 +244,7 @@ def token(subject: str, output: Path | None, root: str | None) -> None:
         raise Misuse("the trust root names no token issuer", got=chosen.source, expected="a ClientTrustConfig")
     text = tokens.from_embedded(chosen, chosen.endpoints.issuer, subject, 10.0)
     if output is None:
-        click.echo(text)
+        click.echo(json.dumps({"subject": subject, "token": text}) if as_json else text)
         return
     try:
         handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -244,6 +253,8 @@ def token(subject: str, output: Path | None, root: str | None) -> None:
             file.write(text)
     except OSError as error:
         raise Unreadable(f"cannot write {output}", got=error.strerror) from error
+    if as_json:
+        click.echo(json.dumps({"subject": subject, "file": str(output)}))
 
 
 def _tell_authority(state: State, directory: Path, as_json: bool) -> None:
@@ -276,5 +287,5 @@ def _tell(as_json: bool, document: dict[str, Any]) -> None:
         return
     width = max(map(len, document))
     for name, value in document.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        text = ", ".join(map(str, value)) if isinstance(value, list) else "no end" if value is None else value
         click.echo(f"{name:<{width}}  {text}")

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from mlseal.errors import NoEvidence, Unchecked, Withheld
-from mlseal.evidence import predicates, revocation
+from mlseal.errors import Error, NoEvidence, Unchecked, Withheld
+from mlseal.evidence import predicates, revocation, snapshots
 from mlseal.evidence import store as stores
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
@@ -89,13 +89,24 @@ class Archive:
         """Leaves that nobody shows a bundle for and that no listed identity accounted for by a revocation."""
         return [leaf for leaf in self.index.unresolved() if revocations.of(leaf.evidence_id) is None]
 
-    def revocations(self, revokers: Sequence[IdentityMatcher]) -> Revocations:
-        """What the listed identities revoked, with the newest snapshot of theirs.
+    def require_shown(self, identities: Sequence[IdentityMatcher]) -> None:
+        """Raise `Withheld` when one of `identities` signed something that nobody shows: it may be a revocation."""
+        for leaf in self.index.unresolved():
+            if any(matcher.matches(leaf.identity) for matcher in identities):
+                raise Withheld(
+                    f"nobody shows entry {leaf.index} of {leaf.origin}, by somebody who may revoke",
+                    got=f"evidence {leaf.evidence_id} signed by {leaf.identity}",
+                    expected=f"its bundle in {self.store.root}",
+                    remedy="pass --store DIR, or copy the bundle there",
+                )
 
-        Revocations by others are ignored: anyone can sign one.
+    def revocations(self, revokers: Sequence[IdentityMatcher]) -> Revocations:
+        """What the listed identities revoked, with the newest snapshot of theirs that can be true.
+
+        Revocations by others are ignored: anyone can sign one. What a snapshot lists counts, whatever its sizes.
         """
         found: list[Revocation] = []
-        newest: VerifiedStatement | None = None
+        stated: list[tuple[VerifiedStatement, revocation_snapshot.Predicate]] = []
         for bundle in self.of_type([revocation_predicate.URI, revocation_snapshot.URI]):
             verified = self._by(bundle, revokers)
             if verified is None:
@@ -105,11 +116,14 @@ class Archive:
                 found.append(Revocation(predicate.evidence_id, predicate.reason, str(verified.identity)))
             elif isinstance(predicate, revocation_snapshot.Predicate):
                 found += [Revocation(e.evidence_id, e.reason, str(verified.identity)) for e in predicate.revoked]
-                newest = verified if newest is None or verified.time > newest.time else newest
-        end: datetime | None = None
-        if newest is not None and isinstance(newest.predicate, revocation_snapshot.Predicate):
-            end = revocation.snapshot_end(newest.predicate.valid_until)
-        return Revocations(revocation.merge(found), newest.time if newest else None, end)
+                stated.append((verified, predicate))
+        revoked, flaw = revocation.merge(found), None
+        for verified, claim in sorted(stated, key=lambda pair: (pair[0].time, pair[0].log.index), reverse=True):
+            reason = snapshots.flaw_of(verified, claim, self.trust, self.index, self._signed_at)
+            if reason is None:
+                return Revocations(revoked, verified.time, revocation.snapshot_end(claim.valid_until), flaw)
+            flaw = flaw or f"snapshot {verified.evidence_id[:16]}… does not count: {reason}"
+        return Revocations(revoked, flaw=flaw)
 
     def signed_by(self, evidence_id: str, identities: Sequence[IdentityMatcher]) -> bool:
         """Whether the *log* says that one of `identities` signed this evidence.
@@ -132,6 +146,13 @@ class Archive:
             subjects=[said.subjects[0].sha256],
             revocations=NOTHING_REVOCABLE,
         )
+
+    def _signed_at(self, leaf: Leaf) -> datetime | None:
+        try:
+            verified = self._by(self._bundle(leaf.evidence_id), [leaf.identity])
+        except Error:
+            return None
+        return verified.time if verified else None
 
     def _bundle(self, evidence_id: str) -> Bundle:
         try:

@@ -66,11 +66,14 @@ def audit(
     revoked = {
         str(bundle.statement.predicate.get("evidenceId")) for bundle in archive.of_type([revocation_predicate.URI])
     }
-    for leaf in archive.index.unresolved():  # (2)
-        if leaf.evidence_id not in revoked:
+    ids = list(store.ids())
+    # The index remembers what it saw once; an audit is about what is shown now.
+    shown = set(ids) - {leaf.evidence_id for leaf in archive.index.unresolved()}
+    accounted = shown | revoked
+    for leaf in archive.index.leaves():  # (2)
+        if leaf.evidence_id not in accounted:
             error = Withheld("no bundle for this leaf", got=leaf.evidence_id, remedy="restore the bundle from a copy")
             report.findings.append(Finding(f"leaf {leaf.index} of {leaf.origin}", error))
-    ids = list(store.ids())
     for done, evidence_id in enumerate(ids, 1):
         _check(archive, evidence_id, report)  # (3) (4)
         if progress is not None:

@@ -3,13 +3,17 @@
 Stock Sigstore clients check each checkpoint by itself, so a log key can show every client another tree (sigstore-python
 4.5.1 and @sigstore/verify 4.1.3 both accept that; tried). Whoever remembers one checkpoint and demands a consistency
 proof notices.
+
+A pin belongs to a log, not to a trust root: a root changes with every rotation, and a log that is retired then could
+otherwise be rewritten unnoticed. So pins lie in one directory, named by origin and key of the log.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -28,15 +32,26 @@ open_note = lru_cache(maxsize=1024)(_open_note)
 
 
 class PinnedCheckpoints:
-    """Checkpoints in a directory of this user's state; any number of processes."""
+    """Checkpoints in a directory of this user's state; any number of processes.
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = paths.private(directory)
+    Args:
+        directory: where they are kept.
+        earlier: directories in which earlier versions kept them, one for each trust root. What lies there counts
+            until `directory` has a pin of the same log.
+    """
+
+    def __init__(self, directory: Path, *, earlier: Sequence[Path] = ()) -> None:
+        self._directory, self._earlier = paths.private(directory), tuple(earlier)
+
+    @classmethod
+    def of_user(cls) -> PinnedCheckpoints:
+        """What this user's verifiers remember, whatever the trust root."""
+        state = paths.state_dir()
+        return cls(state / "checkpoints", earlier=sorted((state / "trust").glob("*/checkpoints")))
 
     def pinned(self, log: LogKey) -> Checkpoint | None:
-        """The checkpoint remembered for `log`; its signature is checked again."""
-        file = self._file(log)
-        return open_note(file.read_text(encoding="utf-8"), log.origin, log.public_key) if file.exists() else None
+        """The largest checkpoint remembered for `log`; its signature is checked again."""
+        return max((seen for _, seen in self._remembered(log)), key=lambda seen: seen.size, default=None)
 
     def require_consistent(self, log: LogKey, note: str, tiles: TileSource | None) -> bool:
         """Check the signed `note` against what is remembered, and remember the larger of the two.
@@ -55,33 +70,47 @@ class PinnedCheckpoints:
         """
         seen = open_note(note, log.origin, log.public_key)
         with self._locked(log):
-            known = self.pinned(log)
-            if known is None:
-                write_atomic(self._file(log), note.encode(), mode=0o600)
-                return False
-            if seen.size == known.size:
-                if seen.root != known.root:
+            remembered = self._remembered(log)
+            for _, known in remembered:
+                if seen.size == known.size and seen.root != known.root:
                     raise SplitView(
                         f"log {log.origin} shows two trees of size {seen.size}",
                         got=seen.root.hex()[:16],
                         expected=known.root.hex()[:16],
                         remedy="stop, keep both checkpoints and tell the log's operator",
                     )
-                return True
-            small, large = sorted((seen, known), key=lambda c: c.size)
-            _prove(log, small, large, tiles)
-            if seen is large:
-                write_atomic(self._file(log), note.encode(), mode=0o600)
-            return True
+                if seen.size != known.size:
+                    small, large = sorted((seen, known), key=lambda c: c.size)
+                    _prove(log, small, large, tiles)
+            newest, _ = max([*remembered, (note, seen)], key=lambda pair: pair[1].size)
+            if not self._file(log).exists() or [known for known, _ in remembered] != [newest]:
+                write_atomic(self._file(log), newest.encode(), mode=0o600)
+            return bool(remembered)
+
+    def _remembered(self, log: LogKey) -> list[tuple[str, Checkpoint]]:
+        """The pin of `log`, or all of those that earlier versions left; several may be from different roots."""
+        file = self._file(log)
+        files = [file] if file.exists() else [f for d in self._earlier if (f := d / _earlier_name(log)).exists()]
+        notes = [found.read_text(encoding="utf-8") for found in files]
+        return [(note, open_note(note, log.origin, log.public_key)) for note in notes]
 
     def _file(self, log: LogKey) -> Path:
-        return self._directory / f"{re.sub('[^a-z0-9.-]', '_', log.origin)}-{log.log_id[:8].hex()}"
+        return self._directory / f"{_safe(log.origin)}-{hashlib.sha256(log.public_key).hexdigest()[:32]}"
 
     @contextmanager
     def _locked(self, log: LogKey) -> Iterator[None]:
-        with self._file(log).with_suffix(".lock").open("w") as lock:
+        file = self._file(log)
+        with file.with_name(file.name + ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _earlier_name(log: LogKey) -> str:
+    return f"{_safe(log.origin)}-{log.log_id[:8].hex()}"
+
+
+def _safe(origin: str) -> str:
+    return re.sub("[^a-z0-9.-]", "_", origin)
 
 
 def _prove(log: LogKey, small: Checkpoint, large: Checkpoint, tiles: TileSource | None) -> None:

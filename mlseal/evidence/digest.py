@@ -16,10 +16,12 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -28,8 +30,14 @@ from mlseal.errors import Misuse, Refusal, Unreadable
 EXCLUDED_AT_ROOT = frozenset({"registered_model_meta", "attestations"})
 MAX_FILES = 5_000_000
 _PARALLEL_FROM = 1 << 20  # below 1 MiB the interpreter lock costs more than a second core brings
-_PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@#-]*").fullmatch  # needs no escape, so a line can be written directly
+_ESCAPED = bytes(range(32)) + b'"\\'  # all that RFC 8785 writes otherwise than it is
+_OWN = 11  # of these, the quotes and the newline that a manifest line has itself
+_ROW = re.compile(r'\{"path":"([^"\\\x00-\x1f]*)","sha256":"([0-9a-f]{64})","size":([0-9]{1,16})\}\n').findall
 _LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+
+
+Stamp = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime and ctime (in nanoseconds) of a file: one of them changes when the file does."""
 
 
 @dataclass(frozen=True, order=True)
@@ -60,12 +68,11 @@ class Manifest:
         ``json`` with sorted keys, no spaces and no ASCII escapes writes strings and integers exactly as RFC 8785
         does, ten times faster; paths hold no lone surrogate (`measure` refuses those).
         """
-        lines = [
-            f'{{"path":"{path}","sha256":"{sha256}","size":{size}}}'
-            if _PLAIN(path) and _PLAIN(sha256)
-            else _LINE({"path": path, "sha256": sha256, "size": size})
-            for path, size, sha256 in self.files
-        ]
+        lines = [f'{{"path":"{path}","sha256":"{sha256}","size":{size}}}\n' for path, size, sha256 in self.files]
+        data = "".join(lines).encode("utf-8")
+        if lines and len(data) - len(data.translate(None, _ESCAPED)) == _OWN * len(lines):
+            return data  # no name needs an escape, so the lines are what an encoder would have written
+        lines = [_LINE({"path": path, "sha256": sha256, "size": size}) for path, size, sha256 in self.files]
         return ("\n".join(lines) + "\n").encode("utf-8")
 
     @cached_property
@@ -76,7 +83,9 @@ class Manifest:
     @property
     def in_oms_order(self) -> list[FileEntry]:
         """The files as ``model_signing`` sorts them: by path component, so ``a/x`` comes before ``a-b/x``."""
-        return sorted(self.files, key=lambda f: f.path.split("/"))
+        if "\0" in "".join([path for path, _, _ in self.files]):  # no file system has it, a manifest from elsewhere may
+            return sorted(self.files, key=lambda f: f.path.split("/"))
+        return sorted(self.files, key=lambda f: f.path.replace("/", "\0"))
 
     @cached_property
     def oms_root(self) -> str:
@@ -92,13 +101,17 @@ class Manifest:
     def from_bytes(cls, data: bytes) -> Manifest:
         """The manifest in `data`; raises `Refusal` unless `data` is exactly what `to_bytes` would write."""
         try:
-            rows = [json.loads(line) for line in data.decode("utf-8").removesuffix("\n").split("\n")]
-            manifest = cls(tuple(FileEntry(str(r["path"]), int(r["size"]), str(r["sha256"])) for r in rows))
+            text = data.decode("utf-8")
+            manifest = cls(tuple([FileEntry(path, int(size), sha256) for path, sha256, size in _ROW(text)]))
+            if (same := manifest.to_bytes() == data) is False:  # names with escapes, or no manifest
+                rows = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
+                manifest = cls(tuple(FileEntry(str(r["path"]), int(r["size"]), str(r["sha256"])) for r in rows))
+                same = manifest.to_bytes() == data
         except (ValueError, KeyError, TypeError) as error:
             raise Refusal("manifest cannot be read", got=str(error)[:120]) from error
-        paths = [f.path.encode() for f in manifest.files]
-        if manifest.to_bytes() != data or paths != sorted(set(paths)):
+        if not same or not all(one.path < two.path for one, two in pairwise(manifest.files)):
             raise Refusal("manifest is not canonical", expected="sorted, unique RFC 8785 lines")
+        manifest.__dict__["sha256"] = hashlib.sha256(data).hexdigest()  # `data` is what the property would write again
         return manifest
 
 
@@ -122,13 +135,16 @@ class Measured:
 
 
 class DigestCache(Protocol):
-    """Remembers digests of unchanged files for *signing*; verification must not be given one."""
+    """Remembers digests of unchanged files for *signing*; verification must not be given one.
 
-    def known(self, statuses: Sequence[os.stat_result]) -> list[str | None]:
-        """For each status the digest of the file that has exactly it, where that is known for certain."""
+    `known` is asked before a file is opened, and `remember` told after; an implementation may rely on this order.
+    """
 
-    def remember(self, status: os.stat_result, sha256: str) -> None:
-        """Keep the digest of the file that had this status before and after it was read."""
+    def known(self, stamps: Sequence[Stamp]) -> list[str | None]:
+        """For each stamp the digest of the file that has exactly it, where that is known for certain."""
+
+    def remember(self, stamp: Stamp, sha256: str) -> None:
+        """Keep the digest of the file that had this stamp before and after it was read."""
 
 
 def measure(
@@ -162,7 +178,7 @@ def measure(
     if stat.S_ISREG(status.st_mode):
         if status.st_size == 0:
             raise Unreadable(f"{root} is empty", got="0 bytes", expected="a file with content")
-        (sha256,) = _digests([(os.fspath(root), status)], cache)
+        (sha256,) = _digests([os.fspath(root)], [stamp_of(status)], cache)
         return Measured(root, (Subject(label, sha256),), None)
     if not stat.S_ISDIR(status.st_mode):
         raise Misuse(f"{root} is neither a file nor a directory")
@@ -173,19 +189,24 @@ def measure(
 
 def _manifest(root: Path, cache: DigestCache | None, allow_links_to: Sequence[Path]) -> Manifest:
     allowed = [os.path.realpath(root), *(os.path.realpath(p) for p in allow_links_to)]
-    found = sorted(_walk(os.fspath(root), "", allowed, frozenset()), key=lambda item: item[0].encode())
-    if not any(status.st_size for _, _, status in found):
+    found: list[tuple[str, str, Stamp]] = []
+    _walk(os.fspath(root), "", allowed, frozenset(), found)
+    found.sort(key=itemgetter(0))  # code points sort as their UTF-8 bytes do
+    if not any(stamp[2] for _, _, stamp in found):
         raise Unreadable(f"{root} holds no content", got=f"{len(found)} empty files", expected="at least one byte")
-    digests = _digests([(full, status) for _, full, status in found], cache)
-    return Manifest(
-        tuple(FileEntry(path, status.st_size, sha256) for (path, _, status), sha256 in zip(found, digests, strict=True))
-    )
+    digests = _digests([full for _, full, _ in found], [stamp for _, _, stamp in found], cache)
+    rows = [(path, stamp[2], sha256) for (path, _, stamp), sha256 in zip(found, digests, strict=True)]
+    return Manifest(tuple(map(FileEntry._make, rows)))
 
 
 def _walk(
-    directory: str, prefix: str, allowed: Sequence[str], ancestors: frozenset[tuple[int, int]]
-) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Yield (relative POSIX path, path to open, status) of every file; follow links only inside `allowed`."""
+    directory: str,
+    prefix: str,
+    allowed: Sequence[str],
+    ancestors: frozenset[tuple[int, int]],
+    found: list[tuple[str, str, Stamp]],
+) -> None:
+    """Append (relative POSIX path, path to open, stamp) of every file; follow links only inside `allowed`."""
     try:
         here = os.stat(directory)  # noqa: PTH116 -- a Path per directory costs more than the call
         entries = list(os.scandir(directory))
@@ -195,27 +216,27 @@ def _walk(
         raise Refusal(f"{directory} links back to a directory above it")
     ancestors |= {(here.st_dev, here.st_ino)}
     for entry in entries:
-        if not prefix and entry.name in EXCLUDED_AT_ROOT:
+        name, full = entry.name, entry.path
+        if not prefix and name in EXCLUDED_AT_ROOT:
             continue
-        _require_utf8(entry.name, directory)
+        if not name.isascii():
+            _require_utf8(name, directory)
         if entry.is_symlink():
-            _require_inside(entry.path, allowed)
-        relative = f"{prefix}{entry.name}"
+            _require_inside(full, allowed)
         try:
             status = entry.stat()
         except OSError as error:
-            raise Unreadable(f"cannot read {entry.path}", got=error.strerror) from error
-        if stat.S_ISDIR(status.st_mode):
-            yield from _walk(entry.path, f"{relative}/", allowed, ancestors)
-        elif stat.S_ISREG(status.st_mode):
-            yield relative, entry.path, status
+            raise Unreadable(f"cannot read {full}", got=error.strerror) from error
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
+            found.append((prefix + name, full, stamp_of(status)))
+        elif kind == stat.S_IFDIR:
+            _walk(full, f"{prefix}{name}/", allowed, ancestors, found)
         else:
-            raise Unreadable(f"{entry.path} is neither a file nor a directory", remedy="remove the special file")
+            raise Unreadable(f"{full} is neither a file nor a directory", remedy="remove the special file")
 
 
 def _require_utf8(name: str, directory: str) -> None:
-    if name.isascii():
-        return
     try:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -235,43 +256,55 @@ def _require_inside(link: str, allowed: Sequence[str]) -> None:
         )
 
 
-def _digests(files: Sequence[tuple[str, os.stat_result]], cache: DigestCache | None) -> list[str]:
-    """Hex SHA-256 of each file, from the cache where its status is known, in parallel where that pays."""
-    known = cache.known([status for _, status in files]) if cache is not None else [None] * len(files)
+def _digests(files: Sequence[str], stamps: Sequence[Stamp], cache: DigestCache | None) -> list[str]:
+    """Hex SHA-256 of each file, from the cache where its stamp is known, in parallel where that pays."""
+    known = cache.known(stamps) if cache is not None else [None] * len(files)
     unread = [i for i, sha256 in enumerate(known) if sha256 is None]
-    large = [i for i in unread if files[i][1].st_size >= _PARALLEL_FROM]
+    large = [i for i in unread if stamps[i][2] >= _PARALLEL_FROM]
+    large.sort(key=lambda i: -stamps[i][2])  # two cores cannot share a file: the largest, begun last, would end alone
     read: dict[int, str] = {}
     if len(large) > 1:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            read = dict(zip(large, pool.map(lambda i: _digest(*files[i]), large), strict=True))
+            read = dict(zip(large, pool.map(lambda i: _digest(files[i], stamps[i]), large), strict=True))
     for i in unread:
         if i not in read:
-            read[i] = _digest(*files[i])
+            read[i] = _digest(files[i], stamps[i])
         if cache is not None:
-            cache.remember(files[i][1], read[i])
+            cache.remember(stamps[i], read[i])
     return [sha256 or read[i] for i, sha256 in enumerate(known)]
 
 
-def _digest(path: str, status: os.stat_result) -> str:
-    """Hex SHA-256 of a file that still has `status` after it was read."""
+def _digest(path: str, stamp: Stamp) -> str:
+    """Hex SHA-256 of a file that still has `stamp` after it was read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if status.st_size < _PARALLEL_FROM:
-                # One read suffices and costs a fifth of a buffered file object; one byte more would show growth.
-                sha256 = hashlib.sha256(os.read(descriptor, status.st_size + 1)).hexdigest()
-            else:
-                with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(descriptor)
+            sha256 = sha256_of(descriptor, stamp[2])
+            after = stamp_of(os.fstat(descriptor))
         finally:
             os.close(descriptor)
     except OSError as error:
         raise Unreadable(f"cannot read {path}", got=error.strerror, remedy="check its permissions") from error
-    if _version(status) != _version(after):
+    if stamp != after:
         raise Unreadable(f"{path} changed while it was read", remedy="stop what writes to it, then run again")
     return sha256
 
 
-def _version(status: os.stat_result) -> tuple[int, ...]:
+def sha256_of(descriptor: int, size: int) -> str:
+    """Hex SHA-256 of an open file that is expected to hold `size` bytes; the caller looks whether it changed.
+
+    Reads and does not map: a mapped file that somebody truncates kills the process, and mapping was not faster.
+    """
+    if size < _PARALLEL_FROM:
+        # One read costs a fifth of a buffered file object, and a twentieth of `file_digest` with its 256 KiB buffer.
+        data = os.read(descriptor, size + 1)
+        if len(data) == size:
+            return hashlib.sha256(data).hexdigest()
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The stamp of the file with this status."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
+
+PSEUDONYM = re.compile(r"p-[a-z2-7]{26}")
+"""What stands for a person in a certificate, and so in the log; made by `mlseal.services.people`."""
+
+_LABELS = r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+"
+_PERSON = re.compile(rf"https://{_LABELS}/people/(?:({_LABELS})/)?{PSEUDONYM.pattern}")
+
+
+def person_uri(authority: str, pseudonym: str, domain: str = "") -> str:
+    """The SAN of a person whom an identity provider outside vouches for; with `domain`, of an address there.
+
+    ``https://AUTHORITY/people/p-…`` or ``https://AUTHORITY/people/DOMAIN/p-…``.
+    """
+    return f"https://{authority}/people/{domain.lower() + '/' if domain else ''}{pseudonym}"
+
+
+def is_person_uri(san: str) -> bool:
+    """Whether `san` has the form that `person_uri` makes; nothing else may make it."""
+    return _PERSON.fullmatch(san) is not None
 
 
 @dataclass(frozen=True, order=True)
@@ -26,13 +46,18 @@ class Identity:
 
 @dataclass(frozen=True)
 class EmailDomain:
-    """Anyone whom `issuer` knows by an e-mail address at exactly `domain` (sub-domains do not count)."""
+    """Anyone whom `issuer` knows by an e-mail address at exactly `domain` (sub-domains do not count).
+
+    The certificate holds the address itself, or a pseudonym below the domain (`person_uri`).
+    """
 
     issuer: str
     domain: str
 
     def matches(self, other: Identity) -> bool:
-        """Whether `other` is such an address: one ``@``, nothing that looks like a URI."""
+        """Whether `other` is such an address (one ``@``, nothing that looks like a URI) or such a pseudonym."""
+        if other.issuer == self.issuer and (person := _PERSON.fullmatch(other.san)):
+            return person[1] == self.domain.lower()
         local, at, domain = other.san.rpartition("@")
         plain = bool(local) and at == "@" and "@" not in local and ":" not in other.san and "/" not in other.san
         return other.issuer == self.issuer and plain and domain.lower() == self.domain.lower()

@@ -99,6 +99,10 @@ class Index:
         """Evidence ids of all bundles that name any of the digests, of these types, in log order."""
         return self._ids("s.sha256", sha256s, predicate_types)
 
+    def about(self, sha256s: Collection[str]) -> list[str]:
+        """Evidence ids of all bundles that name any of the digests, of whatever type, in log order."""
+        return self._ids("s.sha256", sha256s, None)
+
     def of_type(self, predicate_types: Collection[str]) -> list[str]:
         """Evidence ids of all bundles of these types, in log order."""
         return self._ids(None, (), predicate_types)
@@ -113,12 +117,19 @@ class Index:
             for origin, position, evidence_id, issuer, san in rows
         ]
 
-    def leaves(self) -> Iterator[Leaf]:
-        """Every indexed leaf, in log order."""
-        for origin, position, evidence_id, issuer, san in self._db.execute(
-            "select origin, position, evidence_id, issuer, san from leaf order by 1, 2"
+    def size(self, origin: str) -> int:
+        """How many entries of a log are indexed."""
+        row = self._db.execute("select size from log where origin = ?", (origin,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def leaves(self, origin: str | None = None, start: int = 0) -> Iterator[Leaf]:
+        """Every indexed leaf, or those of one log from position `start` on, in log order."""
+        for where, position, evidence_id, issuer, san in self._db.execute(
+            "select origin, position, evidence_id, issuer, san from leaf"
+            " where origin = coalesce(?, origin) and position >= ? order by 1, 2",
+            (origin, start),
         ):
-            yield Leaf(origin, position, evidence_id, Identity(issuer, san))
+            yield Leaf(where, position, evidence_id, Identity(issuer, san))
 
     def leaf(self, evidence_id: str) -> Leaf | None:
         """The first leaf of this evidence."""
@@ -128,13 +139,14 @@ class Index:
         ).fetchone()
         return Leaf(row[0], row[1], evidence_id, Identity(row[2], row[3])) if row else None
 
-    def _ids(self, column: str | None, values: Collection[str], types: Collection[str]) -> list[str]:
-        where = f"s.predicate_type in ({_marks(types)})" + (f" and {column} in ({_marks(values)})" if column else "")
+    def _ids(self, column: str | None, values: Collection[str], types: Collection[str] | None) -> list[str]:
+        where = "1" if types is None else f"s.predicate_type in ({_marks(types)})"
+        where += f" and {column} in ({_marks(values)})" if column else ""
         query = (
             "select distinct s.evidence_id, l.origin, l.position from subject s"  # noqa: S608 -- only "?" marks are spliced in
             f" join leaf l on l.evidence_id = s.evidence_id where {where} order by l.origin, l.position"
         )
-        rows = self._db.execute(query, (*types, *values))
+        rows = self._db.execute(query, (*(types or ()), *values))
         return list(dict.fromkeys(str(row[0]) for row in rows))
 
     def _extend(self, log: LogKey, size: int, root: bytes, tiles: TileSource) -> int:

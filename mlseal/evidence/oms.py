@@ -2,6 +2,7 @@
 
 Its predicate lists every file with its digest; its single subject is the root digest. It is signed like any other
 statement. The format has no room for own fields (its schema says ``additionalProperties: false``), so nothing is added.
+File names stand in it as they are, whatever ``MLSEAL_NAMES`` says: a stock verifier compares them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from mlseal.errors import DigestMismatch, MalformedEvidence, Misuse
 from mlseal.evidence import statement
 from mlseal.evidence.digest import Manifest, Measured, Subject
+from mlseal.evidence.naming import PLAIN
 from mlseal.evidence.statement import Statement
 
 URI = "https://model_signing/signature/v1.0"
@@ -23,7 +25,7 @@ def make(measured: Measured) -> Statement:
         "resources": resources,
         "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": []},
     }
-    return statement.make([Subject(measured.name, measured.manifest.oms_root)], URI, predicate)
+    return statement.make([Subject(measured.name, measured.manifest.oms_root)], URI, predicate, names=PLAIN)
 
 
 def require_names(oms: Statement, manifest: Manifest) -> None:

@@ -38,11 +38,13 @@ class Revocations:
         revoked: by evidence id, from verified statements only.
         snapshot_time: verified time of the newest snapshot of a listed identity; None if there is none.
         snapshot_end: its ``validUntil``.
+        flaw: why a newer snapshot does not count (`mlseal.evidence.snapshots`); None if there is no such.
     """
 
     revoked: Mapping[str, Revocation] = field(default_factory=dict)
     snapshot_time: datetime | None = None
     snapshot_end: datetime | None = None
+    flaw: str | None = None
 
     def of(self, evidence_id: str) -> Revocation | None:
         """The revocation of this evidence, if any."""
@@ -52,12 +54,15 @@ class Revocations:
         """Raise `StaleEvidence` unless a snapshot is younger than `max_age` and still valid."""
         remedy = "run 'mlseal revoke --snapshot' as an identity that the policy lists under revokers"
         if self.snapshot_time is None or self.snapshot_end is None:
-            raise StaleEvidence("no revocation snapshot", expected=f"one younger than {max_age}", remedy=remedy)
+            raise StaleEvidence(
+                "no revocation snapshot", got=self.flaw, expected=f"one younger than {max_age}", remedy=remedy
+            )
         age = now - self.snapshot_time
         if age > max_age + SKEW or now > self.snapshot_end + SKEW or age < -SKEW:
             raise StaleEvidence(
                 "the revocation snapshot is stale",
-                got=f"age {age}, valid until {self.snapshot_end:%Y-%m-%dT%H:%M:%SZ}",
+                got=f"age {age}, valid until {self.snapshot_end:%Y-%m-%dT%H:%M:%SZ}"
+                + (f"; {self.flaw}" if self.flaw else ""),
                 expected=f"younger than {max_age}",
                 remedy=remedy,
             )

@@ -12,6 +12,7 @@ from mlseal.evidence.archive import Archive, revocation_subject
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.digest import Subject
+from mlseal.evidence.naming import PLAIN  # these subjects are no files: nothing to hide
 from mlseal.evidence.predicates import revocation, revocation_snapshot
 from mlseal.evidence.signing import Signer
 
@@ -30,31 +31,37 @@ def revoke(archive: Archive, signer: Signer, evidence_id: str, *, reason: str, c
     claim = revocation.Predicate.model_validate(
         {"evidenceId": evidence_id, "reason": reason, "comment": comment, "nonce": secrets.token_hex(16)}
     )
-    return signer.sign(statement.make([revocation_subject(evidence_id)], revocation.URI, claim.to_json()))
+    return signer.sign(statement.make([revocation_subject(evidence_id)], revocation.URI, claim.to_json(), names=PLAIN))
 
 
 def snapshot(archive: Archive, signer: Signer, *, valid_for: timedelta) -> Bundle:
-    """Sign the list of everything that this very identity revoked in the log, up to its present size.
+    """Sign the list of everything that this very identity revoked in the logs, up to their present sizes.
 
     Only its own: a snapshot that repeated the revocations of others would lend them its signer's authority, and a
     producer could have a failed result of its own taken off the books that way. Revocations by other listed identities
     count by themselves, from the log.
     """
-    size = archive.refresh()
+    archive.refresh()
     own = [signer.identity()]
     revoked = []
     for bundle in archive.of_type([revocation.URI]):
         if archive.signed_by(bundle.evidence_id, own):
             claim = revocation.Predicate.model_validate(dict(bundle.statement.predicate))
             revoked.append(revocation_snapshot.Entry(evidence_id=claim.evidence_id, reason=claim.reason))
+    sizes = [
+        revocation_snapshot.LogSize(origin=log.origin, tree_size=archive.index.size(log.origin))
+        for log in archive.trust.logs
+    ]
     now = archive.clock()
     claim_all = revocation_snapshot.Predicate(
-        origin=archive.trust.logs[-1].origin,
-        tree_size=size,
+        origin=sizes[-1].origin,
+        tree_size=sizes[-1].tree_size,
+        logs=sizes,
         issued_at=rfc3339(now),
         valid_until=rfc3339(now + valid_for),
         nonce=secrets.token_hex(16),
         revoked=sorted(set(revoked), key=lambda e: (e.evidence_id, e.reason)),
     )
     names = hashlib.sha256("\n".join(f"{e.evidence_id} {e.reason}" for e in claim_all.revoked).encode()).hexdigest()
-    return signer.sign(statement.make([Subject("revocations", names)], revocation_snapshot.URI, claim_all.to_json()))
+    about = Subject("revocations", names)
+    return signer.sign(statement.make([about], revocation_snapshot.URI, claim_all.to_json(), names=PLAIN))

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlseal.errors import MalformedEvidence
-from mlseal.evidence import canonical
+from mlseal.evidence import canonical, naming
 from mlseal.evidence.digest import Subject
+from mlseal.evidence.naming import Naming
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -54,15 +55,21 @@ def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(payload_type), payload_type.encode(), len(payload), payload)
 
 
-def make(subjects: Iterable[Subject], predicate_type: str, predicate: Mapping[str, Any]) -> Statement:
+def make(
+    subjects: Iterable[Subject], predicate_type: str, predicate: Mapping[str, Any], *, names: Naming | None = None
+) -> Statement:
     """A statement with canonical bytes.
+
+    `names` says how the subjects' names are written; None means as the user chose (`naming.in_force`), so that a caller
+    who does not think of it cannot give a name away. The names inside `predicate` are the caller's.
 
     Raises `MalformedEvidence` if there is no subject, a name repeats, or the predicate exceeds 64 kB (bulk lies beside
     the evidence, by digest); an OMS signature, which lists every file, is exempt from the last.
     """
+    said = (naming.in_force() if names is None else names).subjects(subjects)
     document = {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": s.name, "digest": {"sha256": s.sha256}} for s in subjects],
+        "subject": [{"name": s.name, "digest": {"sha256": s.sha256}} for s in said],
         "predicateType": predicate_type,
         "predicate": dict(predicate),
     }

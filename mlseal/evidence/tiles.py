@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from mlseal.errors import ServiceUnavailable
 from mlseal.evidence.signing import embedded
@@ -38,12 +37,7 @@ class ServiceTiles:
 def service_tiles(trust: Trust, deadline: float = 10.0) -> Mapping[str, TileSource]:
     """A tile source for each log of `trust` that its services offer, retired logs included; {} without endpoints.
 
-    The trust service serves every log at ``/log/ORIGIN``; a Rekor v2 server serves the one whose host is the origin.
+    The trust service serves every log at ``/log/ORIGIN``; a Rekor v2 server serves its own below ``/api/v2``, and a
+    retired shard stays at its own address.
     """
-    if trust.endpoints is None:
-        return {}
-    base, marker, _ = trust.endpoints.log.rpartition("/log/")
-    if marker:
-        return {log.origin: ServiceTiles(trust, f"{base}/log/{log.origin}", deadline) for log in trust.logs}
-    host = urlsplit(trust.endpoints.log).hostname
-    return {log.origin: ServiceTiles(trust, trust.endpoints.log, deadline) for log in trust.logs if log.origin == host}
+    return {origin: ServiceTiles(trust, url, deadline) for origin, url in trust.tile_urls().items()}

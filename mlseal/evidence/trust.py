@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ from typing import Any
 from mlseal.errors import DigestMismatch, MalformedEvidence, NotInitialised, StaleEvidence, Unreadable
 from mlseal.evidence import canonical, paths
 from mlseal.evidence.bundle import unbase64, write_atomic
-from mlseal.evidence.clock import parse_rfc3339
+from mlseal.evidence.clock import SKEW, Clock, parse_rfc3339, utcnow
 
 _CLIENT_CONFIG = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 _ROOT_PREFIX = "application/vnd.dev.sigstore.trustedroot"
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
 _ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")  # DER header before the 32 raw bytes, RFC 8410
+_LOG_MARKER = "/log/"  # in the URL of a log of the trust service
+_EVER = datetime.min.replace(tzinfo=UTC) + SKEW
+_NEVER = datetime.max.replace(tzinfo=UTC) - SKEW
 _MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -43,23 +46,44 @@ class Endpoints:
 
 @dataclass(frozen=True)
 class LogKey:
-    """One log of the root: origin (host of its base URL), 32-byte log id, raw Ed25519 key, validity."""
+    """One log of the root: origin (host of its base URL), 32-byte log id, raw Ed25519 key, validity, base URL."""
 
     origin: str
     log_id: bytes
     public_key: bytes
     start: datetime
     end: datetime | None
+    base_url: str = ""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """A trust root, chosen. ``source`` says where it came from, for messages."""
+    """A trust root, chosen. ``source`` says where it came from, for messages.
+
+    ``missing`` names what a signing configuration lacks, so that there are no ``endpoints``; () for a bare root.
+    """
 
     root: dict[str, Any]
     fingerprint: str
     endpoints: Endpoints | None
     source: str
+    missing: tuple[str, ...] = ()
+
+    def require_services(self) -> Endpoints:
+        """The services that sign. Raises `NotInitialised` that says which are missing."""
+        if self.endpoints is not None:
+            return self.endpoints
+        if self.missing:
+            raise NotInitialised(
+                f"the trust configuration {self.source} names no {' and no '.join(self.missing)} that is valid now",
+                expected="one of each kind of service, with its API version",
+                remedy="use the configuration of an instance that runs them, such as one of 'mlseal serve'",
+            )
+        raise NotInitialised(
+            f"the trust root {self.source} names no services to sign with",
+            expected="a ClientTrustConfig",
+            remedy="pass trust_config.json instead of trusted_root.json",
+        )
 
     @cached_property
     def logs(self) -> tuple[LogKey, ...]:
@@ -70,10 +94,29 @@ class Trust:
         """The log with this id, if the root has it."""
         return next((key for key in self.logs if key.log_id == log_id), None)
 
+    def tile_urls(self) -> dict[str, str]:
+        """Where the tiles of each log of this root are read, by origin, retired logs included; {} without endpoints.
+
+        The trust service serves every log of its authority at ``/log/ORIGIN``. Any other log is a Rekor v2 server,
+        which serves its tiles below ``/api/v2`` of its own base URL.
+        """
+        if self.endpoints is None:
+            return {}
+        base, marker, _ = self.endpoints.log.rpartition(_LOG_MARKER)
+        if marker:
+            return {log.origin: f"{base}{marker}{log.origin}" for log in self.logs}
+        return {log.origin: f"{log.base_url}/api/v2" for log in self.logs if log.base_url}
+
+    def retired_logs(self) -> tuple[str, ...]:
+        """URLs of logs of the trust service that take nothing new; () for other services, which know no such thing."""
+        if self.endpoints is None or _LOG_MARKER not in self.endpoints.log:
+            return ()
+        return tuple(url for url in self.tile_urls().values() if url != self.endpoints.log)
+
     @property
     def expires(self) -> datetime | None:
         """The moment after which no authority of the root is valid; None if the root names no end."""
-        groups = ("tlogs", "certificateAuthorities", "timestampAuthorities")
+        groups = ("tlogs", "certificateAuthorities", "timestampAuthorities", "ctlogs")
         ends = [[_end(entry) for entry in self.root.get(group, [])] for group in groups]
         latest = [None if None in group else max((e for e in group if e), default=None) for group in ends]
         known = [end for end in latest if end is not None]
@@ -99,12 +142,17 @@ class Trust:
         return any(issuer == f"https://{name}/issuer" for name in names)
 
     def state_directory(self) -> Path:
-        """Where this user's verifier keeps what it learned about this root (checkpoints, index)."""
+        """Where this user's verifier keeps what it can learn again about this root: indexes.
+
+        What must outlive a rotation (pinned checkpoints, unpublished signatures) lies elsewhere, whatever the root.
+        """
         return paths.private(paths.state_dir() / "trust" / self.fingerprint.removeprefix("sha256:")[:32])
 
 
-def load(path: str | os.PathLike[str]) -> Trust:
+def load(path: str | os.PathLike[str], *, clock: Clock = utcnow) -> Trust:
     """The trust root in a TrustedRoot or ClientTrustConfig JSON file, or in a directory that `mlseal init` wrote.
+
+    Of the services that it names, those are taken that are valid by `clock`.
 
     Raises `Unreadable` or `MalformedEvidence`; reading a root is not pinning it.
     """
@@ -118,22 +166,26 @@ def load(path: str | os.PathLike[str]) -> Trust:
         raise Unreadable(
             f"cannot read trust root {file}", got=error.strerror, remedy="pass --trust FILE or run 'mlseal trust add'"
         ) from error
-    return parse(data, source=str(file))
+    return parse(data, source=str(file), clock=clock)
 
 
-def parse(data: bytes, *, source: str) -> Trust:
+def parse(data: bytes, *, source: str, clock: Clock = utcnow) -> Trust:
     """The trust root in `data`, checked for shape with sigstore's own parser later, at first use."""
     document = canonical.parse(data, what=f"trust root {source}", limit=_MAX_BYTES)
     kind = document.get("mediaType") if isinstance(document, dict) else None
     if kind == _CLIENT_CONFIG:
-        root, endpoints = document.get("trustedRoot"), _endpoints(document.get("signingConfig"))
+        root = document.get("trustedRoot")
+        try:
+            endpoints, missing = _endpoints(document.get("signingConfig"), clock())
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MalformedEvidence(f"the signing configuration in {source} is malformed", got=str(error)) from error
     elif isinstance(kind, str) and kind.startswith(_ROOT_PREFIX):
-        root, endpoints = document, None
+        root, endpoints, missing = document, None, ()
     else:
         raise MalformedEvidence(f"{source} is not a trust root", got=kind, expected="TrustedRoot or ClientTrustConfig")
     if not isinstance(root, dict) or not all(root.get(k) for k in ("tlogs", "certificateAuthorities", "ctlogs")):
         raise MalformedEvidence(f"{source} names no log, CA or CT log", expected="a complete TrustedRoot")
-    trust = Trust(root, fingerprint(root), endpoints, source)
+    trust = Trust(root, fingerprint(root), endpoints, source, missing)
     if not trust.logs:
         raise MalformedEvidence(
             f"{source} has no Ed25519 log", remedy="use a root whose log is Rekor v2 with an Ed25519 key"
@@ -231,26 +283,39 @@ def _log_key(entry: dict[str, Any]) -> LogKey | None:
     spki = unbase64(key.get("rawBytes"), "log key")
     if not spki.startswith(_ED25519_SPKI) or len(spki) != len(_ED25519_SPKI) + 32:
         raise MalformedEvidence("log key is not a raw Ed25519 SubjectPublicKeyInfo")
-    origin = re.sub(r"^https?://", "", str(entry.get("baseUrl", ""))).split("/")[0].split(":")[0]
+    base_url = str(entry.get("baseUrl", "")).rstrip("/")
+    origin = re.sub(r"^https?://", "", base_url).split("/")[0].split(":")[0]
     valid = key.get("validFor") or {}
     try:
         start, end = parse_rfc3339(valid["start"]), _end(entry)
     except (KeyError, ValueError) as error:
         raise MalformedEvidence("log key has no validity") from error
     log_id = unbase64((entry.get("logId") or {}).get("keyId"), "log id")
-    return LogKey(origin, log_id, spki[len(_ED25519_SPKI) :], start, end)
+    return LogKey(origin, log_id, spki[len(_ED25519_SPKI) :], start, end, base_url)
 
 
-def _endpoints(config: Any) -> Endpoints | None:
+def _endpoints(config: Any, now: datetime) -> tuple[Endpoints | None, tuple[str, ...]]:
+    """The services that sign now, and the names of those that `config` does not have."""
     if not isinstance(config, dict):
-        return None
-
-    def newest(member: str, version: int) -> str | None:
-        services = [s for s in config.get(member) or [] if s.get("majorApiVersion") == version]
-        services.sort(key=lambda s: str((s.get("validFor") or {}).get("start", "")))
-        return str(services[-1]["url"]).rstrip("/") if services else None
-
-    ca, log, tsa = newest("caUrls", 1), newest("rekorTlogUrls", 2), newest("tsaUrls", 1)
+        return None, ("signing configuration",)
+    ca, log = _service(config, "caUrls", 1, now), _service(config, "rekorTlogUrls", 2, now)
+    tsa = _service(config, "tsaUrls", 1, now)
+    named = {"certificate authority (Fulcio v1)": ca, "Rekor v2 log": log, "time-stamping authority": tsa}
     if ca is None or log is None or tsa is None:
-        return None
-    return Endpoints(ca, log, tsa, newest("oidcUrls", 1))
+        return None, tuple(name for name, url in named.items() if url is None)
+    return Endpoints(ca, log, tsa, _service(config, "oidcUrls", 1, now)), ()
+
+
+def _service(config: dict[str, Any], member: str, version: int, now: datetime) -> str | None:
+    """URL of the service that began last among those valid now; one within the skew of clocks if no other is."""
+    found = []
+    for entry in config.get(member) or []:
+        if entry.get("majorApiVersion") == version:
+            valid = entry.get("validFor") or {}
+            start, end = (parse_rfc3339(valid[name]) if valid.get(name) else None for name in ("start", "end"))
+            found.append((start or _EVER, end or _NEVER, str(entry["url"]).rstrip("/")))
+    for slack in (timedelta(0), SKEW):
+        valid_now = [one for one in found if one[0] - slack <= now < one[1] + slack]
+        if valid_now:
+            return max(valid_now, key=lambda one: one[0])[2]
+    return None

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import InitVar, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -82,9 +82,13 @@ class LogPosition:
     tree_size: int
 
 
+@final
 @dataclass(frozen=True)
 class VerifiedStatement:
-    """A statement that passed every step. Only this module can make one."""
+    """A statement that passed every step. Only this module makes one.
+
+    Python cannot forbid ``object.__new__``; a test of the architecture finds every module that would go around.
+    """
 
     statement: Statement
     predicate: BaseModel
@@ -94,6 +98,9 @@ class VerifiedStatement:
     assurance: Assurance
     bundle_sha256: str
     seal: InitVar[object]
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("a VerifiedStatement has no subclass: one could leave its seal out")
 
     def __post_init__(self, seal: object) -> None:
         if seal is not _SEAL:
@@ -124,7 +131,7 @@ class Verifier:
     Args:
         trust: the root, chosen by the caller (`mlseal.evidence.trust.resolve`).
         tiles: for each log origin a source of tiles for consistency proofs; untrusted.
-        checkpoints: what this verifier remembers; by default in this user's state directory.
+        checkpoints: what this verifier remembers; by default in this user's state directory, for all roots.
         clock: the injected clock.
     """
 
@@ -137,7 +144,7 @@ class Verifier:
         clock: Clock = utcnow,
     ) -> None:
         self.trust = trust
-        self.checkpoints = checkpoints or PinnedCheckpoints(trust.state_directory() / "checkpoints")
+        self.checkpoints = checkpoints or PinnedCheckpoints.of_user()
         self._tiles = tiles or {}
         self._clock = clock
         self._stock = _stock_verifier(trust)

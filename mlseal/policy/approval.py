@@ -7,16 +7,16 @@
 3. Roles under ``notBy`` resolve to people through ownership statements; a role that resolves to nobody leaves the
    requirement undecided, whoever approved.
 4. Whoever signed evidence about this subject approves their own work and does not count.
-5. Distinct means distinct (issuer, subject); upper and lower case make no second person.
+5. Distinct means distinct (issuer, subject); upper and lower case make no second person, nor does another role or
+   domain of the same pseudonym.
 """
 
 from __future__ import annotations
 
-from mlseal.evidence.identity import Identity
 from mlseal.evidence.predicates import human_approval, slsa_provenance
 from mlseal.policy import roles, waiver
-from mlseal.policy.case import Case, short, shortfall
-from mlseal.policy.facts import VerifiedFact
+from mlseal.policy.case import Case, person, short, shortfall
+from mlseal.policy.facts import Target, VerifiedFact
 from mlseal.policy.model import Requirement
 from mlseal.policy.remedies import supersede
 from mlseal.policy.rule import answer, targets_of
@@ -30,7 +30,10 @@ def judge(case: Case, requirement: Requirement) -> None:
     excluded = _roles(case, requirement)
     case.support[requirement.id] = ()
     for target in targets_of(case, requirement):
-        found = case.find(requirement.id, target, requirement.predicate_type, requirement.by)
+        followed = None if target is case.target else target
+        asked = case.hints.approve(_to_review(case, requirement), requirement.by, followed)
+        found = case.find(requirement.id, target, requirement.predicate_type, requirement.by, asked)
+        case.look_at(found.facts)
         facts = case.without_superseded(found.facts)
         case.weigh(facts)
         _refuse_rejections(case, requirement, facts)
@@ -38,9 +41,16 @@ def judge(case: Case, requirement: Requirement) -> None:
         good = [fact for fact in facts if problems[fact.evidence_id] is None]
         case.support[requirement.id] += tuple(good)
         wanted = requirement.part.distinct or 1
-        if len({_person(fact.identity) for fact in good}) >= wanted or waiver.excuse(case, requirement.id, target, ()):
+        if len({person(fact.identity) for fact in good}) >= wanted or _excused(case, requirement, target, facts):
             continue
-        _explain(case, requirement, good, [(f, p) for f in facts if (p := problems[f.evidence_id])], wanted)
+        others = [(fact, problem) for fact in facts if (problem := problems[fact.evidence_id])]
+        _explain(case, requirement, good, others, asked)
+
+
+def _excused(case: Case, requirement: Requirement, target: Target, facts: tuple[VerifiedFact, ...]) -> bool:
+    """Whether a waiver stands in for approvals; never where a revoker took one back."""
+    taken_back = any(case.revoked(fact) for fact in facts)
+    return not taken_back and waiver.excuse(case, requirement.id, target, ())
 
 
 def _explain(
@@ -48,8 +58,9 @@ def _explain(
     requirement: Requirement,
     good: list[VerifiedFact],
     others: list[tuple[VerifiedFact, tuple[Outcome, str]]],
-    wanted: int,
+    asked: str,
 ) -> None:
+    wanted = requirement.part.distinct or 1
     for fact, (outcome, message) in others:
         case.say(
             requirement.id,
@@ -57,14 +68,15 @@ def _explain(
             outcome=outcome,
             got=fact.identity,
             control=requirement.control,
+            remedy=asked,
         )
-    people = {_person(fact.identity) for fact in good}
+    people = {person(fact.identity) for fact in good}
     case.say(
         requirement.id,
         f"{len(people)} of {wanted} approvals by distinct people",
         got=", ".join(sorted(san for _, san in people)) or "nobody",
         expected=f"{wanted} of " + " or ".join(map(str, requirement.by)),
-        remedy=case.hints.approve(_to_review(case, requirement), requirement.by),
+        remedy=asked,
         control=requirement.control,
     )
 
@@ -103,9 +115,9 @@ def _problem(
         return "undecided", "its signature lies in the future"
     if low := shortfall(fact, case.policy.assurance_of(requirement)):
         return "undecided", f"its assurance is too low ({low})"
-    if _person(fact.identity) in excluded:
-        return "refused", f"self-approval: this person holds the role {excluded[_person(fact.identity)]}"
-    if _person(fact.identity) in _authors(case):
+    if person(fact.identity) in excluded:
+        return "refused", f"self-approval: this person holds the role {excluded[person(fact.identity)]}"
+    if person(fact.identity) in _authors(case):
         return "refused", "self-approval: this identity made evidence about the subject"
     return _unread(case, requirement, fact, claim)
 
@@ -144,7 +156,7 @@ def _roles(case: Case, requirement: Requirement) -> dict[_Person, str]:
                 remedy=case.hints.own(case.policy.owners),
                 control=requirement.control,
             )
-        excluded |= {_person(person): role for person in people}
+        excluded |= {person(holder): role for holder in people}
     return excluded
 
 
@@ -152,8 +164,4 @@ def _authors(case: Case) -> set[_Person]:
     """Everyone who signed the subject's provenance or evidence about work; decisions of other people are no work."""
     work = {r.predicate_type for r in case.policy.require if not r.is_approval}
     makers = {fact.identity for fact in case.weighed.values() if fact.predicate_type in work}
-    return {_person(identity) for identity in makers | case.source.signers(case.target, slsa_provenance.URI)}
-
-
-def _person(identity: Identity) -> _Person:
-    return identity.issuer, identity.san.casefold()
+    return {person(identity) for identity in makers | case.source.signers(case.target, slsa_provenance.URI)}

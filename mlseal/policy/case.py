@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from mlseal.errors import Refusal
 from mlseal.evidence.clock import SKEW, parse_rfc3339
-from mlseal.evidence.identity import Identity
+from mlseal.evidence.identity import PSEUDONYM, Identity
 from mlseal.evidence.revocation import Revocations
 from mlseal.policy.facts import Found, Source, Target, VerifiedFact
 from mlseal.policy.model import Matcher, Policy
@@ -29,7 +29,8 @@ class Case:
     Attributes:
         gate: identities whose statements are not evidence: those the policy lists and the judge's own.
         support: by requirement id, the facts that satisfied it; what ``of`` and ``reviewed`` refer to.
-        weighed: every fact that was looked at, satisfying or not; the inputs of the verdict.
+        weighed: every fact that counted, satisfying or not; the verdict's assurance is that of the weakest of them.
+        seen: every fact that was looked at, the set-aside included; the inputs of the verdict.
     """
 
     policy: Policy
@@ -42,6 +43,7 @@ class Case:
     reasons: list[Reason] = field(default_factory=list)
     support: dict[str, tuple[VerifiedFact, ...]] = field(default_factory=dict)
     weighed: dict[str, VerifiedFact] = field(default_factory=dict)
+    seen: dict[str, VerifiedFact] = field(default_factory=dict)
 
     def say(
         self,
@@ -68,8 +70,11 @@ class Case:
         if reason not in self.reasons:
             self.reasons.append(reason)
 
-    def find(self, rule: str, target: Target, predicate_type: str, by: tuple[Matcher, ...]) -> Found:
-        """Evidence by `by`, without the gate's; what does not verify becomes a reason of its own."""
+    def find(self, rule: str, target: Target, predicate_type: str, by: tuple[Matcher, ...], remedy: str) -> Found:
+        """Evidence by `by`, without the gate's; what does not verify becomes a reason of its own.
+
+        `remedy` is the command that makes such evidence, for when only the gate signed any.
+        """
         found = self.source.find(target, predicate_type, by) if by else Found()
         for rejected in found.rejected:
             error = rejected.error
@@ -84,12 +89,14 @@ class Case:
         own = tuple(fact for fact in found.facts if self.is_gate(fact.identity))
         facts = tuple(fact for fact in found.facts if not self.is_gate(fact.identity))
         if own and not facts:
+            self.look_at(own)
             self.say(
                 rule,
                 "the gate is not a producer: its own statements are no evidence",
                 outcome="refused",
                 got=own[0].identity,
                 expected="another identity",
+                remedy=remedy,
             )
         return Found(facts, found.rejected, found.others)
 
@@ -98,8 +105,14 @@ class Case:
         return any(matcher.matches(identity) for matcher in self.gate)
 
     def weigh(self, facts: Iterable[VerifiedFact]) -> None:
-        """Note that the verdict rests on these."""
-        self.weighed.update({fact.evidence_id: fact for fact in facts})
+        """Note that these count, for or against."""
+        counted = {fact.evidence_id: fact for fact in facts}
+        self.weighed.update(counted)
+        self.seen.update(counted)
+
+    def look_at(self, facts: Iterable[VerifiedFact]) -> None:
+        """Note that these were looked at: the verdict lists them, whether they count or were set aside."""
+        self.seen.update({fact.evidence_id: fact for fact in facts})
 
     def without_superseded(self, facts: tuple[VerifiedFact, ...]) -> tuple[VerifiedFact, ...]:
         """The facts that count: a superseded one only while nothing newer of its kind stands in its place."""
@@ -149,6 +162,12 @@ def weakest(facts: Iterable[VerifiedFact]) -> dict[str, str]:
         )
         for axis, levels in _LEVELS.items()
     }
+
+
+def person(identity: Identity) -> tuple[str, str]:
+    """(issuer, subject) as one compares people: letter case makes no second one, nor a pseudonym's other roles."""
+    last = identity.san.rpartition("/")[2]
+    return identity.issuer, last if PSEUDONYM.fullmatch(last) else identity.san.casefold()
 
 
 def span(age: timedelta | None) -> str:

@@ -1,8 +1,8 @@
 """Negative controls: a policy proves that it refuses what it should.
 
 A policy ships its tests under ``tests:`` or in files beside it (``NAME.tests/*.yaml`` for ``NAME.yaml``). Besides,
-every test that expects *allowed* is varied without the author's help, and each variation must be stopped: without any
-one kind of evidence the policy asks for, with each kind signed by a stranger, with a stale revocation snapshot, with a
+every test that expects *allowed* is varied without the author's help, and each variation must be stopped: without the
+evidence for any one requirement, with that signed by a stranger, with a stale revocation snapshot, with a
 withheld log leaf. A policy without a test that expects a stop is itself a failure.
 """
 
@@ -25,7 +25,7 @@ from mlseal.evidence.revocation import Revocation, Revocations
 from mlseal.policy import plainyaml, samples
 from mlseal.policy.facts import Target
 from mlseal.policy.gate import decide
-from mlseal.policy.model import Policy
+from mlseal.policy.model import Policy, Requirement
 from mlseal.policy.remedies import short_name
 from mlseal.policy.samples import SampleFact, SampleSource
 from mlseal.policy.schema import Control, Controls, Sample
@@ -87,18 +87,21 @@ def _compare(control: Control, verdict: Verdict) -> Outcome:
 def _variations(
     policy: Policy, control: Control, facts: Mapping[str, SampleFact], source: SampleSource, now: datetime
 ) -> Iterator[Outcome]:
-    for uri in dict.fromkeys(requirement.predicate_type for requirement in policy.require):
-        rest = tuple(fact for fact in facts.values() if fact.predicate_type != uri)
-        foreign = tuple(
-            replace(fact, identity=_STRANGER) if fact.predicate_type == uri else fact for fact in facts.values()
-        )
-        yield _stopped(policy, f"{control.name}, without {short_name(uri)}", replace(source, facts=rest), now)
-        yield _stopped(policy, f"{control.name}, {short_name(uri)} by a stranger", replace(source, facts=foreign), now)
+    for wanted in policy.require:
+        own = [fact for fact in facts.values() if _answers(wanted, fact)]
+        rest = tuple(fact for fact in facts.values() if fact not in own)
+        foreign = tuple(replace(fact, identity=_STRANGER) if fact in own else fact for fact in facts.values())
+        yield _stopped(policy, f"{control.name}, without {wanted.id}", replace(source, facts=rest), now)
+        yield _stopped(policy, f"{control.name}, {wanted.id} by a stranger", replace(source, facts=foreign), now)
     stale = now - policy.revocation_max_age - SKEW - timedelta(seconds=1)
     old = replace(source, taken_back=replace(source.taken_back, snapshot_time=stale))
     yield _stopped(policy, f"{control.name}, revocations stale", old, now)
     hidden = Leaf("log1.sample", 7, samples.digest("withheld"), _STRANGER)
     yield _stopped(policy, f"{control.name}, a log leaf withheld", replace(source, withheld=(hidden,)), now)
+
+
+def _answers(wanted: Requirement, fact: SampleFact) -> bool:
+    return fact.predicate_type == wanted.predicate_type and any(m.matches(fact.identity) for m in wanted.by)
 
 
 def _stopped(policy: Policy, name: str, source: SampleSource, now: datetime) -> Outcome:

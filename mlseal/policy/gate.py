@@ -64,7 +64,8 @@ def judge(
     try:
         archive.refresh()  # (3)
     except Error as error:
-        verdict = _verdict([_failure("log", error)], [], (), policies, 0, action, clock(), observing=False)
+        governing = _matching(policies, action)
+        verdict = _verdict([_failure("log", error)], [], (), governing, 0, action, clock(), observing=False)
     else:
         verdict = decide(ArchiveSource(archive), target, action, policies, now=clock(), gate=gate, hints=chosen)
     return replace(verdict, subjects=subjects)
@@ -85,27 +86,35 @@ def decide(
         facts = canonical_facts(action) if action else {}  # (1)
     except ValueError as error:
         reason = Reason("name", str(error), "refused", expected="a plain ASCII name", remedy="choose another name")
-        return _verdict([reason], [], (), (), source.tree_size, action, now, observing=False)
+        return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)
     matching = tuple(p for p in policies if action is None or p.applies(facts))  # (2)
+    told = hints or Hints()
     if not any(policy.require for policy in matching):
-        return _ungoverned(source, facts, action, policies, now)
+        return _ungoverned(source, facts, action, policies, now, told)
     cases = [
-        _case(source, target, policy, now, (*gate, *(m for p in policies for m in p.gate)), hints or Hints())
+        _case(source, target, policy, now, (*gate, *(m for p in policies for m in p.gate)), told)
         for policy in matching
         if policy.require
     ]
     stopping = [case for case in cases if any(r.outcome != "note" for r in case.reasons)]
     observing = bool(stopping) and all(case.policy.observes(now) for case in stopping)
+    seen = {k: v for case in cases for k, v in case.seen.items()}
     weighed = {k: v for case in cases for k, v in case.weighed.items()}
-    extra = tuple(
-        dict.fromkeys(
-            i for case in cases for i in source.revocation_inputs(case.policy.revokers) if case.policy.revokers
-        )
-    )
+    inputs = [Input(fact.evidence_id, fact.bundle_sha256, fact.predicate_type) for fact in seen.values()]
+    inputs += [i for case in cases if case.policy.revokers for i in source.revocation_inputs(case.policy.revokers)]
     reasons = [reason for case in cases for reason in case.reasons]
     return _verdict(
-        reasons, list(weighed.values()), extra, matching, source.tree_size, action, now, observing=observing
+        reasons, list(weighed.values()), inputs, matching, source.tree_size, action, now, observing=observing
     )
+
+
+def _matching(policies: Sequence[Policy], action: Action | None) -> tuple[Policy, ...]:
+    """Those that govern `action`; all where none does or its names are not canonical, for they were asked."""
+    try:
+        facts = canonical_facts(action) if action else {}
+    except ValueError:
+        return tuple(policies)
+    return tuple(p for p in policies if action is None or p.applies(facts)) or tuple(policies)
 
 
 def _case(
@@ -159,8 +168,14 @@ def _require_fresh_revocations(case: Case) -> None:
 
 
 def _ungoverned(
-    source: Source, facts: dict[str, str], action: Action | None, policies: Sequence[Policy], now: datetime
+    source: Source,
+    facts: dict[str, str],
+    action: Action | None,
+    policies: Sequence[Policy],
+    now: datetime,
+    hints: Hints,
 ) -> Verdict:
+    """Default deny, unless an exemption names owner and end. The verdict names the policies that were asked."""
     exempt = [(policy, who) for policy in policies if action is not None and (who := policy.exempts(facts, now))]
     if exempt:
         note = Reason(
@@ -179,15 +194,15 @@ def _ungoverned(
         "refused",
         got=str(action) if action else "no policy",
         expected="a policy whose applies covers it",
-        remedy="add it to a policy, or under ungoverned with owner and end",
+        remedy=hints.govern(action.items if action else {}),
     )
-    return _verdict([reason], [], (), (), source.tree_size, action, now, observing=False)
+    return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)
 
 
 def _verdict(
     reasons: list[Reason],
-    facts: list[VerifiedFact],
-    extra: tuple[Input, ...],
+    facts: Sequence[VerifiedFact],
+    inputs: Sequence[Input],
     policies: Sequence[Policy],
     tree_size: int,
     action: Action | None,
@@ -195,13 +210,12 @@ def _verdict(
     *,
     observing: bool,
 ) -> Verdict:
-    """The one place where a verdict is made (6)."""
+    """The one place where a verdict is made (6); `facts` are those that counted, `inputs` all that was looked at."""
     outcomes = {reason.outcome for reason in reasons}
     kind = Refused if "refused" in outcomes else Undecided if "undecided" in outcomes else Allowed
-    inputs = [Input(fact.evidence_id, fact.bundle_sha256, fact.predicate_type) for fact in facts]
     return kind(
         reasons=tuple(sorted(reasons, key=lambda r: r.outcome == "note")),
-        inputs=tuple(dict.fromkeys((*inputs, *extra))),
+        inputs=tuple(dict.fromkeys(inputs)),
         policies=tuple((policy.name, policy.sha256) for policy in policies),
         tree_size=tree_size,
         assurance=weakest(facts),
@@ -214,5 +228,10 @@ def _verdict(
 def _failure(name: str, error: Error) -> Reason:
     outcome = "refused" if isinstance(error, Refusal) else "undecided"
     return Reason(
-        name, error.message, "refused" if outcome == "refused" else "undecided", error.got, error.expected, error.remedy
+        name,
+        error.message,
+        "refused" if outcome == "refused" else "undecided",
+        error.got,
+        error.expected,
+        error.remedy or "find the cause with 'mlseal doctor', mend it, and judge again",
     )

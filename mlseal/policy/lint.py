@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from mlseal.evidence.predicates import slsa_provenance
+from mlseal.evidence.predicates import fairness, slsa_provenance
 from mlseal.policy.model import Policy, Requirement
+
+_BOUND, _LEVEL = re.compile(r"\.ci(Low|High)\b"), re.compile(r"\.level\b")
+_RATE, _SELECTION = re.compile(r"\bp\.(metric\(|metrics\b|groups\b)"), re.compile(r"\bp\.selection\b")
 
 
 def remarks(policy: Policy) -> Iterator[str]:
@@ -31,6 +35,9 @@ def remarks(policy: Policy) -> Iterator[str]:
 
 def _of_requirement(policy: Policy, requirement: Requirement, *, trained: bool) -> Iterator[str]:
     part, name = requirement.part, requirement.id
+    if requirement.has_inputs and not any(other.part.of == name for other in policy.require):
+        what = "data set is" if requirement.predicate_type == fairness.URI else "inputs are"
+        yield f"{name}: its {what} not followed (no requirement 'of: {name}'); it may come from anywhere"
     if part.max_age is None:
         yield f"{name}: no maxAge; evidence of any age counts"
     if part.strength == "measured" and part.of is None and not trained:
@@ -43,3 +50,14 @@ def _of_requirement(policy: Policy, requirement: Requirement, *, trained: bool) 
         yield f"{name}: no reviewed; an approval holds for evidence that the person never saw"
     if not requirement.rules and not requirement.is_approval:
         yield f"{name}: no conditions; any content counts"
+    yield from _of_conditions(requirement)
+
+
+def _of_conditions(requirement: Requirement) -> Iterator[str]:
+    """What the conditions leave to whoever measures, who can then choose the answer."""
+    said = " ".join(rule.condition.source for rule in requirement.rules)
+    said += " " + requirement.where.source if requirement.where else ""
+    if _BOUND.search(said) and not _LEVEL.search(said):
+        yield f"{requirement.id}: a bound of an interval without its level; an interval of one per cent passes easily"
+    if requirement.predicate_type == fairness.URI and _RATE.search(said) and not _SELECTION.search(said):
+        yield f"{requirement.id}: a rate without p.selection; whoever measures chooses how many are chosen"

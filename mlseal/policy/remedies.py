@@ -1,24 +1,34 @@
-"""The exact command that would produce what is missing."""
+"""The exact command that would produce what is missing.
+
+What only the reader can know stands in capitals: a script, a column, the path of what provenance names by digest alone.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mlseal.evidence.identity import Identity, RoleMember
 from mlseal.evidence.predicates import SHORT
 from mlseal.policy.model import Matcher, Requirement
 
-_COMMANDS = {
+if TYPE_CHECKING:
+    from mlseal.policy.facts import Target
+
+COMMANDS = {
     "fairness": "mlseal run governance.fairness --model {path} --dataset DATASET --outcome COLUMN --attribute COLUMN",
-    "slsa-provenance": "mlseal run training.run --script SCRIPT --data DATA --out {path}",
+    "slsa-provenance": "mlseal run training.run --script SCRIPT --data DATA --out NEW",
     "source-verification": "mlseal run ingestion.source --dataset {path} --issuer ISSUER --san SAN",
     "data-provenance": "mlseal dvc push {path}",
     "oms-signature": "mlseal sign {path} --type oms-signature",
     "revocation-snapshot": "mlseal revoke --snapshot",
 }
+"""What makes evidence of a type; for every other type one signs a predicate that a tool wrote."""
+_AFTER = {"slsa-provenance": ", then judge NEW"}  # what exists already was made unseen: nobody can sign for it now
 _ROLE = re.compile(r"https://[^/]+/roles/(.+)")
 
 
@@ -29,30 +39,52 @@ class Hints:
     path: str = "PATH"
     policy_file: str = "POLICY"
 
-    def produce(self, requirement: Requirement, target: str | None = None) -> str:
+    def produce(self, requirement: Requirement, target: Target | None = None) -> str:
         """The command that makes the evidence `requirement` asks for, and as whom.
 
-        The policy's own ``remedy`` wins; ``{path}`` in it is replaced.
+        The policy's own ``remedy`` wins; ``{path}`` in it is replaced. `target` is an input that evidence names: its
+        path is not known here, so the command says DATASET and by which digest to recognize it.
         """
-        path = shlex.quote(target or self.path)
+        path, which = self._named(target)
         if requirement.part.remedy is not None:
-            return requirement.part.remedy.replace("{path}", path)
+            return requirement.part.remedy.replace("{path}", path) + which
         general = f"mlseal sign {{path}} --type {requirement.short} --predicate FILE"
-        return _as(_COMMANDS.get(requirement.short, general).format(path=path), requirement.by)
+        command = _as(COMMANDS.get(requirement.short, general).format(path=path), requirement.by)
+        return command + _AFTER.get(requirement.short, "") + which
 
-    def approve(self, evidence: list[str], by: Sequence[Matcher]) -> str:
+    def approve(self, evidence: list[str], by: Sequence[Matcher], target: Target | None = None) -> str:
         """The command by which a person approves, with what should have been read."""
+        path, which = self._named(target)
         listed = "".join(f" --evidence {evidence_id}" for evidence_id in evidence) or " --evidence EVIDENCE_ID"
-        return _as(f"mlseal approve {shlex.quote(self.path)}{listed}", by)
+        return _as(f"mlseal approve {path}{listed}", by) + which
 
-    def waive(self, rule: str, by: Sequence[Matcher]) -> str:
+    def waive(self, rule: str, by: Sequence[Matcher], target: Target | None = None) -> str:
         """The command by which a listed person excuses a rule."""
-        where = f"{shlex.quote(self.path)} --rule {rule} --policy {shlex.quote(self.policy_file)}"
-        return _as(f"mlseal waive {where} --reason TEXT --days N", by)
+        path, which = self._named(target)
+        where = f"{path} --rule {rule} --policy {shlex.quote(self.policy_file)}"
+        return _as(f"mlseal waive {where} --reason TEXT --days N", by) + which
 
     def own(self, by: Sequence[Matcher]) -> str:
         """The command that states who holds which role."""
         return _as(f"mlseal sign {shlex.quote(self.path)} --type ownership --predicate FILE", by)
+
+    def govern(self, action: Mapping[str, str]) -> str:
+        """How an action comes under a policy, and the command that then says what the policy wants."""
+        where = f"mlseal explain {shlex.quote(self.path)} --policy {shlex.quote(self.policy_file)}"
+        if not action:
+            return f"name a policy that requires something: {where}"
+        rest = {key: value for key, value in action.items() if key not in {"tool", "action"}}
+        entry = json.dumps(dict(action))
+        facts = "".join(f" --fact {shlex.quote(f'{key}={value}')}" for key, value in sorted(rest.items()))
+        asked = f"--action {shlex.quote(action['tool'] + '/' + action['action'])}"
+        listed = f"list {entry} under applies of a policy, or under ungoverned with owner and until"
+        return f"{listed}; then {where} {asked}{facts}"
+
+    def _named(self, target: Target | None) -> tuple[str, str]:
+        """How a command names `target`, and what the reader must know of it."""
+        if target is None:
+            return shlex.quote(self.path), ""
+        return "DATASET", f" where DATASET is {target.name} (sha256 {target.sha256})"
 
 
 def supersede(evidence_id: str, by: Sequence[Matcher]) -> str:

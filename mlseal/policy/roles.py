@@ -17,7 +17,10 @@ def holders(case: Case, role: str) -> frozenset[Identity]:
     found: set[Identity] = set()
     evidence = [fact for facts in case.support.values() for fact in facts]
     for target in (case.target, *(t for t in inputs_of(evidence) if t.sha256)):
-        for fact in case.find(f"role-{role}", target, ownership.URI, case.policy.owners).facts:
+        for fact in case.find(
+            f"role-{role}", target, ownership.URI, case.policy.owners, case.hints.own(case.policy.owners)
+        ).facts:
+            case.look_at([fact])
             claim = fact.predicate
             if (
                 not isinstance(claim, ownership.Predicate)

@@ -5,7 +5,7 @@
 3. Conditions: every result counts, the worst wins; a condition that is false for one of them is false.
 4. Standing: at least one of those for which everything holds must be unrevoked, fresh by verified time, strong enough
    and assured enough.
-5. A rule that fails may be excused by a waiver.
+5. A rule that fails may be excused by a waiver; what a revoker took back may not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.predicates import slsa_provenance
 from mlseal.policy import waiver
-from mlseal.policy.case import Case, short, shortfall, span
+from mlseal.policy.case import Case, person, short, shortfall, span
 from mlseal.policy.cel import Answer, Condition
 from mlseal.policy.facts import Found, Target, VerifiedFact, inputs_of
 from mlseal.policy.model import Requirement, Rule
@@ -43,11 +43,14 @@ def targets_of(case: Case, requirement: Requirement) -> tuple[Target, ...]:
     if of is None:
         return (case.target,)
     inputs = [t for t in inputs_of(case.support.get(of, ())) if wanted is None or t.name == wanted]
+    origin = next(earlier for earlier in case.policy.require if earlier.id == of)
+    remedy = f"evidence for {of} that names it by SHA-256: {case.hints.produce(origin)}"
     if not inputs:
         case.say(
             requirement.id,
             f"{of} names no input" + (f" called {wanted}" if wanted else ""),
             expected="verified evidence whose inputs stand there by digest",
+            remedy=remedy,
             control=requirement.control,
         )
     for target in inputs:
@@ -55,6 +58,7 @@ def targets_of(case: Case, requirement: Requirement) -> tuple[Target, ...]:
             case.say(
                 requirement.id,
                 f"input {target.name} of {of} has no SHA-256 and cannot be followed",
+                remedy=remedy,
                 control=requirement.control,
             )
     return tuple(target for target in inputs if target.sha256)
@@ -73,9 +77,9 @@ class _Judgement:
     target: Target
 
     def run(self) -> list[VerifiedFact]:
-        found = self.case.find(
-            self.requirement.id, self.target, self.requirement.predicate_type, self.requirement.by
-        )  # (1)
+        wanted = self.requirement
+        found = self.case.find(wanted.id, self.target, wanted.predicate_type, wanted.by, self._command)  # (1)
+        self.case.look_at(found.facts)
         facts = self._select(self.case.without_superseded(found.facts))  # (2)
         self.case.weigh(facts)
         if not facts:
@@ -93,7 +97,12 @@ class _Judgement:
         for fact in facts:
             found = answer(self.case, self.requirement.where, fact)
             if found.holds is None:
-                self._say(f"'where' has no answer for evidence {short(fact.evidence_id)}", got=found.problem)
+                self._say(
+                    f"'where' has no answer for evidence {short(fact.evidence_id)}",
+                    got=found.problem,
+                    expected=self.requirement.where.source,
+                    remedy=f"{self._command}; then {supersede(fact.evidence_id, self.case.policy.revokers)}",
+                )
             elif found.holds:
                 chosen.append(fact)
         return tuple(chosen)
@@ -128,17 +137,22 @@ class _Judgement:
 
     def _remedy(self, rule: Rule, fact: VerifiedFact, of: int) -> str:
         hints, policy = self.case.hints, self.case.policy
-        again = "change the subject, then " + hints.produce(self.requirement, self._path)
+        again = "change the subject, then " + self._command
         if of > 1:
             again += f"; a result that no longer counts: {supersede(fact.evidence_id, policy.revokers)}"
-        return again + (f"; or {hints.waive(rule.id, policy.waivers)}" if rule.waivable and policy.waivers else "")
+        if rule.waivable and policy.waivers:
+            again += f"; or {hints.waive(rule.id, policy.waivers, self._input)}"
+        return again
 
     def _standing(self, sound: list[VerifiedFact]) -> list[VerifiedFact]:
         problems = [(fact, self._problem(fact)) for fact in sound]
         good = [fact for fact, problem in problems if problem is None]
         if good:
             return good
-        if waiver.excuse(self.case, self.requirement.id, self.target, {fact.identity for fact in sound}):
+        taken_back = any(self.case.revoked(fact) for fact in sound)
+        if not taken_back and waiver.excuse(
+            self.case, self.requirement.id, self.target, {fact.identity for fact in sound}
+        ):  # (5)
             return []
         for fact, problem in problems:
             outcome, message, got, expected = problem or ("undecided", "", None, None)
@@ -147,7 +161,7 @@ class _Judgement:
                 outcome=outcome,
                 got=got,
                 expected=expected,
-                remedy=self.case.hints.produce(self.requirement, self._path),
+                remedy=self._command,
             )
         return []
 
@@ -177,7 +191,7 @@ class _Judgement:
             return None
         claimed = str(getattr(fact.predicate, "strength", "declared"))
         if wanted == "measured":
-            trainers = self.case.source.signers(self.target, slsa_provenance.URI)
+            trainers = {person(who) for who in self.case.source.signers(self.target, slsa_provenance.URI)}
             if not trainers and self.requirement.part.of is None:
                 return (
                     "undecided",
@@ -185,7 +199,7 @@ class _Judgement:
                     None,
                     "slsa-provenance of this subject",
                 )
-            if fact.identity in trainers:
+            if person(fact.identity) in trainers:
                 return (
                     "undecided",
                     "counts as declared: the training account signed it",
@@ -200,7 +214,6 @@ class _Judgement:
         if waiver.excuse(self.case, self.requirement.id, self.target, ()):
             return
         expected = " or ".join(map(str, self.requirement.by))
-        remedy = self.case.hints.produce(self.requirement, self._path)
         about = f"{self.target.name} (sha256 {self.target.sha256[:16]}…)"
         if found.others:
             self._say(
@@ -208,16 +221,24 @@ class _Judgement:
                 outcome="refused",
                 got=", ".join(sorted(map(str, found.others))),
                 expected=expected,
-                remedy=remedy,
+                remedy=self._command,
             )
         else:
             self._say(
-                f"no {self.requirement.short} evidence about {about}", expected=f"signed by {expected}", remedy=remedy
+                f"no {self.requirement.short} evidence about {about}",
+                expected=f"signed by {expected}",
+                remedy=self._command,
             )
 
     @property
-    def _path(self) -> str | None:
-        return None if self.target is self.case.target else self.target.name
+    def _command(self) -> str:
+        """What makes the evidence that is asked for, about this target."""
+        return self.case.hints.produce(self.requirement, self._input)
+
+    @property
+    def _input(self) -> Target | None:
+        """The target, if it is not what the caller judges but an input named by digest."""
+        return None if self.target is self.case.target else self.target
 
     def _say(
         self,

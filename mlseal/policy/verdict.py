@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from urllib.parse import quote, urlencode
 
 from mlseal.errors import Misuse, RuleBroken, Unchecked
-from mlseal.evidence import canonical, statement
+from mlseal.evidence import canonical, naming, statement
 from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.predicates import slsa_vsa
@@ -21,6 +21,7 @@ VERIFIER_ID = "https://mlseal.dev/gate/v0.1"
 Outcome = Literal["refused", "undecided", "note"]
 ROOM_FOR_REASONS = 36_000
 """Bytes that reasons may take in a signed verdict, which must stay under 64 kB; the inputs come first."""
+_UNSAID = "not said here, since names are committed: 'mlseal explain' says it to whoever has the files"
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ class Verdict:
 
     Attributes:
         reasons: everything missing or failing, then notes (waivers, exemptions).
-        inputs: all evidence that was weighed, complete.
-        policies: name and SHA-256 of each policy that applied.
+        inputs: all evidence that was looked at, complete: what counted, what was set aside, revocations.
+        policies: name and SHA-256 of each policy that applied; where none did, of each that was asked.
         tree_size: of the log, up to which every leaf was accounted for.
-        assurance: the weakest level on each axis among the inputs.
+        assurance: the weakest level on each axis among the evidence that counted.
         mode: ``observe`` when only observing policies object; then `raise_for` lets pass.
         action: what was judged.
         time: when.
@@ -152,7 +153,13 @@ def raise_for(verdict: Verdict) -> None:
     )
 
 
-def to_statement(verdict: Verdict, subjects: Sequence[Subject] = (), *, nonce: str | None = None) -> Statement:
+def to_statement(
+    verdict: Verdict,
+    subjects: Sequence[Subject] = (),
+    *,
+    nonce: str | None = None,
+    requester: slsa_vsa.Requester | None = None,
+) -> Statement:
     """The verdict as a SLSA verification summary about `subjects` (those that were judged, by default).
 
     ``inputAttestations`` lists every input, as the specification demands of a list that is present. Refused and
@@ -190,6 +197,7 @@ def to_statement(verdict: Verdict, subjects: Sequence[Subject] = (), *, nonce: s
             mode=verdict.mode,
             action=dict(verdict.action),
             nonce=nonce,
+            requester=requester,
         ),
     )
     return statement.make(about, slsa_vsa.URI, predicate.to_json())
@@ -213,7 +221,12 @@ def _policy(policies: tuple[tuple[str, str], ...]) -> ResourceDescriptor:
 
 
 def _reasons(reasons: tuple[Reason, ...]) -> list[slsa_vsa.Reason]:
-    """As many reasons as there is room for; the rest is counted, and stands in the verdict itself."""
+    """As many reasons as there is room for; the rest is counted, and stands in the verdict itself.
+
+    Where names are committed only the rules are named: words, remedies and what was found may hold paths.
+    """
+    if naming.in_force().committed:
+        return [slsa_vsa.Reason(rule=r.rule, message=_UNSAID, control=list(r.control)) for r in reasons]
     made: list[slsa_vsa.Reason] = []
     room = ROOM_FOR_REASONS
     for reason in reasons:

@@ -11,24 +11,26 @@ from collections.abc import Collection
 
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.predicates import slsa_provenance, waiver
-from mlseal.policy.case import Case, short, shortfall
+from mlseal.policy.case import Case, person, short, shortfall
 from mlseal.policy.facts import Target, VerifiedFact
 
 
 def excuse(case: Case, rule: str, target: Target, producers: Collection[Identity]) -> bool:
     """Whether a waiver of `rule` for `target` counts; if so it is noted and becomes an input of the verdict."""
-    makers = {*producers, *case.source.signers(target, slsa_provenance.URI)}
-    for fact in case.find(rule, target, waiver.URI, case.policy.waivers).facts:  # (1) (3)
+    makers = {person(maker) for maker in (*producers, *case.source.signers(target, slsa_provenance.URI))}
+    remedy = case.hints.waive(rule, case.policy.waivers)
+    for fact in case.find(rule, target, waiver.URI, case.policy.waivers, remedy).facts:  # (1) (3)
         claim = fact.predicate
         if not isinstance(claim, waiver.Predicate) or claim.rule != rule or claim.policy != case.policy.name:  # (2)
             continue
-        case.weigh([fact])
+        case.look_at([fact])
         obstacle = _obstacle(case, fact, claim, makers)
         if obstacle is not None:
             case.say(
                 rule, f"waiver {short(fact.evidence_id)} does not count: {obstacle}", outcome="note", got=fact.identity
             )
             continue
+        case.weigh([fact])
         case.say(
             rule,
             f"waived until {claim.expires}",
@@ -39,7 +41,9 @@ def excuse(case: Case, rule: str, target: Target, producers: Collection[Identity
     return False
 
 
-def _obstacle(case: Case, fact: VerifiedFact, claim: waiver.Predicate, makers: Collection[Identity]) -> str | None:
+def _obstacle(
+    case: Case, fact: VerifiedFact, claim: waiver.Predicate, makers: Collection[tuple[str, str]]
+) -> str | None:
     if case.has_ended(claim.expires):  # (4)
         return f"it ended {claim.expires}"
     if case.is_future(fact):  # (4)
@@ -48,6 +52,6 @@ def _obstacle(case: Case, fact: VerifiedFact, claim: waiver.Predicate, makers: C
         return f"it was {reason}"
     if low := shortfall(fact, case.policy.part.assurance):  # (5)
         return f"its assurance is too low ({low})"
-    if fact.identity in makers:  # (6)
+    if person(fact.identity) in makers:  # (6)
         return "its signer made the evidence that it excuses"
     return None

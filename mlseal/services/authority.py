@@ -18,6 +18,7 @@ from mlseal.services import state as states
 from mlseal.services.certificates import CertificateAuthority
 from mlseal.services.entries import StatementLog
 from mlseal.services.issuer import Grants, LocalIssuer
+from mlseal.services.people import People
 from mlseal.services.state import State
 from mlseal.services.timestamping import TimestampAuthority
 from mlseal.services.tokens import Provider, TokenVerifier
@@ -99,7 +100,8 @@ class Authority:
         )
         log = LogWriter(state.log_directory(origin), origin, keys.log, identity_of=entries.identity_of)
         grants = Grants(state.directory / "grants.json")
-        issuer = LocalIssuer(state.name, keys.issuer, grants, os.geteuid(), clock=clock)
+        people = People(state.directory, clock=clock)
+        issuer = LocalIssuer(state.name, keys.issuer, grants, os.geteuid(), people, clock=clock)
         return Generation(
             state=state,
             fingerprint=state.fingerprint,

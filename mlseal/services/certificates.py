@@ -2,7 +2,7 @@
 
 Profile of Fulcio (https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md): empty subject; the identity as
 critical SAN; digitalSignature; codeSigning; the issuer as both OID .1.1 (raw) and .1.8 (UTF8String); the token's
-subject as .1.24; one SCT.
+subject as .1.24, unless that is a person's login: then the pseudonym of the SAN stands there too; one SCT.
 
 The SCT (RFC 6962) is a promise that the certificate is in the issuance log. It is kept before it is given: what the
 SCT signs is, byte for byte, the MerkleTreeLeaf that RFC 6962 defines, and exactly these bytes are the log's entry,
@@ -105,7 +105,7 @@ class CertificateAuthority:
         facts = (
             (_ISSUER_RAW, caller.issuer.encode()),
             (_ISSUER, _utf8(caller.issuer)),
-            (_TOKEN_SUBJECT, _utf8(caller.subject)),
+            (_TOKEN_SUBJECT, _utf8(caller.stated)),
         )
         for identifier, content in facts:
             builder = builder.add_extension(x509.UnrecognizedExtension(identifier, content), critical=False)

@@ -87,7 +87,7 @@ class StatementLog:
         entry = parse_request(request)  # (1)
         self._check(entry)  # (2) (3)
         appended = logs.append(self._writer, entry.body, entry.digest)
-        return self._document(appended), appended.duplicate
+        return document(appended, self._log_id), appended.duplicate
 
     def _check(self, entry: Entry) -> None:
         try:
@@ -113,21 +113,23 @@ class StatementLog:
         except InvalidSignature as error:
             raise ForgedEvidence("the signature does not verify over the digest") from error
 
-    def _document(self, appended: Appended) -> dict[str, Any]:
-        return {
+
+def document(appended: Appended, log_id: str) -> dict[str, Any]:
+    """The TransparencyLogEntry of an entry of the log with this id (base64)."""
+    return {
+        "logIndex": str(appended.index),
+        "logId": {"keyId": log_id},
+        "kindVersion": {"kind": _KIND, "version": _VERSION},
+        "integratedTime": "0",
+        "inclusionProof": {
             "logIndex": str(appended.index),
-            "logId": {"keyId": self._log_id},
-            "kindVersion": {"kind": _KIND, "version": _VERSION},
-            "integratedTime": "0",
-            "inclusionProof": {
-                "logIndex": str(appended.index),
-                "rootHash": _b64(appended.root),
-                "treeSize": str(appended.size),
-                "hashes": [_b64(node) for node in appended.proof],
-                "checkpoint": {"envelope": appended.checkpoint},
-            },
-            "canonicalizedBody": _b64(appended.leaf),
-        }
+            "rootHash": _b64(appended.root),
+            "treeSize": str(appended.size),
+            "hashes": [_b64(node) for node in appended.proof],
+            "checkpoint": {"envelope": appended.checkpoint},
+        },
+        "canonicalizedBody": _b64(appended.leaf),
+    }
 
 
 def parse_request(request: object) -> Entry:

@@ -36,6 +36,7 @@ from mlseal.evidence.clock import Clock, utcnow
 from mlseal.services import files, providers, routes
 from mlseal.services import state as states
 from mlseal.services.authority import Authority
+from mlseal.services.people import People
 from mlseal.services.server import MAX_CONNECTIONS, Server
 from mlseal.services.state import State
 
@@ -76,7 +77,8 @@ def serve(
         _log_to(state.directory / "service.log")
         _limit_resources()
         os.umask(0o022)
-        external = providers.load(issuers, reserved=state.name) if issuers else ()
+        people = People(state.directory, clock=clock)
+        external = providers.load(issuers, reserved=state.name, people=people) if issuers else ()
         tls = _tls(certificate, key) if certificate and key else None
         authority = Authority(state.directory, providers=external, clock=clock)  # (3)
         try:

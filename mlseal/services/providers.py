@@ -6,12 +6,23 @@ Configured by whoever runs the authority, in one JSON file:
       {"issuer": "https://oidc.cluster-a.example", "audience": "sigstore", "san": "kubernetes",
        "jwks": "https://kubernetes.default.svc/openid/v1/jwks",
        "caFile": "/var/run/secrets/…/ca.crt", "tokenFile": "/var/run/secrets/…/token"},
-      {"issuer": "https://login.hospital.example", "audience": "mlseal", "san": "email"},
+      {"issuer": "https://login.hospital.example", "audience": "mlseal", "san": "person"},
       {"issuer": "https://token.actions.githubusercontent.com", "audience": "sigstore",
        "san": "https://github.com/{job_workflow_ref}"}]}
 
 ``jwks`` is a file or an https URL; without it the issuer's discovery document names it. ``san`` maps verified claims to
-one identity: ``kubernetes`` and ``email`` as Fulcio does, or a template over claims. Keys are fetched with a deadline,
+one identity, which stays in a log that cannot forget:
+
+===============  =========================================================================================
+kubernetes       a service account, as Fulcio does
+person           ``https://AUTHORITY/people/DOMAIN/p-…``: a pseudonym of ``sub`` below the domain of the verified
+                 ``email``, so that a policy's ``emailDomain`` fits; who it is stands in `mlseal.services.people`
+personBySubject  ``https://AUTHORITY/people/p-…``: the same without a domain, and without need of an address
+email            the verified address itself, as Fulcio does: it is published for ever
+https://…{x}     a template over claims; for machines: a claim that names a person is published for ever, too
+===============  =========================================================================================
+
+Keys are fetched with a deadline,
 kept for five minutes, and looked up again at most every ten seconds for a key id that is not among them.
 """
 
@@ -31,6 +42,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mlseal.errors import MalformedEvidence, Misuse, ServiceUnavailable, Unreadable, UntrustedSigner
 from mlseal.evidence import canonical
+from mlseal.evidence.identity import is_person_uri, person_uri
+from mlseal.services.people import People
 from mlseal.services.tokens import PublicKey
 
 _FRESH, _RETRY, _TIMEOUT = 300.0, 10.0, 5.0
@@ -39,6 +52,7 @@ _MEMBERS = {"issuer", "audience", "jwks", "san", "caFile", "tokenFile", "maxLife
 _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9][a-z0-9-]{0,62}):([a-z0-9][a-z0-9.-]{0,252})")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FIXED, _PERSONAL = {"kubernetes", "email"}, {"person", "personBySubject"}
 _PLAIN, _WITH_SLASH = re.compile(r"[A-Za-z0-9._~:@+=-]{1,200}"), re.compile(r"[A-Za-z0-9._~:@+=/-]{1,300}")
 
 
@@ -51,6 +65,13 @@ class Issuer:
     mapping: str
     source: KeySource
     lifetime: timedelta
+    authority: str
+    people: People
+
+    @property
+    def personal(self) -> bool:
+        """Whether the subjects of its tokens are people's, to be kept out of certificates."""
+        return self.mapping in _PERSONAL
 
     def keys(self, key_id: str | None) -> Sequence[PublicKey]:
         """Keys with this id; without an id, the only key there is."""
@@ -62,7 +83,19 @@ class Issuer:
             return _service_account(claims)
         if self.mapping == "email":
             return _email(claims)
+        if self.personal:
+            return self._person(claims)
         return _filled(self.mapping, claims)
+
+    def _person(self, claims: Mapping[str, Any]) -> str:
+        """The person is who ``sub`` says: addresses change, and are given to others. Only its domain is published."""
+        subject = str(claims.get("sub"))
+        if self.mapping == "personBySubject":
+            return person_uri(self.authority, self.people.pseudonym_of(self.issuer, subject))
+        address = _email(claims)
+        domain = address.rpartition("@")[2].lower()
+        pseudonym = self.people.pseudonym_of(self.issuer, subject, login=address, domain=domain)
+        return person_uri(self.authority, pseudonym, domain)
 
 
 class KeySource:
@@ -135,8 +168,8 @@ class KeySource:
         return bytes(body)
 
 
-def load(path: Path, *, reserved: str) -> tuple[Issuer, ...]:
-    """The providers configured in `path`.
+def load(path: Path, *, reserved: str, people: People) -> tuple[Issuer, ...]:
+    """The providers configured in `path`, for the authority `reserved` and its `people`.
 
     Raises `Misuse` for a typo, an unknown member, an issuer twice, a URL that is not https, or a mapping into
     `reserved`, the authority's own identities.
@@ -151,13 +184,13 @@ def load(path: Path, *, reserved: str) -> tuple[Issuer, ...]:
         raise Misuse(error.message, got=error.got) from error
     if not isinstance(document, dict) or set(document) != {"issuers"} or not isinstance(document["issuers"], list):
         raise Misuse(f"{path} is not a list of issuers", expected='{"issuers": […]}')
-    found = tuple(_issuer(entry, reserved) for entry in document["issuers"])
+    found = tuple(_issuer(entry, reserved, people) for entry in document["issuers"])
     if len({issuer.issuer for issuer in found}) != len(found):
         raise Misuse(f"{path} names an issuer twice")
     return found
 
 
-def _issuer(entry: object, reserved: str) -> Issuer:
+def _issuer(entry: object, reserved: str, people: People) -> Issuer:
     if not isinstance(entry, dict) or not {"issuer", "audience", "san"} <= set(entry) <= _MEMBERS:
         got = ", ".join(sorted(map(str, entry))) if isinstance(entry, dict) else type(entry).__name__
         raise Misuse("an issuer has missing or unknown members", got=got, expected=", ".join(sorted(_MEMBERS)))
@@ -175,16 +208,18 @@ def _issuer(entry: object, reserved: str) -> Issuer:
         raise Misuse("an issuer's keys must come from a file or over https", got=where[:120])
     _check_mapping(mapping, reserved)
     source = KeySource(issuer, where, entry.get("caFile"), entry.get("tokenFile"))
-    return Issuer(issuer, str(entry["audience"]), mapping, source, timedelta(seconds=seconds))
+    return Issuer(issuer, str(entry["audience"]), mapping, source, timedelta(seconds=seconds), reserved, people)
 
 
 def _check_mapping(mapping: str, reserved: str) -> None:
-    if mapping in {"kubernetes", "email"}:
+    if mapping in _FIXED | _PERSONAL:
         return
     host = urlsplit(_FIELD.sub("x", mapping)).hostname
     if not mapping.startswith("https://") or not _FIELD.search(mapping) or not host:
         raise Misuse(
-            "not a mapping to an identity", got=mapping[:120], expected="kubernetes, email or https://…/{claim}"
+            "not a mapping to an identity",
+            got=mapping[:120],
+            expected=f"{', '.join(sorted(_FIXED | _PERSONAL))} or https://…/{{claim}}",
         )
     if "{" in urlsplit(mapping).netloc or host == reserved or host.endswith("." + reserved):
         raise Misuse("a mapping may not make this authority's own identities", got=mapping[:120])
@@ -214,6 +249,8 @@ def _filled(template: str, claims: Mapping[str, Any]) -> str:
         if not isinstance(text, str) or not allowed.fullmatch(text) or ".." in text or "//" in text:
             raise UntrustedSigner(f"the token's '{name}' cannot be part of an identity", got=str(text)[:120])
         result = result.replace("{" + name + "}", text)
+    if is_person_uri(result):  # whoever chooses a claim would choose the domain that a policy asks for
+        raise UntrustedSigner("the token's claims make a person's identity, which only the mapping 'person' may")
     return result
 
 

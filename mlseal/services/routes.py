@@ -8,7 +8,7 @@ GET      /issuer/.well-known/…, /issuer/keys  OpenID Connect discovery and key
 POST     /api/v2/signingCert                  certificate (Fulcio v2)
 GET      /api/v2/trustBundle                  CA chain (Fulcio v2)
 POST     /api/v1/timestamp                    RFC 3161, as DER or as sigstore-js's JSON
-POST     /log/ORIGIN/api/v2/log/entries       append (Rekor v2); 409 with the entry that exists
+POST     /log/ORIGIN/api/v2/log/entries       append (Rekor v2); 409 with the entry that exists, retired logs too
 GET      /log/ORIGIN/checkpoint, /tile/…      read any log of this authority (C2SP tlog-tiles), also below /api/v2
 =======  ===================================  =====================================================================
 """
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mlseal.errors import Error, MalformedEvidence, Misuse, StaleEvidence, Unchecked, UntrustedSigner
 from mlseal.evidence import canonical
 from mlseal.evidence.bundle import unbase64
-from mlseal.services import timestamping
+from mlseal.services import entries, logs, timestamping
 from mlseal.services.authority import Authority, Generation
 
 MAX_BODY = 64 * 1024
@@ -58,11 +58,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What goes back."""
+    """What goes back. `note` is what the service's own log says of a failure: without values, which may be names."""
 
     status: int
     body: bytes
     content_type: str = _JSON
+    note: str = ""
 
 
 def answer(status: int, document: object) -> Response:
@@ -70,9 +71,10 @@ def answer(status: int, document: object) -> Response:
     return Response(status, json.dumps(document).encode())
 
 
-def failure(status: int, message: str) -> Response:
+def failure(status: int, message: str, *, note: str | None = None) -> Response:
     """The one shape of every refusal."""
-    return answer(status, {"code": status, "message": message})
+    body = json.dumps({"code": status, "message": message}).encode()
+    return Response(status, body, note=message if note is None else note)
 
 
 def dispatch(authority: Authority, request: Request) -> Response:
@@ -81,7 +83,7 @@ def dispatch(authority: Authority, request: Request) -> Response:
         return _route(authority.current(), request)
     except Error as error:
         ours = isinstance(error, Unchecked) and not isinstance(error, StaleEvidence)
-        return failure(503 if ours else error.http_status, str(error))
+        return failure(503, str(error)) if ours else failure(error.http_status, str(error), note=error.message)
 
 
 def _route(now: Generation, request: Request) -> Response:
@@ -142,7 +144,7 @@ def _certificate(now: Generation, request: Request) -> Response:
     try:
         caller = now.tokens.verify(_bearer(request, document))
     except UntrustedSigner as error:
-        return failure(401, str(error))
+        return failure(401, str(error), note=error.message)
     chain = now.certificates.issue(caller, _proven_key(document, caller.subject))
     pem = [certificate.public_bytes(serialization.Encoding.PEM).decode() for certificate in chain]
     return answer(201, {"signedCertificateEmbeddedSct": {"chain": {"certificates": pem}}})
@@ -227,11 +229,35 @@ def _log(now: Generation, request: Request, origin: str, path: str) -> Response:
 def _append(now: Generation, request: Request, origin: str) -> Response:
     if request.method != "POST":
         return failure(405, f"{request.method} is not for {request.path[:100]}")
-    if origin != now.state.statement_origin():
-        newest = now.state.statement_origin()
-        return failure(410, f"the log {origin} takes no entries; use the newest trust configuration, with {newest}")
-    document, existed = now.log.append(request.json())
-    return answer(409 if existed else 201, document)
+    wanted = request.json()
+    if origin == now.state.statement_origin():
+        try:
+            document, existed = now.log.append(wanted)
+            return answer(409 if existed else 201, document)
+        except StaleEvidence:  # a certificate that ended since its entry was made: the entry is still there
+            known = _known(now, wanted, origin)
+            if known is None:
+                raise
+            return answer(409, known)
+    try:
+        known = _known(now, wanted, origin)
+    except Misuse:  # whatever it asked for, it would not have been taken
+        known = None
+    if known is not None:
+        return answer(409, known)
+    newest = now.state.statement_origin()
+    return failure(410, f"the log {origin} takes no entries; use the newest trust configuration, with {newest}")
+
+
+def _known(now: Generation, wanted: object, origin: str) -> dict[str, Any] | None:
+    """The entry that a statement log, open or retired, holds for the statement of a request."""
+    for number, generation in enumerate(now.state.generations, 1):
+        if now.state.statement_origin(number) == origin:
+            key = unbase64(generation["log"]["publicKey"]["rawBytes"], "log key")[-32:]
+            held = logs.held(now.state.log_directory(origin), origin, key, entries.identity_of)
+            found = held.find(entries.parse_request(wanted).digest)
+            return entries.document(found, generation["log"]["logId"]["keyId"]) if found else None
+    return None
 
 
 _Handler = Callable[[Generation, Request], Response]

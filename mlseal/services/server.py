@@ -251,8 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
             _logger.exception("%s %r failed", request.method, request.path)
             response = failure(500, "the trust service failed; its log says why")
         if response.status >= HTTPStatus.BAD_REQUEST and response.status != HTTPStatus.CONFLICT:
-            told = response.body.decode()
-            _logger.info("%s %r by %s: %d %s", request.method, request.path, peer, response.status, told)
+            _logger.info("%s %r by %s: %d %s", request.method, request.path, peer, response.status, response.note)
         self._send(response, keep=not self.close_connection)
 
     def _send(self, response: Response, *, keep: bool = False) -> None:

@@ -4,6 +4,7 @@
     DIR/trusted_root.json         for stock verifiers
     DIR/trust_config.json         for those who sign, too
     DIR/policy.yaml               a strict policy to start from; never touched again
+    DIR/policy.tests/             its negative controls, for `mlseal policy test`
     DIR/evidence/                 an empty store
     config/trust/                 the root, pinned for this user
     config/services.json          which STATE serves which root, so that clients can start it
@@ -79,7 +80,7 @@ def _install(authority: State, directory: Path) -> None:
         with files.new_directory(directory, mode=0o755) as work:
             _write_client_files(work, authority)
             (work / "evidence").mkdir()
-            files.write(work / "policy.yaml", starter_policy.text(authority.name).encode(), mode=files.PUBLIC)
+            _write_policy(work, authority.name)
     try:
         _register(authority, default=True)
         _mark(authority, directory)
@@ -147,6 +148,16 @@ def _write_client_files(directory: Path, state: State) -> None:
     for name, document in (("trusted_root", state.trusted_root()), ("trust_config", state.client_config())):
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         files.write(directory / f"{name}.json", text.encode(), mode=files.PUBLIC)
+
+
+def _write_policy(directory: Path, name: str) -> None:
+    beside = directory / "policy.tests"
+    beside.mkdir(mode=0o755)
+    for path, text in (
+        (directory / "policy.yaml", starter_policy.text(name)),
+        (beside / "controls.yaml", starter_policy.controls(name)),
+    ):
+        files.write(path, text.encode(), mode=files.PUBLIC)
 
 
 def _register(state: State, *, default: bool) -> None:

@@ -3,6 +3,7 @@
     STATE/            0711   others may pass through to the socket and the logs, not look around
       authority.json  0644   name, where to reach it, the public part of every generation; replacing it commits a change
       grants.json     0600   which other users may ask for which identity
+      people.db       0600   who is behind which pseudonym; made when the first person is added, forgets on demand
       keys/N/         0700   private keys of generation N, files 0600
       logs/ORIGIN/    0755   tiles and checkpoints: logN.NAME for statements, ctN.NAME for issued certificates
       sock            0666   the kernel says who calls; the service decides

@@ -48,11 +48,19 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
 
 @dataclass(frozen=True)
 class Caller:
-    """A verified token's holder: who says so, under which name, and the name that goes into the certificate."""
+    """A verified token's holder.
+
+    Attributes:
+        issuer: who says so.
+        subject: under which name; may be a person's.
+        san: the name that goes into the certificate.
+        stated: what the certificate says the subject is; `san` where the subject is a person's.
+    """
 
     issuer: str
     subject: str
     san: str
+    stated: str
 
 
 class Provider(Protocol):
@@ -69,6 +77,10 @@ class Provider(Protocol):
     @property
     def lifetime(self) -> timedelta:
         """The longest span from ``iat`` to ``exp``."""
+
+    @property
+    def personal(self) -> bool:
+        """Whether ``sub`` may say who a person is, so that no certificate may state it."""
 
     def keys(self, key_id: str | None) -> Sequence[PublicKey]:
         """Public keys that may have signed a token with this ``kid``; raises `ServiceUnavailable` if unknown."""
@@ -106,7 +118,8 @@ class TokenVerifier:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT or not subject.isprintable():
             raise UntrustedSigner("the token names no subject", expected="a printable 'sub' claim")
-        return Caller(provider.issuer, subject, provider.san(claims))  # (8)
+        san = provider.san(claims)  # (8)
+        return Caller(provider.issuer, subject, san, san if provider.personal else subject)
 
     def _check_times(self, claims: Mapping[str, Any], provider: Provider) -> None:
         now, skew = self._clock().timestamp(), SKEW.total_seconds()

@@ -15,6 +15,7 @@ from typing import Any
 
 from mlseal.errors import Error, Misuse, Unreadable
 from mlseal.evidence import canonical
+from mlseal.evidence.naming import PLAIN, Naming
 from mlseal.stages.base import Parameter, Stage
 
 _UNCOUNTED = frozenset({"seed", "timeout"})
@@ -31,9 +32,10 @@ class Arguments:
     configuration: bytes
 
 
-def parse(stage: Stage, arguments: Mapping[str, str]) -> Arguments:
+def parse(stage: Stage, arguments: Mapping[str, str], naming: Naming = PLAIN) -> Arguments:
     """`arguments` for `stage`. An optional input or value that is the empty text counts as absent.
 
+    `naming` writes names of files in the configuration: its digest is signed, so a plain name could be guessed from it.
     Raises `Misuse` for unknown, missing or ill-typed arguments and for an output that exists, `Unreadable` for an input
     that does not.
     """
@@ -55,7 +57,8 @@ def parse(stage: Stage, arguments: Mapping[str, str]) -> Arguments:
             outputs[parameter.name] = _new(parameter, text)
         else:
             values[parameter.name] = _value(parameter, text)
-    counted = {k: v for k, v in values.items() if k not in _UNCOUNTED}
+    named = {p.name for p in stage.parameters if p.names_file and values.get(p.name)}
+    counted = {k: naming.of("path", v) if k in named else v for k, v in values.items() if k not in _UNCOUNTED}
     return Arguments(inputs, outputs, values, canonical.dumps({"stage": stage.name, "parameters": counted}))
 
 

@@ -29,6 +29,7 @@ from mlseal.errors import DigestMismatch, MissingExtra, Misuse, Unreadable
 from mlseal.evidence import predicates
 from mlseal.evidence.clock import Clock, rfc3339
 from mlseal.evidence.digest import Measured, measure
+from mlseal.evidence.naming import PLAIN, Naming
 from mlseal.evidence.predicates.base import Harness, Strength
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class Output:
     kind: Kind
 
 
+@dataclass(frozen=True)
+class FileName:
+    """Marks a text that names a file: evidence holds it as `Context.naming` writes it."""
+
+
 DatasetPath = Annotated[Path, Input("dataset")]
 """A data set: a file, or a directory taken as a whole."""
 ModelPath = Annotated[Path, Input("model")]
@@ -66,15 +72,24 @@ OutputModel = Annotated[Path, Output("model")]
 """Where the stage puts the model that it makes."""
 OutputDataset = Annotated[Path, Output("dataset")]
 """Where the stage puts the data set that it makes."""
+EntryPath = Annotated[str, FileName()]
+"""Path of a file inside an input."""
 Settings = Mapping[str, str]
 """Names and values that pass through the stage: a JSON object, or repeated ``NAME=VALUE`` on the command line."""
 
 _VALUES: dict[object, Kind] = {str: "text", int: "integer", float: "number", bool: "boolean", Settings: "settings"}
-RESERVED = frozenset({"json", "output", "role", "run_id", "store", "token_file", "trust"})
+RESERVED = frozenset({"json", "output", "reuse", "role", "run_id", "store", "token_file", "trust"})
 """Names that the command line uses itself; no parameter may be called so."""
 JUDGEMENTS = frozenset({"human-approval", "ownership", "revocation", "revocation-snapshot", "slsa-vsa", "waiver"})
 """Evidence of people and gates. A stage measures; it can neither approve nor judge nor take back."""
 _NAME = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
+Reusable = Callable[[Mapping[str, Any]], bool]
+"""Whether evidence with this predicate, made of the same inputs and settings, would be made alike here and now."""
+
+
+def always(_: Mapping[str, Any]) -> bool:
+    """The answer depends on inputs and settings alone."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,7 @@ class Parameter:
         required: whether there is no default.
         default: the default, or None. An optional input has the default None.
         help: its line in the docstring's ``Args`` section.
+        names_file: whether the text names a file.
     """
 
     name: str
@@ -96,6 +112,7 @@ class Parameter:
     required: bool
     default: Any
     help: str
+    names_file: bool = False
 
     @property
     def flag(self) -> str:
@@ -138,6 +155,7 @@ class Context:
         harness_base: name, version, provider and configuration digest of this stage.
         log: shows a line to the person who waits.
         archive: opens the verified evidence at hand; raises when no trust is configured.
+        naming: how names of files are written in evidence; subjects are written so without a stage's doing.
     """
 
     run_id: str
@@ -148,6 +166,7 @@ class Context:
     harness_base: Harness
     log: Callable[[str], None]
     archive: Callable[[], Archive]
+    naming: Naming = PLAIN
 
     def harness(self, libraries: Mapping[str, str]) -> Harness:
         """The harness of this run, with the libraries that measured."""
@@ -167,8 +186,7 @@ class Context:
         target = self.workspace / name / original.name
         if not target.exists():
             target.parent.mkdir(mode=0o700)
-            for entry in original.manifest.files if original.manifest else [None]:
-                _copy(original.path / entry.path if entry else original.path, target / entry.path if entry else target)
+            copy(original, target)
             require_unchanged(name, original, measure(target, name=original.name))
         return target
 
@@ -182,6 +200,12 @@ class Context:
         _copy(original.path / entry, target)
         require_same(f"{name}/{entry}", expected, measure(target).sha256)
         return target
+
+
+def copy(measured: Measured, target: Path) -> None:
+    """Copy exactly the files that were measured; the caller measures the copy. Raises `Unreadable`."""
+    for entry in measured.manifest.files if measured.manifest else [None]:
+        _copy(measured.path / entry.path if entry else measured.path, target / entry.path if entry else target)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -222,6 +246,7 @@ class Stage:
         function: the measuring function.
         parameters: in signature order, without the context.
         summary: first line of the docstring.
+        reusable: what evidence must fulfil besides the key of reuse to serve again; None if it never does.
     """
 
     name: str
@@ -230,6 +255,7 @@ class Stage:
     function: Callable[..., Finding]
     parameters: tuple[Parameter, ...]
     summary: str
+    reusable: Reusable | None = always
 
     def __call__(self, *args: Any, **kwargs: Any) -> Finding:
         """Run the measuring function as it is, without runner."""
@@ -244,8 +270,13 @@ class Stage:
         raise Misuse(f"stage {self.name} has no parameter {name!r}", expected=f"one of {known}")
 
 
-def stage(name: str, *, predicate: str, extra: str | None = None) -> Callable[[Callable[..., Finding]], Stage]:
+def stage(
+    name: str, *, predicate: str, extra: str | None = None, reusable: Reusable | None = always
+) -> Callable[[Callable[..., Finding]], Stage]:
     """Declare the function below as the stage `name` that makes evidence of type `predicate` (short name or URI).
+
+    A stage whose answer depends on more than inputs and settings says so by `reusable`: None if it depends on what the
+    log holds now, as verifying does; a function of the predicate if it depends on what is installed, as training does.
 
     Raises `Misuse` at import when the name is not ``moment.stage`` or a parameter has a type that no generator knows.
     """
@@ -260,7 +291,7 @@ def stage(name: str, *, predicate: str, extra: str | None = None) -> Callable[[C
         if not doc:
             raise Misuse(f"stage {name} has no docstring")
         parameters = tuple(_parameters(name, function, _arguments_section(doc)))
-        return Stage(name, uri, extra, function, parameters, doc.splitlines()[0])
+        return Stage(name, uri, extra, function, parameters, doc.splitlines()[0], reusable)
 
     return declare
 
@@ -278,7 +309,8 @@ def _parameters(stage_name: str, function: Callable[..., Finding], helps: Mappin
         role, kind = _classify(stage_name, name, hint)
         required = parameter.default is inspect.Parameter.empty
         default = None if required else parameter.default
-        found.append(Parameter(name, role, kind, required, default, helps.get(name, "")))
+        names_file = any(isinstance(mark, FileName) for mark in getattr(hint, "__metadata__", ()))
+        found.append(Parameter(name, role, kind, required, default, helps.get(name, ""), names_file))
     return found
 
 
@@ -290,6 +322,8 @@ def _classify(stage_name: str, name: str, hint: Any) -> tuple[Role, Kind]:
             return "input", mark.kind
         if isinstance(mark, Output):
             return "output", mark.kind
+        if isinstance(mark, FileName):
+            return "value", "text"
     kind = _VALUES.get(hint)
     if kind is None:
         raise Misuse(f"parameter {name} of stage {stage_name} has no known type", got=str(hint))

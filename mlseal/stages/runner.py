@@ -17,9 +17,7 @@ Whatever goes wrong, outputs are removed and nothing is published: an output wit
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,17 +25,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Error, Misuse, Unchecked, Unreadable
-from mlseal.evidence import canonical, predicates, statement
+from mlseal.evidence import naming, predicates, statement
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, rfc3339, utcnow
 from mlseal.evidence.digest import Measured, Subject, measure
 from mlseal.evidence.predicates import test_result
-from mlseal.evidence.predicates.base import Harness, Measurement
+from mlseal.evidence.predicates.base import Measurement
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.store import Store
 from mlseal.stages import registry
-from mlseal.stages.arguments import Arguments, parse
+from mlseal.stages.arguments import parse
 from mlseal.stages.base import Context, Finding, Stage, require_unchanged
+from mlseal.stages.harness import harness_of
+from mlseal.stages.kept import Kept, remove
 from mlseal.stages.progress import Progress
 from mlseal.stages.registry import Registered
 
@@ -48,10 +48,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Performed:
-    """A stage that ran: its statement, not yet signed, and its outputs, not yet published."""
+    """A stage that ran: its statement, not yet signed, and its outputs, which `publish` puts in their final places."""
 
     statement: Statement
     publish: Callable[[], None]
+    outputs: Mapping[str, Path]
 
 
 def run(
@@ -78,7 +79,8 @@ def run(
         clock: the injected clock.
         quiet: show nothing.
         reuse: give back evidence of the same signer for the same stage, configuration and bytes, if there is any that
-            verifies (`mlseal.stages.reuse`); the inputs are read in full either way.
+            verifies (`mlseal.stages.reuse`), with the output put back from a copy of the digest that it states; the
+            inputs are read in full either way. What is made anew is kept a second time, below `store`, for then.
 
     Raises whatever the stage raises, `DigestMismatch` when an input changed, `ServiceUnavailable` when nothing could
     sign; outputs do not exist then.
@@ -89,11 +91,10 @@ def run(
 
         return Archive.open(signer.trust, store.root, clock=clock)
 
-    from mlseal.stages.reuse import find
-
     if out is not None and out.is_dir():
         raise Misuse(f"{out} is a directory", expected="a file name for the bundle")
-    if reuse and (known := find(name, arguments, signer, archive())) is not None:
+    if reuse and (known := _again(name, arguments, signer, archive(), Kept(store))) is not None:
+        Progress(name, quiet=quiet).log(f"{name}: nothing changed, evidence {known.evidence_id[:16]}… serves again")
         if out is not None:
             known.write(out)
         return known
@@ -105,7 +106,34 @@ def run(
             done.publish()  # 8
             if out is not None:
                 bundle.write(out)
+            if reuse:
+                _keep(done.outputs, Kept(store), progress.log)
             return bundle
+
+
+def _again(name: str, arguments: Mapping[str, str], signer: Signer, archive: Archive, kept: Kept) -> Bundle | None:
+    """Evidence that serves again, its output (if the stage makes one) back in its place; None if the stage must run."""
+    from mlseal.stages.reuse import find
+
+    outputs = parse(registry.load(name).stage, arguments, naming.in_force()).outputs
+    with _staged(outputs) as staging:
+
+        def restore(sha256: str) -> bool:
+            return all(kept.take(sha256, path) for path in staging.values())
+
+        found = find(name, arguments, signer, archive, restore)
+        if found is not None:
+            _publish(staging, outputs)
+        return found
+
+
+def _keep(outputs: Mapping[str, Path], kept: Kept, log: Callable[[str], None]) -> None:
+    """Copies for the next time. The run is done and its evidence published, so a full disk is only told."""
+    for key, path in outputs.items():
+        try:
+            kept.put(measure(path))
+        except (Error, OSError) as error:
+            log(f"output {key} is not kept for another time: {error}")
 
 
 @contextlib.contextmanager
@@ -121,7 +149,8 @@ def performed(
     """Steps 1 to 6. Outputs that were not published by the end of the block are removed."""
     registered = registry.load(name)  # 1
     stage = registered.stage
-    parsed = parse(stage, arguments)
+    names = naming.in_force()
+    parsed = parse(stage, arguments, names)
     started = rfc3339(clock())
     before = {key: measure(path) for key, path in parsed.inputs.items()}  # 2
     with _staged(parsed.outputs) as staging, tempfile.TemporaryDirectory(prefix="mlseal-stage-") as workspace:
@@ -134,13 +163,14 @@ def performed(
             harness_base=harness_of(registered, parsed, before),
             log=log,
             archive=archive,
+            naming=names,
         )
         finding = _call(stage, {**parsed.inputs, **staging, **parsed.values}, context)  # 3
         for key, path in parsed.inputs.items():  # 4
             require_unchanged(key, before[key], measure(path))
         after = {key: _output(stage, key, path, parsed.outputs[key].name) for key, path in staging.items()}  # 5
         made = _state(registered, finding, {**before, **after}, context)  # 6
-        yield Performed(made, lambda: _publish(staging, parsed.outputs))
+        yield Performed(made, lambda: _publish(staging, parsed.outputs), parsed.outputs)
 
 
 def _call(stage: Stage, arguments: Mapping[str, Any], context: Context) -> Finding:
@@ -162,19 +192,6 @@ def _call(stage: Stage, arguments: Mapping[str, Any], context: Context) -> Findi
     return finding
 
 
-def harness_of(registered: Registered, parsed: Arguments, measured: Mapping[str, Measured]) -> Harness:
-    """Who measures with which configuration on which inputs: with the signer, the key of evidence reuse."""
-    inputs = {name: one.sha256 for name, one in measured.items()}
-    read = canonical.dumps({"inputs": inputs, "seed": str(parsed.values.get("seed", ""))})
-    return Harness(
-        name=registered.stage.name,
-        version=registered.version,
-        provider=registered.provider,
-        config_digest=hashlib.sha256(parsed.configuration).hexdigest(),
-        inputs_digest=hashlib.sha256(read).hexdigest(),
-    )
-
-
 def _output(stage: Stage, key: str, path: Path, name: str) -> Measured:
     if path.is_symlink():
         raise Unchecked(f"stage {stage.name} left a link as output {key}", expected="a file or directory of its own")
@@ -193,7 +210,7 @@ def _state(registered: Registered, finding: Finding, measured: Mapping[str, Meas
         if name not in measured:
             raise Misuse(f"stage {stage.name} names a subject {name!r} that is neither input nor output")
         subjects.extend(measured[name].subjects)
-    return statement.make(subjects, stage.predicate_type, fields)
+    return statement.make(subjects, stage.predicate_type, fields, names=context.naming)
 
 
 def _fields(registered: Registered, finding: Finding, context: Context) -> dict[str, Any]:
@@ -243,11 +260,7 @@ def _staged(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
         yield staging
     finally:
         for path in staging.values():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+            remove(path)
 
 
 def _publish(staging: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:

@@ -5,6 +5,7 @@ check that can be taken out without any attack noticing is either dead or untest
 """
 
 import ast
+import copy
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -30,13 +31,32 @@ class _Disable(ast.NodeTransformer):
         ):
             self.count += 1
             if self.count == self.target:
-                self.where = f"{self._inside[-1]}:{node.lineno}"
+                self.where = f"{self._inside[-1]}: {message_of(node)}"
                 return ast.copy_location(ast.Pass(), node)
         return node
 
 
+def message_of(node: ast.Raise) -> str:
+    """What a ``raise`` says, an ellipsis where it names a value; '' for one that only passes an error on."""
+    arguments = node.exc.args if isinstance(node.exc, ast.Call) else []
+    parts = arguments[0].values if arguments and isinstance(arguments[0], ast.JoinedStr) else arguments[:1]
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+
+
+def names(module: ModuleType, functions: set[str] | None = None) -> list[str]:
+    """The names of all mutants of `module`, in order, without making any."""
+    found: list[str] = []
+    tree = ast.parse(Path(module.__file__).read_text())
+    while True:
+        disable = _Disable(len(found), functions)
+        disable.visit(copy.deepcopy(tree))
+        if not disable.where:
+            return found
+        found.append(disable.where)
+
+
 def mutants(module: ModuleType, functions: set[str] | None = None) -> Iterator[tuple[str, ModuleType]]:
-    """Every mutant of `module` by name (function:line), compiled but not installed."""
+    """Every mutant of `module` by name (function: message), compiled but not installed."""
     source = Path(module.__file__).read_text()
     target = 0
     while True:

@@ -1,8 +1,9 @@
 """Bundles that somebody with the log's key, the store or the wire could make; each must be refused.
 
-A row is an id, a function that changes a parsed bundle, and what stock verifiers say of it (sigstore-python 4.5.1), so
-that the table also shows what our verifier adds. ``Forge`` holds what the strongest attacker of this table has: the
-log's private key. Such an attacker can sign any tree, but not change what this verifier has seen.
+A row is an id, a function that changes a parsed bundle, and what stock verifiers say of it (sigstore-python 4.5.1 and
+@sigstore/verify 4.1.3), so that the table also shows what our verifier adds. ``Forge`` holds what the strongest attacker of this table has: the
+private keys of the log and of the time-stamping authority. Such an attacker can sign any tree and any time, but not
+change what this verifier has seen.
 """
 
 import base64
@@ -10,11 +11,15 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mlseal.evidence import canonical
 from mlseal.evidence.bundle import Bundle
+from mlseal.services import timestamping
 from mlseal.tlog import checkpoint, proofs
 
 
@@ -30,6 +35,7 @@ class Forge:
     other: Bundle
     log_key: Ed25519PrivateKey
     origin: str
+    tsa: tuple[EllipticCurvePrivateKey, x509.Certificate]
 
     def alone(self, document: dict, body: bytes, origin: str | None = None, name: str | None = None) -> dict:
         """`document` with `body` as the only entry of a private tree that the log's key signed."""
@@ -52,6 +58,19 @@ class Forge:
             "checkpoint": {"envelope": note},
         }
         return document
+
+    def stamped(self, document: dict, moment: datetime) -> dict:
+        """`document` with a timestamp of `moment` over its signature, by the authority's own key."""
+        signature = base64.b64decode(document["dsseEnvelope"]["signatures"][0]["sig"])
+        query = timestamping.make_query("sha256", hashlib.sha256(signature).digest(), certificate=True)
+        stamp = timestamping.TimestampAuthority(*self.tsa, clock=lambda: moment).respond(query)
+        times = document["verificationMaterial"]["timestampVerificationData"]
+        times["rfc3161Timestamps"] = [{"signedTimestamp": b64(stamp)}]
+        return document
+
+    def certificate(self) -> x509.Certificate:
+        raw = self.good.document["verificationMaterial"]["certificate"]["rawBytes"]
+        return x509.load_der_x509_certificate(base64.b64decode(raw))
 
     def body(self, document: dict) -> bytes:
         return base64.b64decode(document["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"])
@@ -228,42 +247,47 @@ def _keyid(d, f):
     d["dsseEnvelope"]["signatures"][0]["extra"] = "x"
 
 
-# id: (change, stock sigstore-python 4.5.1 accepts it)
+def _expired_at_timestamp(d, f):
+    f.stamped(d, f.certificate().not_valid_after_utc + timedelta(minutes=1))
+
+
+# id: (change, sigstore-python 4.5.1 accepts it, @sigstore/verify 4.1.3 does); None where that depends on the log's size
 ROWS = {
-    "M01-payload-edited": (_edit_payload, False),
-    "M02-payload-type": (_payload_type, False),
-    "M03-two-signatures": (_second_signature, False),
-    "M04-entry-of-another-bundle": (_other_entry, False),
-    "M05-timestamp-of-another-bundle": (_other_timestamp, False),
-    "M06-timestamp-twice": (_two_timestamps, False),
-    "M07-no-timestamp": (_no_timestamp, False),
-    "M08-two-log-entries": (_two_entries, False),
-    "M09-no-log-entry": (_no_entry, False),
-    "M10-top-level-index-lies": (_index_lies, True),
-    "M11-tree-size-lies": (_tree_size_lies, None),
-    "M12-tree-size-lies-alone": (_alone_size_lies, None),
-    "M13-root-lies": (_root_lies, False),
-    "M14-integrated-time": (_integrated_time, True),
-    "M15-promise-of-rekor-v1": (_promise, None),
-    "M16-foreign-origin": (_foreign_origin, True),
-    "M17-wrong-key-name": (_wrong_key_name, True),
-    "M18-unsigned-checkpoint": (_unsigned_checkpoint, False),
-    "M19-split-view": (_split_view, True),
-    "M20-other-certificate-in-log": (_other_certificate_in_body, False),
-    "M21-other-digest-in-log": (_other_digest_in_body, False),
-    "M22-log-body-not-canonical": (_body_not_canonical, True),
-    "M23-dsse-entry": (_dsse_entry, False),
-    "M24-kind-lies": (_kind_lies, False),
-    "M25-unknown-log": (_unknown_log, False),
-    "M26-unknown-top-field": (_unknown_top_field, False),
-    "M27-unknown-entry-field": (_unknown_entry_field, False),
-    "M28-other-certificate": (_other_certificate, False),
-    "M29-public-key-form": (_public_key, False),
-    "M30-old-media-type": (_old_media_type, None),
-    "M31-negative-index": (_negative_index, False),
-    "M32-sloppy-base64": (_padded_base64, None),
-    "M33-proof-cut-short": (_truncated_proof, False),
-    "M34-unknown-signature-field": (_keyid, False),
+    "M01-payload-edited": (_edit_payload, False, False),
+    "M02-payload-type": (_payload_type, False, False),
+    "M03-two-signatures": (_second_signature, False, False),
+    "M04-entry-of-another-bundle": (_other_entry, False, False),
+    "M05-timestamp-of-another-bundle": (_other_timestamp, False, False),
+    "M06-timestamp-twice": (_two_timestamps, False, False),
+    "M07-no-timestamp": (_no_timestamp, False, False),
+    "M08-two-log-entries": (_two_entries, False, False),
+    "M09-no-log-entry": (_no_entry, False, False),
+    "M10-top-level-index-lies": (_index_lies, True, True),
+    "M11-tree-size-lies": (_tree_size_lies, None, True),
+    "M12-tree-size-lies-alone": (_alone_size_lies, False, True),
+    "M13-root-lies": (_root_lies, False, True),
+    "M14-integrated-time": (_integrated_time, True, True),
+    "M15-promise-of-rekor-v1": (_promise, True, False),
+    "M16-foreign-origin": (_foreign_origin, True, True),
+    "M17-wrong-key-name": (_wrong_key_name, True, False),
+    "M18-unsigned-checkpoint": (_unsigned_checkpoint, False, False),
+    "M19-split-view": (_split_view, True, True),
+    "M20-other-certificate-in-log": (_other_certificate_in_body, False, True),
+    "M21-other-digest-in-log": (_other_digest_in_body, False, False),
+    "M22-log-body-not-canonical": (_body_not_canonical, True, True),
+    "M23-dsse-entry": (_dsse_entry, False, True),
+    "M24-kind-lies": (_kind_lies, False, False),
+    "M25-unknown-log": (_unknown_log, False, False),
+    "M26-unknown-top-field": (_unknown_top_field, False, True),
+    "M27-unknown-entry-field": (_unknown_entry_field, False, True),
+    "M28-other-certificate": (_other_certificate, False, False),
+    "M29-public-key-form": (_public_key, False, False),
+    "M30-old-media-type": (_old_media_type, False, True),
+    "M31-negative-index": (_negative_index, False, False),
+    "M32-sloppy-base64": (_padded_base64, True, True),
+    "M33-proof-cut-short": (_truncated_proof, False, False),
+    "M34-unknown-signature-field": (_keyid, False, True),
+    "M35-certificate-expired-at-timestamp": (_expired_at_timestamp, False, False),
 }
 
 

@@ -1,4 +1,8 @@
-"""What bad input gets: one sentence, the right exit code, no traceback, nothing half-written, and never "allowed"."""
+"""What bad input gets: one sentence, the right exit code, no traceback, nothing half-written, and never "allowed".
+
+One input of each kind goes to a process of its own, as for people (`run`); the others are called in this one (`call`),
+where an error that is no sentence is raised.
+"""
 
 import json
 import shutil
@@ -62,7 +66,7 @@ def test_bundles_that_are_none(authority, model, tmp_path, content, code):
     path = tmp_path / "bad.json"
     if content is not None:
         path.write_bytes(content)
-    one_sentence(authority.run("verify", str(path), "--subject", str(model), *who(authority)), code)
+    one_sentence(authority.call("verify", str(path), "--subject", str(model), *who(authority)), code)
 
 
 def test_bundle_cut_short(authority, bundle, model):
@@ -80,21 +84,21 @@ def test_subjects_that_are_none(authority, bundle, tmp_path, kind):
     elif kind == "zero-byte-model":
         path.mkdir()
         (path / "model.pkl").write_bytes(b"")
-    one_sentence(authority.run("verify", str(bundle), "--subject", str(path), *who(authority)), 11)
-    one_sentence(authority.run("gate", str(path), "--policy", str(authority.dir / "policy.yaml")), 11)
+    one_sentence(authority.call("verify", str(bundle), "--subject", str(path), *who(authority)), 11)
+    one_sentence(authority.call("gate", str(path), "--policy", str(authority.dir / "policy.yaml")), 11)
 
 
 def test_without_a_subject_the_bytes_are_unchecked(authority, bundle):
-    done = authority.run("verify", str(bundle), *who(authority))
+    done = authority.call("verify", str(bundle), *who(authority))
     one_sentence(done, 11)
     assert "bytes not checked" in done.stderr
 
 
 def test_without_an_expected_signer_nothing_is_verified(authority, bundle, model, tmp_path):
     one_sentence(
-        authority.run("verify", str(bundle), "--subject", str(model), "--policy", str(tmp_path / "none.yaml")), 11
+        authority.call("verify", str(bundle), "--subject", str(model), "--policy", str(tmp_path / "none.yaml")), 11
     )
-    one_sentence(authority.run("verify", str(bundle), "--subject", str(model), "--identity", "x"), 2)
+    one_sentence(authority.call("verify", str(bundle), "--subject", str(model), "--identity", "x"), 2)
 
 
 @pytest.mark.parametrize("change", ["typo", "duplicate", "empty", "binary", "missing", "huge", "anchor"])
@@ -112,7 +116,7 @@ def test_policies_that_are_none(authority, model, tmp_path, change):
         path.write_bytes(b"\x00\xff" * 10)
     elif change != "missing":
         path.write_text(contents[change])
-    one_sentence(authority.run("gate", str(model), "--policy", str(path)), 11 if change == "missing" else 2)
+    one_sentence(authority.call("gate", str(model), "--policy", str(path)), 11 if change == "missing" else 2)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_trust_roots_that_are_none(authority, bundle, model, tmp_path, content):
     path = tmp_path / "root.json"
     if content is not None:
         path.write_bytes(content)
-    done = authority.run("verify", str(bundle), "--subject", str(model), *who(authority), "--trust", str(path))
+    done = authority.call("verify", str(bundle), "--subject", str(model), *who(authority), "--trust", str(path))
     one_sentence(done, 11 if content is None else 10)
 
 
@@ -157,7 +161,7 @@ def test_expired_trust_root(authority, bundle, model, tmp_path):
     ],
 )
 def test_commands_that_are_none(authority, arguments):
-    done = authority.run(*arguments)
+    done = authority.call(*arguments)
     assert done.returncode in (2, 10, 11)
     assert "Traceback" not in done.stderr
 
@@ -179,7 +183,7 @@ def test_claims_that_are_none_are_not_signed(authority, model, tmp_path, claim):
 
     before = Archive.open(authority.trust, authority.store).refresh()
     (tmp_path / "claim.json").write_bytes(claim)
-    done = authority.run(
+    done = authority.call(
         "sign",
         str(model),
         "--type",

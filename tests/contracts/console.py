@@ -6,6 +6,7 @@
 A line that starts with ``$ `` is a command (continued by a trailing backslash); it must end with 0, or with the number
 in a final ``# exit N``. Lines after it are what it prints, standard output and error together: they must appear in
 that order, where ``…`` stands for anything and runs of blanks are one. A command without lines after it may print what it likes.
+A block of another language with a file's name after it, such as ``python check.py``, is that file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"^```\w+ ([a-z]+\.[a-z]+)\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 EXIT = re.compile(r"\s+#\s*exit (\d+)\s*$")
 
 
@@ -60,6 +62,11 @@ def steps(page: Path) -> list[Step]:
     if not blocks or not blocks[0][0].startswith("$ mlseal init"):
         return []
     return [step for text, line in blocks for step in _steps(text, f"{page.name}:{line}")]
+
+
+def files(page: Path) -> dict[str, str]:
+    """The files that a page shows whole, by name."""
+    return {match[1]: match[2] for match in FILE.finditer(page.read_text())}
 
 
 def _steps(block: str, where: str) -> Iterator[Step]:

@@ -40,6 +40,8 @@ def test_every_console_block_does_what_the_page_says(page, home, tmp_path):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MLSEAL_EXAMPLES": str(ROOT / "examples"),
     }
+    for file, text in console.files(page).items():
+        (work / file).write_text(text)
     for step in console.steps(page):
         done = subprocess.run(
             ["bash", "-c", step.command],
@@ -73,6 +75,47 @@ def test_every_make_target_and_path_on_a_page_exists(page):
     assert {target for target in re.findall(r"`make ([a-z]+)", text)} <= targets
     for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text):
         assert (page.parent / link).exists(), f"{name(page)} links to {link}"
+
+
+RUNS = {"demo": "examples/demo/main.py", "test": "-m pytest", "bench": "benchmarks/bench_statement.py"}
+"""Target → what its recipe must start."""
+
+
+def test_the_two_commands_of_the_readme_start_what_they_promise():
+    """`make -n` prints the recipe: the commands themselves take minutes and have tests of their own."""
+    blocks = [text for language, text, _ in console.fences(ROOT / "README.md") if language == "sh"]
+    targets = [target for text in blocks for target in re.findall(r"^make ([a-z]+)", text, re.MULTILINE)]
+    assert targets[:2] == ["demo", "test"]
+    for target in targets:
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        started = [line for line in done.stdout.splitlines() if RUNS[target] in line]
+        assert started, f"make {target} does not start {RUNS[target]}"
+        assert all((ROOT / word).is_file() for line in started for word in line.split() if word.endswith(".py"))
+
+
+def python_of(page: str) -> str:
+    (text,) = [text for language, text, _ in console.fences(ROOT / page) if language == "python"]
+    return text
+
+
+def test_the_stage_of_the_page_is_a_stage():
+    made: dict = {}
+    exec(python_of("docs/stages/README.md"), made)  # noqa: S102 - our own page
+    assert made["mine"].name == "testing.mine"
+    assert [(p.name, p.role, bool(p.help)) for p in made["mine"].parameters] == [
+        ("dataset", "input", True),
+        ("strictness", "value", True),
+    ]
+
+
+def test_the_pipeline_of_the_page_compiles(tmp_path):
+    from mlseal_kfp import compiling, image
+
+    file = tmp_path / "pipeline.py"
+    file.write_text("def deploy(**given): pass\n" + python_of("kfp_components/README.md"))
+    (made,) = compiling.compile_pipelines(file, image.PLACEHOLDER).values()
+    assert made.name == "release"
 
 
 def test_every_hook_for_other_repositories_is_a_command():

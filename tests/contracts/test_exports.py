@@ -96,6 +96,32 @@ def test_every_command_of_the_table_is_a_command_with_help():
     assert set(COMMANDS) <= set(main.list_commands(context))
 
 
+# They print nothing of their own: a service, a shell's script, a file, somebody else's server, a hook that git runs.
+WITHOUT_JSON = {"serve", "completion", "mlflow prompt", "mlflow serve", "dvc hook pre-push"}
+
+
+def test_every_command_takes_json_but_those_that_have_nothing_to_say():
+    from mlseal.cli import main
+
+    without = {
+        " ".join(words)
+        for words, command in leaves(main, click.Context(main))
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == WITHOUT_JSON
+    readme = (ROOT / "README.md").read_text()
+    assert [words for words in WITHOUT_JSON if f"`{words}`" not in readme] == []
+
+
+def leaves(command, context, words=()):
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        yield from leaves(below, click.Context(below, info_name=name, parent=context), (*words, name))
+
+
 def modules(package):
     root = importlib.import_module(package)
     yield root

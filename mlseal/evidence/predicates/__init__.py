@@ -6,7 +6,8 @@ under one namespace. A released URI never changes its meaning: a change is a new
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -69,6 +70,37 @@ def check(uri: str, predicate: Mapping[str, Any]) -> BaseModel:
         ) from error
 
 
-def schema(uri: str) -> dict[str, Any]:
-    """The JSON Schema of `uri`, generated from the model."""
+def check_own(uri: str, predicate: Mapping[str, Any]) -> BaseModel:
+    """`predicate` as `check` gives it, for whoever makes it: a field that the schema does not have is refused too.
+
+    Verifiers pass over fields that they do not know, so a misspelt one would be signed and mean nothing to anybody.
+    """
+    made = check(uri, predicate)
+    for where in _unknown(dict(predicate), made.model_dump(by_alias=True, exclude_unset=True, mode="json")):
+        raise MalformedEvidence(
+            f"predicate {uri} has a field that its schema does not have",
+            got=where,
+            expected="the fields of its page in docs/predicates",
+            remedy="correct its spelling or leave it out",
+        )
+    return made
+
+
+def _unknown(given: Any, kept: Any, where: str = "") -> Iterator[str]:
+    """Paths of the members of `given` that reading it as a model did not keep."""
+    if isinstance(given, Mapping) and isinstance(kept, Mapping):
+        for name, value in given.items():
+            path = f"{where}.{name}" if where else str(name)
+            if name not in kept:
+                yield path
+            else:
+                yield from _unknown(value, kept[name], path)
+    elif isinstance(given, list | tuple) and isinstance(kept, list):
+        for number, (value, copy) in enumerate(zip(given, kept, strict=True)):
+            yield from _unknown(value, copy, f"{where}[{number}]")
+
+
+@cache  # ten milliseconds each, and a policy's controls ask for every sample
+def schema(uri: str) -> Mapping[str, Any]:
+    """The JSON Schema of `uri`, generated from the model; the same object each time, so not to be changed."""
     return MODELS[uri_of(uri)].model_json_schema(by_alias=True)

@@ -15,14 +15,17 @@ Example::
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from mlseal.evidence.predicates.base import NAMESPACE, Model, Nonce, ResourceDescriptor, Text
 
 URI = NAMESPACE + "data-provenance/v0.1"
 SHORT = "data-provenance"
+
+
+SaltId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
 class DvcObject(Model):
@@ -46,8 +49,12 @@ class GitState(Model):
 class Predicate(Model):
     """Data provenance v0.1.
 
+    Names (``path``, ``dvc.stage``, ``dvc.command``, names in ``lineage``, the subjects') stand as they are, or all of
+    them as commitments (`mlseal.evidence.naming`); then ``namesSalt`` tells with which salt.
+
     Attributes:
         path: of the output, relative to the git root, POSIX.
+        names_salt: id of the salt of committed names; absent where names stand as they are.
         origin: ``ran`` under mlseal, restored from the ``run-cache``, ``committed`` by hand, ``added``, ``imported``,
             or ``unknown``.
         lineage: recorded dependencies; claimed, not proven.
@@ -60,6 +67,7 @@ class Predicate(Model):
     files: int = Field(ge=1)
     size: int = Field(ge=1)
     remote: str | None = None
+    names_salt: SaltId | None = None
     lineage: list[ResourceDescriptor] = Field(default_factory=list)
     not_proven: list[Text] = Field(min_length=1)
     nonce: Nonce | None = None

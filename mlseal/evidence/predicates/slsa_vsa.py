@@ -50,6 +50,18 @@ class PolicyReference(Model):
     sha256: Sha256
 
 
+class Requester(Model):
+    """Who asked the gate, as far as it could know. Never a name: the log is for ever.
+
+    Attributes:
+        source: what vouched for who it was, such as ``basic-auth``; ``unauthenticated`` when nothing did.
+        pseudonym: HMAC-SHA256 of the name under a salt that only the gate's machine has; absent without a name.
+    """
+
+    source: str = Field(max_length=40)
+    pseudonym: Sha256 | None = None
+
+
 class Details(Model):
     """The verdict in full, which PASSED and FAILED cannot carry.
 
@@ -60,6 +72,7 @@ class Details(Model):
         mode: ``observe`` when a policy only watches; then nothing was enforced.
         action: tool, action and facts that were judged.
         nonce: run id or request id, so that a verdict cannot serve another run.
+        requester: who asked, where the gate was asked by somebody.
     """
 
     verdict: Literal["allowed", "refused", "undecided"]
@@ -70,6 +83,7 @@ class Details(Model):
     mode: Literal["enforce", "observe"] = "enforce"
     action: dict[str, str] = Field(default_factory=dict)
     nonce: str | None = None
+    requester: Requester | None = None
 
 
 class Predicate(Model):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography import x509
@@ -20,15 +21,20 @@ from mlseal.evidence.signing.transport import Connection, Response
 from mlseal.evidence.trust import Endpoints
 
 _JSON = {"Content-Type": "application/json"}
+_ENTRIES = "/api/v2/log/entries"
 
 
 class Remote:
-    """The services at `endpoints`, each call within `deadline` seconds."""
+    """The services at `endpoints`, each call within `deadline` seconds.
 
-    def __init__(self, endpoints: Endpoints, deadline: float) -> None:
+    `retired` are URLs of logs that take nothing new and still say what they hold.
+    """
+
+    def __init__(self, endpoints: Endpoints, deadline: float, *, retired: Sequence[str] = ()) -> None:
         self._ca = Connection(endpoints.ca, deadline)
         self._tsa = Connection(endpoints.tsa, deadline)
         self._log = Connection(endpoints.log, deadline)
+        self._retired = [Connection(url, deadline) for url in retired]
 
     def certificate(self, key: ec.EllipticCurvePrivateKey, token: str) -> x509.Certificate:
         """A short-lived certificate for `key`, issued against `token`.
@@ -75,8 +81,13 @@ class Remote:
             raise ForgedEvidence("the timestamp answers another request")
         return answer.body
 
-    def append(self, digest: bytes, signature: bytes, certificate: bytes) -> tuple[dict[str, Any], bool]:
-        """The log's entry for this signature and whether it was there before (idempotent append)."""
+    def append(
+        self, digest: bytes, signature: bytes, certificate: bytes, *, ask_retired: bool = False
+    ) -> tuple[dict[str, Any], bool]:
+        """The log's entry for this signature and whether it was there before (idempotent append).
+
+        With `ask_retired` the retired logs are asked first; one that holds the statement gives its entry.
+        """
         verifier = {"x509Certificate": {"rawBytes": _b64(certificate)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
         body = {
             "hashedRekordRequestV002": {
@@ -84,12 +95,20 @@ class Remote:
                 "signature": {"content": _b64(signature), "verifier": verifier},
             }
         }
-        answer = self._log.request("POST", "/api/v2/log/entries", json.dumps(body).encode(), _JSON)
-        if answer.status == 409:
-            document = json_or_empty(answer.body)
-            if "inclusionProof" in document:
-                return document, True
+        encoded = json.dumps(body).encode()
+        for retired in self._retired if ask_retired else ():
+            if (known := _existing(retired.request("POST", _ENTRIES, encoded, _JSON))) is not None:
+                return known, True
+        answer = self._log.request("POST", _ENTRIES, encoded, _JSON)
+        if (known := _existing(answer)) is not None:
+            return known, True
         return _created(answer, "log"), False
+
+
+def _existing(answer: Response) -> dict[str, Any] | None:
+    """The entry in a log's answer that it holds one already."""
+    document = json_or_empty(answer.body) if answer.status == 409 else {}
+    return document if "inclusionProof" in document else None
 
 
 def _created(answer: Response, who: str) -> dict[str, Any]:

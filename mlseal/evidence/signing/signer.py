@@ -26,13 +26,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mlseal.errors import Error, MalformedEvidence, NotInitialised, Withheld
-from mlseal.evidence import canonical
-from mlseal.evidence.bundle import MEDIA_TYPE, Bundle, unbase64, write_atomic
+from mlseal.errors import Error, MalformedEvidence, Withheld
+from mlseal.evidence import canonical, predicates
+from mlseal.evidence.bundle import MEDIA_TYPE, Bundle, unbase64
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.leaves import parse_leaf
-from mlseal.evidence.signing import embedded
+from mlseal.evidence.signing import embedded, journal
+from mlseal.evidence.signing.journal import Journal
 from mlseal.evidence.signing.remote import Remote
 from mlseal.evidence.signing.tokens import TokenSource
 from mlseal.evidence.statement import PAYLOAD_TYPE, Statement, pae
@@ -66,33 +67,32 @@ class Signer:
         clock: Clock = utcnow,
         verify: bool = True,
     ) -> None:
-        if trust.endpoints is None:
-            raise NotInitialised(
-                f"the trust root {trust.source} names no services to sign with",
-                expected="a ClientTrustConfig",
-                remedy="pass trust_config.json instead of trusted_root.json",
-            )
+        endpoints = trust.require_services()
         self.trust, self.store = trust, store
         self._token, self._clock, self._verify = token, clock, verify
-        self._remote = Remote(trust.endpoints, deadline)
+        self._remote = Remote(endpoints, deadline, retired=trust.retired_logs())
         self._lock = threading.Lock()
         self._credential: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
-        self._journal = trust.state_directory() / "unpublished"
+        self._journal = Journal(trust)
 
     def sign(self, statement: Statement) -> Bundle:
-        """The verified bundle of `statement`; see the module for the steps."""
+        """The verified bundle of `statement`; see the module for the steps.
+
+        Raises `MalformedEvidence` for a predicate of a known type with a field that its schema does not have.
+        """
+        if statement.predicate_type in predicates.MODELS:
+            predicates.check_own(statement.predicate_type, statement.predicate)
         embedded.ensure_running(self.trust)
-        entry_file = self._journal / f"{statement.evidence_id}.json"
-        if entry_file.exists():  # a crash came between: the signature made then is the one that the log may hold
-            return self._finish(entry_file)
+        waiting = self._journal.find(statement.evidence_id)
+        if waiting is not None:  # a crash came between: the signature made then is the one that the log may hold
+            return self._finish(waiting, waited=True)
         key, certificate = self._certificate()  # (1)
         encoded = pae(statement.payload)
         signature = key.sign(encoded, ec.ECDSA(hashes.SHA256()))  # (2)
         timestamp = self._remote.timestamp(signature)  # (3)
         der = certificate.public_bytes(serialization.Encoding.DER)
         draft = _document(statement.payload, signature, der, timestamp, None)
-        write_atomic(entry_file, canonical.dumps(draft), mode=0o600)  # (4)
-        return self._finish(entry_file)  # (5) to (8)
+        return self._finish(self._journal.write(statement.evidence_id, draft), waited=False)  # (4) to (8)
 
     def identity(self) -> Identity:
         """Who this signer is, as the CA certified it."""
@@ -106,10 +106,12 @@ class Signer:
         """
         done: list[Bundle] = []
         failed: Error | None = None
-        for file in sorted(self._journal.glob("*.json")):
+        for file in self._journal.files():
             try:
                 embedded.ensure_running(self.trust)
-                done.append(self._finish(file))
+                done.append(self._finish(file, waited=True))
+            except FileNotFoundError:  # another process finished it meanwhile
+                continue
             except Error as error:
                 failed = failed or error
         if failed is not None:
@@ -123,23 +125,25 @@ class Signer:
                 self._credential = key, self._remote.certificate(key, self._token())
             return self._credential
 
-    def _finish(self, journal_file: Path) -> Bundle:
-        """Steps 5 to 8 for what stands in the journal; a second writer of the same entry finds it done."""
-        draft = canonical.parse(journal_file.read_bytes(), what=f"journal {journal_file.name}")
+    def _finish(self, journal_file: Path, *, waited: bool) -> Bundle:
+        """Steps 5 to 8 for what stands in the journal; a second writer of the same entry finds it done.
+
+        What `waited` may be in a log that a rotation retired since; those are asked first, so that it is logged once.
+        """
+        draft = journal.read(journal_file)
         try:
-            bundle = self._log(draft, journal_file.stem)  # (5) (6)
+            bundle = self._log(draft, journal_file.stem, waited=waited)  # (5) (6)
         except Withheld:
-            journal_file.unlink(
-                missing_ok=True
-            )  # the log will never take these words from us; keeping them helps nobody
+            # The log will never take these words from us; keeping them helps nobody.
+            journal_file.unlink(missing_ok=True)
             raise
         return self._publish(bundle, journal_file)  # (7) (8)
 
-    def _log(self, draft: dict[str, Any], evidence_id: str) -> Bundle:
+    def _log(self, draft: dict[str, Any], evidence_id: str, *, waited: bool) -> Bundle:
         signature = unbase64(draft["dsseEnvelope"]["signatures"][0]["sig"], "signature")
         certificate = unbase64(draft["verificationMaterial"]["certificate"]["rawBytes"], "certificate")
         digest = hashlib.sha256(pae(unbase64(draft["dsseEnvelope"]["payload"], "payload"))).digest()
-        entry, existed = self._remote.append(digest, signature, certificate)
+        entry, existed = self._remote.append(digest, signature, certificate, ask_retired=waited)
         if existed and _signature_of(entry) != signature:
             return self._signed_before(evidence_id, entry, certificate)
         draft["verificationMaterial"]["tlogEntries"] = [entry]

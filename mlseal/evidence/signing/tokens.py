@@ -1,13 +1,16 @@
 """Where the signer's identity token comes from. The token is shown to the CA, which alone decides what it is worth.
 
 Sources, first that applies: an explicit file, ``$MLSEAL_TOKEN_FILE``, the embedded issuer on the unix socket (which
-asks the kernel who is calling), a Kubernetes projected token, a CI provider's ambient credential.
+asks the kernel who is calling), a Kubernetes projected token (at `PROJECTED`, or where ``$MLSEAL_PROJECTED_TOKEN``
+says), a CI provider's ambient credential.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import queue
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,9 +38,10 @@ def source_for(
     if trust.endpoints and trust.endpoints.issuer and socket_path(trust.endpoints.issuer):
         issuer = trust.endpoints.issuer
         return lambda: from_embedded(trust, issuer, role, deadline)
-    if PROJECTED.exists():
-        return lambda: from_file(PROJECTED)
-    return ambient
+    projected = Path(os.environ.get("MLSEAL_PROJECTED_TOKEN") or PROJECTED)
+    if projected.exists():
+        return lambda: from_file(projected)
+    return lambda: ambient(deadline)
 
 
 def from_file(path: str | os.PathLike[str]) -> str:
@@ -72,21 +76,41 @@ def from_embedded(trust: Trust, issuer: str, role: str, deadline: float) -> str:
     return str(document["token"])
 
 
-def ambient() -> str:
-    """The credential that the CI system offers (GitHub, GitLab, GCP, Buildkite, CircleCI)."""
-    from sigstore.oidc import IdentityError, detect_credential
+def ambient(deadline: float) -> str:
+    """The credential that the CI system offers (GitHub, GitLab, GCP, Buildkite, CircleCI), within `deadline` seconds.
 
+    The library that asks waits up to two minutes for a provider that hangs, so it is asked in a thread that is left
+    behind at the deadline.
+    """
+    answers: queue.SimpleQueue[str | Exception | None] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(_detected()), name="ambient credential", daemon=True).start()
     try:
-        token = detect_credential()
-    except IdentityError as error:
-        raise UntrustedSigner("the ambient credential is unusable", got=str(error)[:200]) from error
-    if token is None:
+        answer = answers.get(timeout=deadline)
+    except queue.Empty:
+        raise ServiceUnavailable(
+            "the CI system gave no identity token",
+            got="no answer",
+            expected=f"an answer within {deadline:g} s",
+            remedy="run the job again, or pass --token-file",
+        ) from None
+    if isinstance(answer, Exception):
+        raise UntrustedSigner("the ambient credential is unusable", got=str(answer)[:200]) from answer
+    if answer is None:
         raise NotInitialised(
             "no identity token found",
             expected="--token-file, MLSEAL_TOKEN_FILE, a projected or ambient token",
             remedy="name a token file, or run 'mlseal init' for an embedded authority",
         )
-    return token
+    return answer
+
+
+def _detected() -> str | Exception | None:
+    from sigstore.oidc import detect_credential
+
+    try:
+        return detect_credential()
+    except Exception as error:  # noqa: BLE001  raised by the thread that waits
+        return error
 
 
 def json_or_empty(body: bytes) -> dict[str, object]:

@@ -2,18 +2,22 @@
 
 Stock Sigstore clients wait for a log without limit (sigstore-python 4.5.1 sets no timeout there), so a hung service
 hangs the pipeline. Here the clock starts with the request, and a service that sends a byte a second does not stretch
-it. ``http+unix://%2Frun%2Fmlseal%2Fsock/prefix`` names a unix socket, as Docker's clients write it.
+it, neither in the headers nor in the body: each read gets only what is left of the time. Looking up a host's name is
+the one step that cannot be cut short. ``http+unix://%2Frun%2Fmlseal%2Fsock/prefix`` names a unix socket, as Docker's
+clients write it.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import socket
 import ssl
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from mlseal.errors import Misuse, ServiceUnavailable
@@ -29,15 +33,108 @@ class Response:
     body: bytes
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
+class _Line:
+    """A connected socket as `http.client` uses one, on which every send and every read ends at `end`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.end = 0.0
+
+    def limit(self) -> None:
+        """Give the next call on the socket what is left of the time. Raises `TimeoutError` when nothing is."""
+        self._sock.settimeout(_left(self.end))
+
+    def sendall(self, data: bytes) -> None:
+        self.limit()
+        self._sock.sendall(data)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reads(self, self._sock.makefile("rb", buffering=0)))
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _Reads(io.RawIOBase):
+    """The reading side of a `_Line`: one `recv` each, as long as there is time."""
+
+    def __init__(self, line: _Line, raw: io.RawIOBase) -> None:
+        self._line, self._raw = line, raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._line.limit()
+        return cast("int | None", self._raw.readinto(buffer))
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Http(http.client.HTTPConnection):
+    """A connection to the service at `base`, over whatever its URL names."""
+
+    def __init__(self, base: str) -> None:
+        parts = urlsplit(base)
+        self._base, self._tls = base, parts.scheme == "https"
+        self.end = 0.0
+        self._line: _Line | None = None
+        if self._tls:
+            self.default_port = 443
+        super().__init__("localhost" if socket_path(base) else str(parts.hostname), parts.port)
+
+    def until(self, end: float) -> None:
+        """Let the next request end at `end` (monotonic)."""
+        self.end = end
+        if self._line is not None:
+            self._line.end = end
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock = self._line = _Line(self._connected())
+        self._line.end = self.end
+
+    def _connected(self) -> socket.socket:
+        if (path := socket_path(self._base)) is not None:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            return _tried(sock, path, self.end)
+        failed: OSError = OSError(f"{self.host} has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            try:
+                sock = _tried(socket.socket(family, kind, protocol), address, self.end)
+            except OSError as error:
+                failed = error
+                continue
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return self._secured(sock) if self._tls else sock
+        raise failed
+
+    def _secured(self, sock: socket.socket) -> socket.socket:
+        try:
+            context = ssl.create_default_context(cafile=os.environ.get("MLSEAL_TLS_CA") or None)
+            sock.settimeout(_left(self.end))
+            return context.wrap_socket(sock, server_hostname=self.host)
+        except BaseException:
+            sock.close()
+            raise
+
+
+def _tried(sock: socket.socket, address: Any, end: float) -> socket.socket:
+    try:
+        sock.settimeout(_left(end))
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _left(end: float) -> float:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("deadline passed")
+    return left
 
 
 def socket_path(url: str) -> str | None:
@@ -93,9 +190,10 @@ class Connection:
         self._drop()
 
     def _once(self, method: str, path: str, body: bytes | None, headers: dict[str, str], end: float) -> Response:
-        connection = self._connection(end)
+        connection: _Http = getattr(self._local, "connection", None) or _Http(self.base)
+        self._local.connection = connection
+        connection.until(end)
         connection.request(method, self._prefix + path, body=body, headers=headers)
-        self._limit(connection, end)
         response = connection.getresponse()
         chunks, size = [], 0
         while chunk := response.read1(1 << 16):
@@ -103,37 +201,10 @@ class Connection:
             if size > MAX_RESPONSE:
                 raise OSError(f"answer over {MAX_RESPONSE} bytes")
             chunks.append(chunk)
-            self._limit(connection, end)
         response.read()  # empty by now; tells http.client that the connection is free again
         if response.will_close:
             self._drop()
         return Response(response.status, b"".join(chunks))
-
-    def _connection(self, end: float) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._open(max(end - time.monotonic(), 0.001))
-            self._local.connection = connection
-        self._limit(connection, end)
-        return connection
-
-    def _open(self, timeout: float) -> http.client.HTTPConnection:
-        parts = urlsplit(self.base)
-        if (path := socket_path(self.base)) is not None:
-            return _UnixConnection(path, timeout)
-        if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=os.environ.get("MLSEAL_TLS_CA") or None)
-            return http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
-        return http.client.HTTPConnection(parts.netloc, timeout=timeout)
-
-    @staticmethod
-    def _limit(connection: http.client.HTTPConnection, end: float) -> None:
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("deadline passed")
-        connection.timeout = left
-        if connection.sock is not None:
-            connection.sock.settimeout(left)
 
     def _drop(self) -> None:
         connection = getattr(getattr(self, "_local", None), "connection", None)

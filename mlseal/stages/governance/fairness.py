@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Misuse, Unchecked
-from mlseal.evidence.digest import Measured
 from mlseal.evidence.identity import Identity
 from mlseal.stages import provenance
-from mlseal.stages.base import Context, DatasetPath, FilePath, Finding, ModelPath, require, stage
+from mlseal.stages.base import Context, DatasetPath, EntryPath, FilePath, Finding, ModelPath, require, stage
 from mlseal.stages.governance import decisions, disclosure, tables
 from mlseal.stages.governance.decisions import Rule
 
@@ -49,7 +48,7 @@ def fairness(
     dataset: DatasetPath,  # noqa: ARG001 - same
     outcome: str,
     attribute: str,
-    table: str = "",
+    table: EntryPath = "",
     cluster: str = "",
     select: str = "predict",
     scorer: FilePath | None = None,
@@ -121,8 +120,8 @@ def fairness(
     counts, estimates = _estimate(sample, replicates, level, seed)
     published = disclosure.publishable(counts, estimates)
     fields = {
-        "dataset": _dataset(context.measured["dataset"]),
-        **({"table": entry} if entry else {}),
+        "dataset": _dataset(context),
+        **({"table": context.naming.of("path", entry)} if entry else {}),
         "outcome": outcome,
         "attribute": attribute,
         **({"attributeIsFeature": attribute in features} if features is not None else {}),
@@ -216,11 +215,12 @@ def _metric(estimate: Estimate, level: float) -> dict[str, Any]:
     }
 
 
-def _dataset(measured: Measured) -> dict[str, Any]:
+def _dataset(context: Context) -> dict[str, Any]:
     """The data set by the digest that binds all of it (the manifest's for a directory)."""
-    return {"name": measured.subjects[-1].name, "digest": {"sha256": measured.sha256}}
+    measured = context.measured["dataset"]
+    return {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}}
 
 
 def _scorer(context: Context) -> dict[str, Any]:
     measured = context.measured["scorer"]
-    return {"name": measured.name, "digest": {"sha256": measured.sha256}}
+    return {"name": context.naming.subject(measured.name), "digest": {"sha256": measured.sha256}}

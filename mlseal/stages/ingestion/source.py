@@ -14,7 +14,7 @@ _NOT_PROVEN = (
 )
 
 
-@stage("ingestion.source", predicate="source-verification")
+@stage("ingestion.source", predicate="source-verification", reusable=None)  # a withdrawal since then must count
 def source(
     dataset: DatasetPath,
     issuer: str,

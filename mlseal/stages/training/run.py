@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mlseal.errors import Misuse
 from mlseal.evidence import canonical
@@ -20,7 +21,7 @@ BUILD_TYPE = "https://mlseal.dev/build/training.run/v0.1"
 HOST = "https://mlseal.dev/builder/host-process/v0.1"
 CONTAINER = "https://mlseal.dev/builder/container/v0.1"
 BUILDER_VARIABLE = "MLSEAL_BUILDER"
-"""Set to ``container`` inside released images only; whatever runs elsewhere counts as a host process."""
+"""Set to ``container`` by released images; a declaration, since nothing stops another process from setting it."""
 
 _NOT_PROVEN = (
     "that the script used only what is listed: a process can read other files and the network",
@@ -31,7 +32,15 @@ _HOST_LIMIT = "isolation: the script ran as a process with the rights of the acc
 _IMAGE_LIMIT = "that this image ran: a container cannot see its own digest, so the image is declared by the pipeline"
 
 
-@stage("training.run", predicate="slsa-provenance")
+def as_here(predicate: Mapping[str, Any]) -> bool:
+    """Whether such a build would be described alike here: same kind of builder, same Python, same packages."""
+    internal = predicate["buildDefinition"]["internalParameters"]
+    builder = predicate["runDetails"]["builder"]["id"]
+    expected = _builder(named=builder == CONTAINER or "imageNotRun" in internal)
+    return builder == expected and all(internal.get(name) == value for name, value in _environment().items())
+
+
+@stage("training.run", predicate="slsa-provenance", reusable=as_here)
 def train(
     script: CodePath,  # noqa: ARG001 - read through the context, as a proven copy
     data: DatasetPath,
@@ -53,13 +62,14 @@ def train(
         timeout: seconds until the program is stopped.
 
     Guarantees:
-        Digests of data and code are of the bytes before and after the run; the model's are of what is published. The
-        builder is called a container only inside a released image. A failed run publishes nothing and makes no
-        evidence.
+        Digests of data and code are of the bytes before and after the run; the model's are of what is published. A
+        failed run publishes nothing and makes no evidence.
 
     Edge cases:
         A program that fails, takes too long or leaves no content raises `Unchecked` with its last line. The program
-        runs in Python's isolated mode: modules beside a single-file script are not found; use a directory.
+        runs in Python's isolated mode: modules beside a single-file script are not found; use a directory. The builder
+        is called a container where an image is named and the environment says so (``MLSEAL_BUILDER=container``, which
+        released images set): that is a declaration, and whoever controls the environment can make it anywhere.
     """
     settings = dict(sorted((parameters or {}).items()))
     code = _runnable(context.private_copy("script"))
@@ -76,24 +86,25 @@ def _runnable(code: Path) -> Path:
 
 
 def _provenance(context: Context, settings: Mapping[str, str], image: str) -> dict[str, object]:
-    inside = bool(image) and os.environ.get(BUILDER_VARIABLE) == "container"
+    builder = _builder(named=bool(image))
+    inside = builder == CONTAINER
     dependencies = [
         *_descriptors("data", context.measured["data"]),
         *_descriptors("code", context.measured["script"]),
     ]
     if inside:
         dependencies.append(_image(image))
-    packages = _packages()
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"script": context.measured["script"].name, "parameters": dict(settings)},
+            "externalParameters": {
+                "script": context.naming.subject(context.measured["script"].name),
+                "parameters": dict(settings),
+            },
             "internalParameters": {
                 "harness": context.harness({}).to_json(),
                 "strength": "measured",
-                "python": platform.python_version(),
-                "platform": f"{sys.platform}-{platform.machine()}",
-                "packages": {"count": len(packages), "sha256": hashlib.sha256(canonical.dumps(packages)).hexdigest()},
+                **_environment(),
                 # An image that was asked for but did not run is not a dependency.
                 **({"imageNotRun": image} if image and not inside else {}),
                 "notProven": [*_NOT_PROVEN, _IMAGE_LIMIT if inside else _HOST_LIMIT],
@@ -101,7 +112,7 @@ def _provenance(context: Context, settings: Mapping[str, str], image: str) -> di
             "resolvedDependencies": dependencies,
         },
         "runDetails": {
-            "builder": {"id": CONTAINER if inside else HOST, "version": {"mlseal": context.harness_base.version}},
+            "builder": {"id": builder, "version": {"mlseal": context.harness_base.version}},
             "metadata": {
                 "invocationId": context.run_id,
                 "startedOn": context.started_on,
@@ -122,6 +133,20 @@ def _image(reference: str) -> dict[str, object]:
     if not name or len(digest) != 64 or set(digest) - set("0123456789abcdef") or set(digest) == {"0"}:
         raise Misuse("the image is not named by digest", got=reference[:120], expected="NAME@sha256:64 hex digits")
     return {"name": "image", "uri": name, "digest": {"sha256": digest}, "annotations": {"strength": "declared"}}
+
+
+def _builder(*, named: bool) -> str:
+    return CONTAINER if named and os.environ.get(BUILDER_VARIABLE) == "container" else HOST
+
+
+def _environment() -> dict[str, object]:
+    """What is installed here, as the provenance describes it."""
+    packages = _packages()
+    return {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "packages": {"count": len(packages), "sha256": hashlib.sha256(canonical.dumps(packages)).hexdigest()},
+    }
 
 
 def _packages() -> dict[str, str]:

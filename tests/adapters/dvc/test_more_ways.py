@@ -80,6 +80,24 @@ def test_http_remote(scene: Scene, web: tuple[str, Path]) -> None:
     assert not (second.cwd / "imgs").exists()
 
 
+def test_committed_names_on_a_remote_that_lists_nothing(scene: Scene, web: tuple[str, Path]) -> None:
+    url, root = web
+    config = scene.repo / ".dvc" / "config"
+    config.write_text(f"[core]\n    remote = web\n['remote \"web\"']\n    url = {url}\n")
+    scene.owner.mlseal("dvc", "install", "--no-autoload", "--no-hook", "--names", "committed")
+    data = scene.add("0231_smith.csv")
+    scene.owner.dvc("push")
+    (bundle,) = (root / "attestations").rglob("*.sigstore.json")
+    assert "smith" not in json.dumps(statement_in(bundle))
+    reader = scene.newcomer()
+    reader.dvc("pull")
+    assert (reader.cwd / data.name).read_bytes() == data.read_bytes()
+    scene.owner.mlseal("dvc", "forget-names")
+    second = scene.newcomer("second")
+    assert "committed with a salt that is not here" in second.dvc("pull", ok=False).stderr
+    assert not (second.cwd / data.name).exists()
+
+
 def test_import_between_protected_repositories(scene: Scene, tmp_path: Path) -> None:
     data = scene.add("data.csv")
     scene.owner.dvc("push")

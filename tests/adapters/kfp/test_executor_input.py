@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlseal_kfp import executor_input
-from mlseal_kfp.executor_input import local_path, parse
+from mlseal_kfp import executor_input, surroundings
+from mlseal_kfp.executor_input import Task, local_path, parse
 from mlseal_kfp.staging import as_text
 
 from mlseal.errors import Error, MalformedEvidence, Misuse, Unreadable
@@ -242,3 +242,23 @@ def test_text_parameter_of_another_type() -> None:
     """A digest that arrives as a number is refused."""
     with pytest.raises(Misuse, match="'run_id' has the wrong type"):
         executor_input.Task(parameters={"run_id": 5}).text("run_id")
+
+
+@pytest.mark.parametrize(
+    ("value", "variable", "expected"),
+    [(None, None, False), (False, "0", False), (True, None, True), (False, "1", True), (None, "1", True)],
+)
+def test_reuse_is_asked_for_by_the_component_or_the_environment(
+    monkeypatch: pytest.MonkeyPatch, value: bool | None, variable: str | None, expected: bool
+) -> None:
+    """Off unless somebody asks."""
+    monkeypatch.delenv("MLSEAL_REUSE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("MLSEAL_REUSE", variable)
+    assert surroundings.reuse(Task({} if value is None else {"reuse": value})) is expected
+
+
+def test_reuse_is_true_or_false() -> None:
+    """A text such as "false" is neither."""
+    with pytest.raises(Misuse):
+        surroundings.reuse(Task({"reuse": "false"}))

@@ -68,7 +68,7 @@ class Case:
         claim = {
             "result": result,
             "configuration": [{"name": "suite", "digest": {"sha256": "0" * 64}}],
-            "mark": uuid.uuid4().hex,
+            "url": f"https://tests.example/{uuid.uuid4().hex}",
         }
         bundle = self.authority.signer(role).sign(
             statement.make(measure(self.model).subjects, "https://in-toto.io/attestation/test-result/v0.1", claim)
@@ -219,6 +219,13 @@ def test_evidence_that_does_not_hold_becomes_a_reason(case: Case, problem: str) 
     assert verdict["mlseal"]["reasons"][0]["rule"] == "evidence:evidence_1"
 
 
+def test_dropped_evidence_is_named(case: Case) -> None:
+    """Not only that something is wrong: which port, and that its file never came."""
+    case.give("evidence_1", case.evidence())
+    case.artifacts.clear()
+    assert "evidence_1 was dropped" in case.decided()["mlseal"]["reasons"][0]["message"]
+
+
 def test_collected_digests_must_match_one_by_one(case: Case) -> None:
     """A list of files and a list of digests of another length, or in another order."""
     paths = [case.evidence(), case.evidence()]
@@ -282,6 +289,23 @@ def test_exempted_action_passes_with_its_owner_named(case: Case) -> None:
     assert "exempted by tests until 2100" in json.dumps(verdict["mlseal"]["reasons"])
     case.give("verdict", case.verdict)
     assert case.run("enforce")[0] == 0
+
+
+def test_what_is_only_observed_passes_and_says_so(case: Case) -> None:
+    """Until its end an observing policy records what it would have refused; afterwards the same evidence stops."""
+    text = case.policy.read_text()
+    case.policy.write_text(text.replace("require:", 'observe: {until: "2100-01-01T00:00:00Z", owner: tests}\nrequire:'))
+    case.give("evidence_1", case.evidence("FAILED"))
+    verdict = case.decided()
+    assert (verdict["verificationResult"], verdict["mlseal"]["verdict"]) == ("FAILED", "refused")
+    assert verdict["mlseal"]["mode"] == "observe"
+    case.artifacts.clear()
+    case.give("verdict", case.verdict)
+    assert case.run("enforce")[0] == 0
+    case.policy.write_text(text)
+    assert case.run("enforce")[0] == Refusal.exit_code, "a verdict by another policy"
+    del case.artifacts["verdict"]
+    assert case.decided()["mlseal"]["mode"] == "enforce"
 
 
 # --- enforce: each check alone ----------------------------------------------------------------------------------------

@@ -63,6 +63,25 @@ def test_gated_pipeline_allows(bench: Any) -> None:
     assert "not enforced" in result.notice
 
 
+def test_unchanged_run_takes_what_exists_and_is_judged_anew(bench: Any) -> None:
+    """The training is not repeated, its model is put back from bytes whose digest verified; the verdict is a new one."""
+    first = bench.run("gated", bench.host(reuse=True)).require()
+    bench.marker.unlink()
+    again = bench.run("gated", bench.host(reuse=True)).require()
+    one, other = (Bundle.read(r.output("training-run", "evidence")) for r in (first, again))
+    assert one.raw == other.raw
+    assert "serves again" in again.log.read_text()
+    assert "serves again" not in first.log.read_text()
+    assert (
+        bench.marker.read_text()
+        == measure(again.output("training-run", "out")).sha256
+        == one.statement.subjects[-1].sha256
+    )
+    assert bench.verdict(first)["mlseal"]["nonce"] != bench.verdict(again)["mlseal"]["nonce"]
+    without = bench.run("gated").require()
+    assert Bundle.read(without.output("training-run", "evidence")).evidence_id != one.evidence_id
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "stopped", "error", "words"),
     [
@@ -207,6 +226,8 @@ def test_demo_pipelines_run(bench: Any) -> None:
         "select": "column:chosen",
         "producer_issuer": bench.authority.issuer,
         "producer_san": bench.authority.san("producer"),
+        "provenance_issuer": bench.authority.issuer,
+        "provenance_san": bench.authority.san("producer"),
     }
     released = host.run(
         release, told, bench.base / "runs", bench.host(environment={"MLSEAL_ROLE": "evaluator"})

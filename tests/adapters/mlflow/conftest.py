@@ -6,18 +6,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import pickle
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +35,8 @@ revocationMaxAge: 24h
 revokers:
   - {{issuer: "{issuer}", san: "{monitor}"}}
 ungoverned:
+  - {{tool: mlflow, action: create, source: "models:/m-*", owner: tests, until: "2100-01-01T00:00:00Z"}}
+  - {{tool: mlflow, action: create, model: "prompt-*", owner: tests, until: "2100-01-01T00:00:00Z"}}
   - {{tool: mlflow, action: alias, alias: scratch, model: "*", workspace: "*", owner: tests, until: "2100-01-01T00:00:00Z"}}
 require:
   - predicate: test-result
@@ -77,8 +74,9 @@ class Shop:
     env: dict[str, str]
     arguments: tuple[str, ...] = ()
     workers: int = 2
+    prefix: tuple[str, ...] = ()
     url: str = ""
-    process: subprocess.Popen[bytes] | None = None
+    server: Any = None
     log: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,69 +87,38 @@ class Shop:
         """Where the server keeps what it proxies."""
         return self.base / "artifacts"
 
+    @property
+    def registry(self) -> str:
+        """The registry store; without ``mlseal:`` there is no gate."""
+        return f"mlseal:sqlite:///{self.base}/registry.db"
+
     def command(self, port: int) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            str(self.workers),
-            "--backend-store-uri",
-            f"sqlite:///{self.base}/tracking.db",
-            "--registry-store-uri",
-            f"mlseal:sqlite:///{self.base}/registry.db",
-            "--artifacts-destination",
-            str(self.artifacts),
-            *self.arguments,
-        ]
+        from mlseal_mlflow import serving
+
+        return serving.command(
+            self.base, self.registry, host="127.0.0.1", port=port, workers=self.workers, more=self.arguments
+        )
 
     def start(self) -> None:
         """Start the server and wait until the registry answers."""
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(port),
-                env=self.env,
-                cwd=self.base,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=end_with_parent,  # noqa: PLW1509 - one C call
-            )
-        end = time.monotonic() + 120
-        while not self._answers():
-            assert self.process.poll() is None, f"mlflow server ended: {self.log.read_text()[-3000:]}"
-            assert time.monotonic() < end, f"mlflow server does not answer: {self.log.read_text()[-3000:]}"
-            time.sleep(0.2)
+        from mlseal_mlflow import serving
 
-    def _answers(self) -> bool:
-        import requests
-
-        try:
-            return (
-                requests.get(f"{self.url}/api/2.0/mlflow/registered-models/search?max_results=1", timeout=5).status_code
-                == 200
-            )
-        except requests.RequestException:
-            return False
+        self.server = serving.start(
+            self.base,
+            registry=self.registry,
+            workers=self.workers,
+            more=self.arguments,
+            prefix=self.prefix,
+            env=self.env,
+            log=self.log,
+        )
+        self.url = self.server.url
 
     def stop(self) -> None:
         """End the server with its workers."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait(20)
-            self.process = None
+        if self.server is not None:
+            self.server.stop()
+            self.server = None
 
     # -- the client's side --------------------------------------------------------------------------------------------
 
@@ -310,17 +277,6 @@ class Shop:
         ModelRegistryClient(self.url, self.url).store.delete_model_version_tag(name, version, key)
 
 
-def end_with_parent() -> None:
-    """A test run that is killed leaves no server behind (prctl PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def pyfunc_model(payload: object = None) -> dict[str, bytes]:
     """A pyfunc model whose prediction is its payload; each call makes other bytes."""
     mark = uuid.uuid4().hex
@@ -352,12 +308,15 @@ def build(
     """A server that is not started yet."""
     require_mlflow()
     base.mkdir(parents=True, exist_ok=True)
+    temporary = base / "tmp"
+    temporary.mkdir()
     file = base / "policy.yaml"
     file.write_text(
         policy.format(
             issuer=authority.issuer,
             monitor=authority.san("monitor"),
             evaluator=authority.san("evaluator"),
+            alice=authority.san("reviewer/alice"),
         )
     )
     environment = authority.env | {
@@ -366,6 +325,7 @@ def build(
         "MLSEAL_STORE": str(authority.store.root),
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "TMPDIR": str(temporary),
         **env,
     }
     return Shop(authority, base, file, {k: v for k, v in environment.items() if v}, arguments, workers)
@@ -383,9 +343,23 @@ def shop(_shop: Shop, home: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 @pytest.fixture(scope="session")
 def _shop(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with opened(pytestconfig, tmp_path_factory.mktemp("shop")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def module_shop(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Shop]]:
+    """Makes a server for the tests of one module; each of them must `enter` it."""
+    with ExitStack() as stack:
+        yield lambda **kwargs: stack.enter_context(opened(pytestconfig, tmp_path_factory.mktemp("shop"), **kwargs))
+
+
+@contextmanager
+def opened(pytestconfig: pytest.Config, base: Path, **kwargs: Any) -> Iterator[Shop]:
+    """A running server with a trust service of its own."""
     shared = next(plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "_new_authority"))
     authority = shared._new_authority()
-    one = build(authority, tmp_path_factory.mktemp("shop"))
+    one = build(authority, base, **kwargs)
     try:
         with pytest.MonkeyPatch.context() as patch:
             enter(one, patch)
@@ -415,6 +389,17 @@ def new_shop(new_authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     yield make
     for one in made:
         one.stop()
+
+
+@pytest.fixture(name="enter")
+def enter_fixture(home: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Shop], Shop]:
+    """Makes this test's process a client of a shop."""
+
+    def _enter(shop: Shop) -> Shop:
+        enter(shop, monkeypatch)
+        return shop
+
+    return _enter
 
 
 def enter(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,8 +128,9 @@ revokers: [{{issuer: "{issuer}", san: "{monitor}"}}]
 require:
   - predicate: human-approval
     by:
-      - {{issuer: "{issuer}", san: "https://demo.mlseal.local/roles/reviewer/alice"}}
+      - {{issuer: "{issuer}", san: "{alice}"}}
     distinct: 1
+ungoverned: [{{tool: mlflow, action: create, owner: tests, until: "2100-01-01T00:00:00Z"}}]
 """
     from mlseal.evidence import statement
     from mlseal.evidence.predicates import human_approval

@@ -14,6 +14,7 @@ revokers: [{{issuer: "{issuer}", san: "{monitor}"}}]
 require:
   - predicate: test-result
     by: [{{issuer: "{issuer}", san: "{evaluator}"}}]
+ungoverned: [{{tool: mlflow, action: create, workspace: "team-*", owner: tests, until: "2100-01-01T00:00:00Z"}}]
 """
 
 

@@ -282,3 +282,15 @@ def test_forged_leaf_kind_is_refused():
 
     with pytest.raises(ForgedEvidence):
         parse_leaf("log1.x", 0, b"{}")
+
+
+def test_what_was_seen_before_and_is_gone_is_missing(alone):
+    """Audit and listing look at the store of now, not at what the index remembers of it."""
+    gone = alone.signer("producer").sign(claim())
+    alone.signer("producer").sign(claim())
+    store = ("--store", str(alone.store.root))
+    assert alone.run("audit", *store).returncode == 0
+    alone.store.path(gone.evidence_id).unlink()
+    done = alone.run("audit", *store)
+    assert done.returncode == 11 and "no bundle for this leaf" in done.stdout and gone.evidence_id in done.stdout
+    assert "1 unresolved" in alone.run("log", "show", *store).stdout

@@ -8,7 +8,7 @@ import pytest
 
 from mlseal.errors import Misuse, Refusal, Unreadable
 from mlseal.evidence import oms
-from mlseal.evidence.digest import FileEntry, Manifest, measure
+from mlseal.evidence.digest import FileEntry, Manifest, measure, sha256_of, stamp_of
 from mlseal.evidence.hashcache import HashCache
 
 
@@ -90,6 +90,10 @@ def test_manifest_is_canonical_and_round_trips(model):
         b'{"path":"a","sha256":"00","size":1}\n{"path":"a","sha256":"00","size":1}\n',
         b'{"path": "a","sha256":"00","size":1}\n',
         b"\xff\n",
+        b'{"path":"\\ud800","sha256":"00","size":1}\n',
+        b'{"path":"a","sha256":"%s","size":01}\n' % (b"ab" * 32),
+        b'{"path":"a","sha256":"%s","size":1}\n\n' % (b"ab" * 32),
+        b'{"path":"a","sha256":"%s","size":1}' % (b"ab" * 32),
     ],
 )
 def test_manifest_that_is_not_canonical_is_refused(data):
@@ -113,6 +117,39 @@ def test_odd_names_are_bound_exactly(tmp_path, name):
         == rfc8785.dumps({"path": name, "sha256": hashlib.sha256(b"1").hexdigest(), "size": 1}) + b"\n"
     )
     assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "é", "\x7f", "\u2028", "😀", "\uffff"], ["a", 'quote"d', "😀"], ["a", "\\", "b"]]
+)
+def test_manifest_lines_are_those_of_rfc8785(names):
+    import rfc8785
+
+    entries = tuple(FileEntry(name, 3, "ab" * 32) for name in sorted(names, key=str.encode))
+    lines = [rfc8785.dumps({"path": e.path, "sha256": e.sha256, "size": e.size}) + b"\n" for e in entries]
+    assert Manifest(entries).to_bytes() == b"".join(lines)
+    again = Manifest.from_bytes(b"".join(lines))
+    assert again.files == entries
+    assert again.sha256 == Manifest(entries).sha256 == hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def test_paths_sort_by_their_bytes(tmp_path):
+    root = tmp_path / "d"
+    names = ["a", "a b", "a-b/x", "a/x", "a.b", "B", "é", "\uffee", "😀", "~"]
+    for name in names:
+        file = root / ("a_" + name if name == "a" else name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"1")
+    paths = [f.path for f in measure(root).manifest.files]
+    assert paths == sorted(paths, key=str.encode)
+    assert len(paths) == len(names)
+
+
+@pytest.mark.parametrize("more", ["", "a\0b"])
+def test_oms_order_is_that_of_the_components(more):
+    paths = sorted(filter(None, ["a/x", "a-b/x", "a/x-y", "a/x/y", "a b", "a", "b/é", "b/e", more]), key=str.encode)
+    manifest = Manifest(tuple(FileEntry(path, 1, "ab" * 32) for path in paths))
+    assert [f.path for f in manifest.in_oms_order] == sorted(paths, key=lambda path: path.split("/"))
 
 
 def test_composed_and_decomposed_names_are_two_files(tmp_path):
@@ -202,7 +239,7 @@ def test_cache_gives_the_same_digest_and_notices_a_change(tmp_path, model):
     with HashCache(tmp_path / "cache") as cache:
         first = measure(model, cache=cache)
     with HashCache(tmp_path / "cache") as cache:
-        assert all(cache.known([file.stat() for file in model.rglob("*") if file.is_file()]))
+        assert all(cache.known([stamp_of(file.stat()) for file in model.rglob("*") if file.is_file()]))
         assert measure(model, cache=cache).subjects == first.subjects
     status = (model / "weights.bin").stat()
     (model / "weights.bin").write_bytes(b"v" * 5000)
@@ -215,7 +252,47 @@ def test_young_files_are_not_remembered(tmp_path, model):
     with HashCache(tmp_path / "cache") as cache:
         measure(model, cache=cache)
     with HashCache(tmp_path / "cache") as cache:
-        assert cache.known([(model / "weights.bin").stat()]) == [None]
+        assert cache.known([stamp_of((model / "weights.bin").stat())]) == [None]
+
+
+def test_file_that_was_young_when_asked_about_is_not_remembered_however_long_reading_it_takes(tmp_path, model):
+    stamp = stamp_of((model / "weights.bin").stat())
+    with HashCache(tmp_path / "cache") as cache:
+        assert cache.known([stamp]) == [None]
+        time.sleep(2.2)
+        cache.remember(stamp, "ab" * 32)
+    with HashCache(tmp_path / "cache") as cache:
+        assert cache.known([stamp]) == [None]
+        cache.remember(stamp, "ab" * 32)
+    with HashCache(tmp_path / "cache") as cache:
+        assert cache.known([stamp]) == ["ab" * 32]
+
+
+def test_cache_answers_only_for_exactly_the_same_stamp(tmp_path):
+    """Inodes in a run are asked for by range, scattered ones by list; neither gives what was not asked for exactly."""
+    run = [(7, 100 + i, 5, 10, 10) for i in range(200) if i % 9]
+    scattered = [(7, 10_000 * i, 5, 10, 10) for i in range(1, 1200)]
+    other_device = [(8, 100 + i, 5, 10, 10) for i in range(0, 200, 2)]
+    stamps = [*run, *scattered, *other_device]
+    with HashCache(tmp_path / "cache") as cache:
+        assert cache.known(stamps) == [None] * len(stamps)
+        for number, stamp in enumerate(stamps):
+            cache.remember(stamp, f"{number:064x}")
+    with HashCache(tmp_path / "cache") as cache:
+        assert cache.known(stamps) == [f"{number:064x}" for number in range(len(stamps))]
+        for place in range(5):
+            moved = [tuple(v + (i == place) * 10**9 for i, v in enumerate(stamp)) for stamp in stamps]
+            assert cache.known(moved) == [None] * len(stamps)
+        assert cache.known([]) == []
+
+
+def test_cache_keeps_one_row_per_file(tmp_path):
+    for mtime in (10, 20):
+        with HashCache(tmp_path / "cache") as cache:
+            cache.known([(7, 1, 5, mtime, mtime)])
+            cache.remember((7, 1, 5, mtime, mtime), "ab" * 32)
+    with HashCache(tmp_path / "cache") as cache:
+        assert cache.known([(7, 1, 5, 10, 10), (7, 1, 5, 20, 20)]) == [None, "ab" * 32]
 
 
 def test_damaged_cache_only_costs_time(tmp_path, model):
@@ -228,6 +305,13 @@ def test_damaged_cache_only_costs_time(tmp_path, model):
 def test_cache_directory_is_private(tmp_path):
     with HashCache(tmp_path / "cache"):
         assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("expected", [0, 1, 5000, 5001, 1 << 21])
+def test_all_bytes_are_hashed_whatever_size_was_expected(model, expected):
+    descriptor = os.open(model / "weights.bin", os.O_RDONLY)
+    assert sha256_of(descriptor, expected) == hashlib.sha256(b"w" * 5000).hexdigest()
+    os.close(descriptor)
 
 
 def test_unreadable_file_is_named(tmp_path, model):

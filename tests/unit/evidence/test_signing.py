@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mlseal.errors import Error, Misuse, NotInitialised, ServiceUnavailable, Unchecked, Unreadable
+from mlseal.errors import Error, MalformedEvidence, Misuse, NotInitialised, ServiceUnavailable, Unchecked, Unreadable
 from mlseal.evidence import statement, trust
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.digest import Subject
@@ -72,23 +72,38 @@ def test_hung_service_ends_at_the_deadline_and_leaves_no_orphan(authority, silen
     assert size(authority) == before
 
 
-def test_a_trickle_of_bytes_does_not_stretch_the_deadline():
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nA: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"],
+    ids=["status", "status-line", "header", "body"],
+)
+def test_a_trickle_of_bytes_does_not_stretch_the_deadline(sent):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def trickle():
             peer, _ = server.accept()
             with peer:
-                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                peer.sendall(sent)
                 try:
-                    for _ in range(100):
+                    for _ in range(200):
                         peer.sendall(b"x")
                         time.sleep(0.05)
                 except OSError:
                     return
 
         threading.Thread(target=trickle, daemon=True).start()
-        with pytest.raises(ServiceUnavailable):
+        started = time.monotonic()
+        with pytest.raises(ServiceUnavailable, match="within 0.5 s"):
             Connection(f"http://127.0.0.1:{server.getsockname()[1]}", 0.5).request("GET", "/")
+        assert time.monotonic() - started < 4
+
+
+def test_a_service_that_reads_nothing_ends_at_the_deadline():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = time.monotonic()
+        with pytest.raises(ServiceUnavailable):
+            Connection(f"http://127.0.0.1:{server.getsockname()[1]}", 0.5).request("POST", "/", b"x" * (64 << 20))
+        assert time.monotonic() - started < 4
 
 
 def test_nobody_listens(authority, tmp_path):
@@ -141,7 +156,7 @@ def test_signer_killed_at_any_write_loses_nothing(authority, kill_at):
     child = os.fork()
     if child == 0:
         from mlseal.evidence import bundle as bundles
-        from mlseal.evidence.signing import signer as signing
+        from mlseal.evidence.signing import journal as signing
 
         calls = 0
         original = bundles.write_atomic
@@ -259,3 +274,11 @@ def test_signing_again_after_a_crash_publishes_the_first_signature(authority, tm
     archive = Archive.open(authority.trust, authority.store)
     archive.refresh()
     assert archive.unresolved() == []
+
+
+def test_field_that_the_schema_does_not_have_is_not_signed(authority):
+    before = size(authority)
+    said = statement.make([SUBJECT], claim().predicate_type, {"result": "PASSED", "configuration": [], "foo": 1})
+    with pytest.raises(MalformedEvidence, match="foo"):
+        authority.signer("producer").sign(said)
+    assert size(authority) == before

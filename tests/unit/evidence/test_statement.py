@@ -124,3 +124,31 @@ def test_unknown_predicate_fields_are_ignored_when_verifying():
         ).reason
         == "withdrawn"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "claim", "where"),
+    [
+        ("test-result", {"result": "PASSED", "configuration": [], "foo": 1}, "foo"),
+        ("test-result", {"result": "PASSED", "configuration": [{"name": "x", "digset": {"sha256": "y"}}]}, "digset"),
+        ("test-result", {"result": "PASSED", "configuration": [], "passed_tests": ["a"]}, "passed_tests"),
+    ],
+)
+def test_makers_may_not_state_fields_that_the_schema_does_not_have(kind, claim, where):
+    predicates.check(predicates.SHORT[kind], claim)  # a verifier passes over it
+    with pytest.raises(MalformedEvidence, match=where):
+        predicates.check_own(predicates.SHORT[kind], claim)
+
+
+def test_makers_may_use_every_field_and_free_members_of_open_objects():
+    predicates.check_own(
+        predicates.SHORT["slsa-provenance"],
+        {
+            "buildDefinition": {
+                "buildType": "urn:x",
+                "externalParameters": {"anything": {"at": ["all"]}},
+                "resolvedDependencies": [{"name": "d", "digest": {"gitCommit": "1"}, "annotations": {"any": 1}}],
+            },
+            "runDetails": {"builder": {"id": "urn:b"}, "metadata": {"invocationId": None}},
+        },
+    )

@@ -78,7 +78,15 @@ class World:
 
     def judge(self, *requirements: str, action: Any = None, header: str = HEADER, **more: Any) -> Any:
         policy = parse((header + "".join(requirements)).encode())
-        return decide(self.source, Target("target", samples.digest("target")), action, (policy,), now=self.now, **more)
+        target = Target("target", samples.digest("target"))
+        return remedied(decide(self.source, target, action, (policy,), now=self.now, **more))
+
+
+def remedied(verdict: Any) -> Any:
+    """`verdict`, of which no reason may stop anybody without saying what mends it."""
+    for reason in verdict.reasons:
+        assert reason.outcome == "note" or reason.remedy, f"no remedy: {reason}"
+    return verdict
 
 
 FAIRNESS = """

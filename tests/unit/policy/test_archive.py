@@ -169,6 +169,7 @@ def test_a_renamed_file_is_another_model(bench) -> None:
     (bench.path / "model.bin").rename(bench.path / "model.bin2")
     assert bench.measured.subjects[0] == before.subjects[0], "the OMS root does not change"
     assert bench.judge().kind == "undecided"
+    assert bench.judge(bench.policy(REQUIRE.replace("    strength: measured\n", ""))).kind == "undecided"
 
 
 def test_withdrawing_an_approval_closes_the_gate(bench, authority) -> None:
@@ -269,3 +270,53 @@ def test_fifty_bundles_in_a_second(bench) -> None:
     assert verdict.kind == "allowed"
     assert len(verdict.inputs) >= 50
     assert spent < 1.0, f"{spent:.2f} s of processor time"
+
+
+def test_the_gate_and_strangers_beside_listed_evidence(bench) -> None:
+    """Found in one search, told apart by what the log says of who signed."""
+    bench.provenance()
+    bench.fairness(0.9, role="monitor")
+    verdict = bench.judge()
+    assert verdict.kind == "refused"
+    assert "is signed by nobody who may" in verdict.summary()
+    assert bench.authority.san("monitor") in verdict.summary()
+    bench.sign("human-approval", "reviewer", {"reviewed": [bench.fairness(0.1)]})
+    assert bench.judge().kind == "allowed", bench.judge().summary()
+
+
+def test_what_does_not_verify_is_reported(bench, authority) -> None:
+    bench.good()
+    file = authority.store.path(bench.fairness(0.4))
+    raw = file.read_bytes()
+    document = json.loads(raw)
+    document["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = "1"
+    try:
+        bench.archive.refresh()  # indexed while it was whole
+        file.write_bytes(json.dumps(document).encode())
+        verdict = bench.judge()
+        assert verdict.kind == "refused"
+        assert "does not verify" in verdict.summary()
+    finally:
+        file.write_bytes(raw)
+
+
+def test_a_strangers_revocation_is_no_input(bench, authority) -> None:
+    evidence_id = bench.good()
+    bench.archive.refresh()
+    theirs = revoke(bench.archive, authority.signer("producer"), evidence_id, reason="withdrawn")
+    verdict = bench.judge()
+    assert verdict.kind == "allowed"
+    assert theirs.evidence_id not in {i.evidence_id for i in verdict.inputs}
+
+
+def test_a_withheld_leaf_alone_stops(bench, authority) -> None:
+    """Of somebody whom no requirement asks for: what it says, nobody knows."""
+    bench.good()
+    file = authority.store.path(bench.fairness(0.1, role="monitor"))
+    raw = file.read_bytes()
+    file.unlink()
+    try:
+        verdict = bench.judge()
+        assert [r.rule for r in verdict.reasons] == ["log"]
+    finally:
+        file.write_bytes(raw)

@@ -1,4 +1,7 @@
-"""The commands: fixed exit codes, nothing allowed by accident, one sentence on failure."""
+"""The commands: fixed exit codes, nothing allowed by accident, one sentence on failure.
+
+The first of each kind is a process of its own (`run`), as for people; the others are called in this one (`call`).
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,10 @@ def run(authority, *command: str):
     return authority.run(*command, "--store", str(authority.dir / "evidence"))
 
 
+def call(authority, *command: str):
+    return authority.call(*command, "--store", str(authority.dir / "evidence"))
+
+
 def starter(authority) -> str:
     return str(authority.dir / "policy.yaml")
 
@@ -39,7 +46,7 @@ def test_policy_lint_and_test(home) -> None:
 def test_policy_test_fails_for_a_weakened_policy(home, tmp_path) -> None:
     weak = tmp_path / "weak.yaml"
     weak.write_text(POLICY.read_text().replace("<= 0.15", "<= 0.5"))
-    done = home.run("policy", "test", str(weak))
+    done = home.call("policy", "test", str(weak))
     assert done.returncode == 10
     assert "FAILED production-clinical/3: wide gap" in done.stdout
 
@@ -60,7 +67,7 @@ def test_a_wrong_policy_is_one_sentence_with_a_line(home, tmp_path, model, chang
         ("policy", "test", str(bad)),
         ("gate", str(model), "--policy", str(bad)),
     ):
-        done = home.run(*command)
+        done = home.call(*command)
         assert done.returncode == 2, command
         assert "line " in done.stderr
         assert said in done.stderr
@@ -72,7 +79,7 @@ def test_gate_says_what_is_missing_and_which_command_makes_it(authority, model) 
     assert done.returncode == 11
     assert f"mlseal run governance.fairness --model {model}" in done.stdout
     assert "mlseal approve" in done.stdout
-    document = json.loads(run(authority, "gate", str(model), "--policy", starter(authority), "--json").stdout)
+    document = json.loads(call(authority, "gate", str(model), "--policy", starter(authority), "--json").stdout)
     assert (document["verdict"], document["exitCode"]) == ("undecided", 11)
 
 
@@ -90,38 +97,38 @@ def test_gate_says_what_is_missing_and_which_command_makes_it(authority, model) 
     ],
 )
 def test_actions(authority, model, arguments, code) -> None:
-    assert run(authority, "gate", str(model), "--policy", starter(authority), *arguments).returncode == code
+    assert call(authority, "gate", str(model), "--policy", starter(authority), *arguments).returncode == code
 
 
 def test_misuse(authority, tmp_path, model) -> None:
-    assert run(authority, "gate", str(model)).returncode == 2
-    assert run(authority, "gate", str(model), "--policy", str(tmp_path / "none.yaml")).returncode == 11
-    assert run(authority, "gate", str(tmp_path / "none"), "--policy", starter(authority)).returncode == 11
+    assert call(authority, "gate", str(model)).returncode == 2
+    assert call(authority, "gate", str(model), "--policy", str(tmp_path / "none.yaml")).returncode == 11
+    assert call(authority, "gate", str(tmp_path / "none"), "--policy", starter(authority)).returncode == 11
     (tmp_path / "empty").mkdir()
-    assert run(authority, "gate", str(tmp_path / "empty"), "--policy", starter(authority)).returncode == 11
+    assert call(authority, "gate", str(tmp_path / "empty"), "--policy", starter(authority)).returncode == 11
     (tmp_path / "zero.bin").touch()
-    assert run(authority, "gate", str(tmp_path / "zero.bin"), "--policy", starter(authority)).returncode == 11
+    assert call(authority, "gate", str(tmp_path / "zero.bin"), "--policy", starter(authority)).returncode == 11
 
 
 def test_a_signed_verdict_is_explained_by_whoever_trusts_the_gate(authority, model, tmp_path) -> None:
     out = tmp_path / "verdict.sigstore.json"
-    done = run(authority, "gate", str(model), "--policy", starter(authority), "-o", str(out), "--nonce", "run-17")
+    done = call(authority, "gate", str(model), "--policy", starter(authority), "-o", str(out), "--nonce", "run-17")
     assert done.returncode == 11
-    done = run(authority, "explain", str(out), "--policy", starter(authority))
+    done = call(authority, "explain", str(out), "--policy", starter(authority))
     assert (done.returncode, "UNDECIDED" in done.stdout) == (0, True)
-    assert run(authority, "explain", str(out)).returncode == 11
+    assert call(authority, "explain", str(out)).returncode == 11
     other = tmp_path / "other.yaml"
     other.write_text(Path(starter(authority)).read_text().replace("/roles/gate", "/roles/other"))
-    assert run(authority, "explain", str(out), "--policy", str(other)).returncode == 10
-    done = run(authority, "explain", str(model), "--policy", starter(authority))
+    assert call(authority, "explain", str(out), "--policy", str(other)).returncode == 10
+    done = call(authority, "explain", str(model), "--policy", starter(authority))
     assert (done.returncode, "fairness (gap, enough)" in done.stdout) == (0, True)
 
 
 def test_approve_and_waive(authority, model, tmp_path) -> None:
-    snapshot = json.loads(run(authority, "revoke", "--snapshot", "--json").stdout)["snapshot"]
+    snapshot = json.loads(call(authority, "revoke", "--snapshot", "--json").stdout)["snapshot"]
     comment = tmp_path / "comment.txt"
     comment.write_text("read it twice")
-    done = run(
+    done = call(
         authority,
         "approve",
         str(model),
@@ -139,16 +146,16 @@ def test_approve_and_waive(authority, model, tmp_path) -> None:
     said = authority.store.get(json.loads(done.stdout)["evidenceId"]).statement.predicate
     assert (said["decision"], said["reviewed"], said["role"]) == ("approve", [snapshot], "clinical-safety")
     assert "twice" not in str(said)
-    assert run(authority, "approve", str(model), "--evidence", "0" * 64).returncode == 11
-    assert run(authority, "approve", str(model), "--evidence", snapshot[:4]).returncode == 11
-    assert run(authority, "approve", str(model)).returncode == 2
+    assert call(authority, "approve", str(model), "--evidence", "0" * 64).returncode == 11
+    assert call(authority, "approve", str(model), "--evidence", snapshot[:4]).returncode == 11
+    assert call(authority, "approve", str(model)).returncode == 2
     waive = ("waive", str(model), "--policy", starter(authority), "--reason", "pilot", "--days", "3")
-    assert run(authority, *waive, "--rule", "gap").returncode == 0
-    assert run(authority, *waive, "--rule", "gapp").returncode == 2
+    assert call(authority, *waive, "--rule", "gap").returncode == 0
+    assert call(authority, *waive, "--rule", "gapp").returncode == 2
     assert (
-        run(
+        call(
             authority, "waive", str(model), "--policy", POLICY_FILE, "--reason", "x", "--days", "3", "--rule", "enough"
         ).returncode
         == 2
     )
-    assert run(authority, *waive[:-2], "--days", "0", "--rule", "gap").returncode == 2
+    assert call(authority, *waive[:-2], "--days", "0", "--rule", "gap").returncode == 2

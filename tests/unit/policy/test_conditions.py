@@ -66,6 +66,15 @@ REFUSED_AT_LOAD = {
     "absent field under or": ("p.groups.all(g, has(g.n) || g.n >= 100)", "has"),
     "division in a loop": ("p.groups.exists(g, has(g.n) && 100 / g.n > 1)", "loop"),
     "conversion in a loop": ("p.notProven.exists(x, timestamp(x) < now)", "loop"),
+    "map macro with a filter": ("p.groups.map(g, has(g.n), g.name).size() == 2", "all, exists"),
+    "absent field behind one of two guards": (
+        "p.groups.exists(g, (has(g.n) || has(g.positives)) && g.n >= 100)",
+        "has",
+    ),
+    "absent field behind a denied pair": (
+        "p.groups.exists(g, !(!has(g.n) && !has(g.positives)) && g.n >= 100)",
+        "has",
+    ),
     "map macro": ("p.groups.map(g, g.name).size() == 2", "all, exists"),
     "building a map": ('{"a": 1}.a == p.n', "maps"),
     "indexing": ('p.groups[0].name == "0"', "metric"),
@@ -153,7 +162,13 @@ def test_all_over_an_empty_list_needs_a_guard_and_the_guard_works() -> None:
         guarded = compile_condition(f'{guard} && p.lineage.all(x, has(x.name) && x.name == "a")', uri)
         assert guarded.evaluate({"lineage": []}, now=NOW, signed_on=NOW).holds is False
         assert guarded.evaluate({"lineage": [{"name": "a"}]}, now=NOW, signed_on=NOW).holds is True
-    for wrong in ("size(p.lineage) >= 0", "nonEmpty(p.notProven)", "!nonEmpty(p.lineage)"):
+    for wrong in (
+        "size(p.lineage) >= 0",
+        "size(p.lineage) > -1",
+        "size(p.lineage) != 5",
+        "nonEmpty(p.notProven)",
+        "!nonEmpty(p.lineage)",
+    ):
         with pytest.raises(PolicyInvalid, match="empty list"):
             compile_condition(f'{wrong} && p.lineage.all(x, has(x.name) && x.name == "a")', uri)
 

@@ -75,12 +75,91 @@ def test_tests_beside_the_policy(tmp_path: Path) -> None:
         ("revoked: {bob: withdrawn}", "revoked: {eve: withdrawn}", "eve"),
         ("{evidence:fairness}", "{evidence:nothing}", "nothing"),
         ("- {name: wide gap", "- {name: good", "one name"),
+        ("{id: bob, predicate", "{id: alice, predicate", "two samples"),
+        ("{evidence:fairness}", "{wrong:fairness}", "a test uses"),
     ],
 )
 def test_tests_that_cannot_be_what_was_meant(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in TEXT
     with pytest.raises(PolicyInvalid, match=said):
         run(tmp_path, TEXT.replace(old, new))
+
+
+def test_a_policy_that_believes_anybody_fails_its_variations(tmp_path: Path) -> None:
+    everybody = "by: [{issuer: https://stranger.example, san: https://stranger.example/someone}, "
+    found = run(tmp_path, TEXT.replace("by: [", everybody))
+    assert {"good, fairness by a stranger", "good, data-provenance by a stranger"} <= {
+        o.name for o in found if not o.passed
+    }
+
+
+def test_a_variation_changes_one_requirement_alone(tmp_path: Path) -> None:
+    """The same account signs the data's provenance: varied along with it, that would stop what must be seen to pass."""
+    built = "predicate: slsa-provenance\n    by: ["
+    stranger = "{issuer: https://stranger.example, san: https://stranger.example/someone}, "
+    weak = TEXT.replace(built, built + stranger, 1)
+    assert "good, slsa-provenance by a stranger" in {o.name for o in run(tmp_path, weak) if not o.passed}
+
+
+TWICE = """
+policy: twice/1
+applies: [{tool: t, action: a}]
+assurance: {identity: local, log: unwitnessed, time: local}
+revokers: [{issuer: i, san: monitor}]
+require:
+  - {predicate: source-verification, id: one, by: [{issuer: i, san: first}]}
+  - {predicate: source-verification, id: two, by: [{issuer: i, san: second}]}
+tests:
+  - name: both
+    expect: allowed
+    evidence:
+      - {id: one, predicate: source-verification, by: {issuer: i, san: first}}
+      - {id: two, predicate: source-verification, by: {issuer: i, san: second}}
+  - {name: only one, like: both, expect: refused, rule: two, without: [two]}
+"""
+
+
+def test_two_requirements_of_one_type_are_varied_one_by_one(tmp_path: Path) -> None:
+    """Varied together, the stricter of the two would hide that the other believes anybody."""
+    assert all(o.passed for o in run(tmp_path, TWICE))
+    weak = TWICE.replace(
+        "by: [{issuer: i, san: first}]",
+        "by: [{issuer: i, san: first}, {issuer: https://stranger.example, san: https://stranger.example/someone}]",
+    )
+    assert {o.name for o in run(tmp_path, weak) if not o.passed} == {"both, one by a stranger"}
+
+
+def lint_of(tmp_path: Path, require: str) -> str:
+    file = tmp_path / "p.yaml"
+    file.write_text(f"policy: p/1\napplies: [{{tool: t, action: a}}]\nrequire:\n{require}")
+    return " ".join(lint.remarks(load(file)))
+
+
+@pytest.mark.parametrize(
+    ("check", "bound", "rate"),
+    [
+        ('p.metric("g").ciHigh <= 0.15', True, True),
+        ('p.metric("g").ciLow >= 0.15 && p.selection.rule == "column"', True, False),
+        ('p.metric("g").ciHigh <= 0.15 && p.metric("g").level == 0.95', False, True),
+        ('p.metric("g").level == 0.95 && p.metric("g").ciHigh <= 0.15 && p.selection.fraction == 0.25', False, False),
+        ("p.groups.all(g, has(g.selectionRate) && g.selectionRate > 0.1)", False, True),
+        ("p.n > 100", False, False),
+    ],
+)
+def test_lint_says_what_is_left_to_whoever_measures(tmp_path: Path, check: str, bound: bool, rate: bool) -> None:
+    by = "by: [{issuer: i, san: s}]"
+    said = lint_of(tmp_path, f"  - {{predicate: fairness, {by}, when: [{{id: g, message: m, check: '{check}'}}]}}\n")
+    assert ("without its level" in said, "without p.selection" in said) == (bound, rate)
+
+
+def test_lint_says_whose_inputs_nobody_follows(tmp_path: Path) -> None:
+    by = "by: [{issuer: i, san: s}]"
+    alone = f"  - {{predicate: slsa-provenance, {by}}}\n  - {{predicate: fairness, {by}}}\n"
+    followed = f"  - {{predicate: source-verification, of: fairness, {by}}}\n"
+    assert "fairness: its data set is not followed (no requirement 'of: fairness')" in lint_of(tmp_path, alone)
+    said = lint_of(tmp_path, alone + followed)
+    assert "data set is not followed" not in said
+    assert "slsa-provenance: its inputs are not followed" in said
 
 
 def test_lint_says_weaknesses_aloud(tmp_path: Path) -> None:

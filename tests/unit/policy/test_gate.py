@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from mlseal.errors import ForgedEvidence, RuleBroken, ServiceUnavailable, SplitView, Unchecked, Unreadable
+from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.leaves import Leaf
 from mlseal.policy import samples
 from mlseal.policy.facts import Found, Rejected, Target, inputs_of
-from mlseal.policy.gate import Action, decide
+from mlseal.policy.gate import Action, decide, judge
 from mlseal.policy.load import parse
 from mlseal.policy.verdict import raise_for
 
@@ -47,6 +50,8 @@ def test_a_false_condition_refuses_with_value_rule_and_command(world, rules) -> 
     reason = verdict.reasons[0]
     assert "0.356" in (reason.got or "")
     assert reason.expected == 'p.metric("equalizedOddsDifference").ciHigh <= 0.15'
+    assert "mlseal run governance.fairness" in (reason.remedy or "")
+    assert "mlseal waive PATH --rule gap" in (reason.remedy or ""), "the policy lists somebody who may"
     with pytest.raises(RuleBroken, match=r"0\.356"):
         raise_for(verdict)
 
@@ -54,9 +59,11 @@ def test_a_false_condition_refuses_with_value_rule_and_command(world, rules) -> 
 @pytest.mark.parametrize("order", [(0.1, 0.3), (0.3, 0.1)])
 def test_the_worst_of_all_runs_counts(world, rules, order) -> None:
     """Re-run until green: the red run still counts, whichever came last and whoever of the listed signed it."""
-    world.fairness(order[0], age=DAY)
-    world.fairness(order[1], who="second")
-    assert world.judge(rules["fairness"]).kind == "refused"
+    found = [world.fairness(order[0], age=DAY), world.fairness(order[1], who="second")]
+    verdict = world.judge(rules["fairness"])
+    assert verdict.kind == "refused"
+    red = found[order.index(0.3)]
+    assert f"mlseal revoke {red.evidence_id} --reason superseded" in (verdict.reasons[0].remedy or "")
 
 
 def test_an_old_failure_counts_when_only_passes_are_fresh(world, rules) -> None:
@@ -70,6 +77,13 @@ def test_superseded_by_a_revoker_with_something_newer(world, rules) -> None:
     world.fairness(0.1)
     world.revoke(red, "superseded")
     assert world.judge(rules["fairness"]).kind == "allowed"
+
+
+def test_a_result_of_the_same_moment_is_nothing_newer(world, rules) -> None:
+    red = world.fairness(0.3)
+    world.fairness(0.1)
+    world.revoke(red, "superseded")
+    assert world.judge(rules["fairness"]).kind == "refused"
 
 
 def test_superseded_with_nothing_newer_still_counts(world, rules) -> None:
@@ -199,6 +213,24 @@ def test_assurance_is_what_the_verifier_says(world, rules, header, axis) -> None
     assert world.judge(rules["fairness"], header=strict).assurance[axis] != high[axis], "the weakest input shows"
 
 
+def test_a_requirement_may_ask_for_more_assurance_than_its_policy(world, rules) -> None:
+    stricter = rules["fairness"] + "    assurance: {identity: local, log: pinned, time: local}\n"
+    world.fairness(0.1)
+    verdict = world.judge(stricter)
+    assert (verdict.kind, verdict.reasons[0].got) == ("undecided", "log unwitnessed")
+    world.fairness(0.1, assurance={"log": "pinned"})
+    assert world.judge(stricter).kind == "allowed"
+
+
+@pytest.mark.parametrize("axis", ["identity", "log", "time"])
+def test_a_level_that_nobody_knows_is_below_all(world, rules, axis) -> None:
+    fact = world.fairness(0.1)
+    odd = SimpleNamespace(**{"identity": "local", "log": "unwitnessed", "time": "local", axis: "supreme"})
+    world.facts[:] = [replace(fact, assurance=odd)]
+    verdict = world.judge(rules["fairness"])
+    assert (verdict.kind, verdict.reasons[0].got) == ("undecided", f"{axis} supreme")
+
+
 def test_revocation_knowledge_must_be_fresh_and_believable(world, rules, header) -> None:
     world.fairness(0.1)
     world.snapshot_age = timedelta(hours=25)
@@ -267,6 +299,24 @@ def test_whatever_cannot_be_asked_stops(world, rules, header, part, error, kind)
     policy = parse((header + rules["fairness"] + "    strength: measured\n").encode())
     verdict = decide(source, Target("target", samples.digest("target")), None, (policy,), now=world.now)
     assert verdict.kind == kind
+    assert all(reason.remedy for reason in verdict.reasons if reason.outcome != "note")
+
+
+def test_a_log_that_cannot_be_read_is_told_by_the_policies_that_govern(world, rules, header) -> None:
+    """Others are not the verdict's: 'enforce' compares its policies with those that apply."""
+
+    def fail() -> None:
+        raise ServiceUnavailable("no log")
+
+    policies = [
+        parse((header.replace("test/1", name).replace("risk-*", model) + rules["fairness"]).encode())
+        for name, model in (("risk/1", "risk-*"), ("other/1", "other"))
+    ]
+    subject = [Subject("target", samples.digest("target"))]
+    asked = Action("t", "a", {"model": "risk-1"})
+    verdict = judge(subject, asked, policies, SimpleNamespace(refresh=fail), clock=lambda: world.now)
+    assert (verdict.kind, [name for name, _ in verdict.policies]) == ("undecided", ["risk/1"])
+    assert verdict.reasons[0].remedy
 
 
 # --- chaining ---------------------------------------------------------------------------------------------------------
@@ -331,6 +381,38 @@ def test_provenance_that_does_not_stand_chains_nothing(world) -> None:
     assert {"slsa-provenance", "data-provenance"} <= stops(world.judge(CHAIN))
 
 
+FOLLOWED = """
+  - predicate: source-verification
+    of: fairness
+    by: [{issuer: https://oidc.example, san: evaluator}]
+"""
+
+
+def measured_on(world, about: str | None):
+    digest = {"digest": {"sha256": samples.digest(about)}} if about else {}
+    return world.fairness(0.1, body={"dataset": {"name": "data", **digest}})
+
+
+def test_the_data_set_that_was_measured_is_followed(world, rules) -> None:
+    """Otherwise fairness may be measured on a table that somebody made up."""
+    world.add("source-verification", "evaluator", about="patients")
+    measured_on(world, "patients")
+    assert world.judge(rules["fairness"], FOLLOWED).kind == "allowed"
+    measured_on(world, "made up")
+    verdict = world.judge(rules["fairness"], FOLLOWED)
+    assert (verdict.kind, stops(verdict)) == ("undecided", {"source-verification"})
+    said = verdict.reasons[0].remedy or ""
+    assert "--dataset DATASET --issuer ISSUER --san SAN" in said
+    assert samples.digest("made up") in said, "a path is not known here; the digest says which data set is meant"
+
+
+def test_a_data_set_without_a_digest_cannot_be_followed(world, rules) -> None:
+    measured_on(world, None)
+    verdict = world.judge(rules["fairness"], FOLLOWED)
+    assert (verdict.kind, stops(verdict)) == ("undecided", {"source-verification"})
+    assert "mlseal run governance.fairness" in (verdict.reasons[0].remedy or "")
+
+
 # --- people -----------------------------------------------------------------------------------------------------------
 
 
@@ -355,6 +437,34 @@ def test_upper_case_makes_no_second_person(world) -> None:
     assert world.judge(domain).kind == "undecided"
     world.add("human-approval", "bob@h.example")
     assert world.judge(domain).kind == "allowed"
+
+
+def test_a_pseudonym_is_one_person_in_every_role_and_domain(world) -> None:
+    one, two, host = "p-" + "a" * 26, "p-" + "b" * 26, "https://team.example/people"
+    both = (
+        "{issuer: https://oidc.example, emailDomain: h.example}, {issuer: https://oidc.example, emailDomain: k.example}"
+    )
+    policy = f"  - {{predicate: human-approval, by: [{both}], distinct: 2}}\n"
+    for domain in ("h.example", "k.example", "l.example"):
+        world.add("human-approval", f"{host}/{domain}/{one}")
+    assert world.judge(policy).kind == "undecided"
+    world.add("human-approval", f"{host}/k.example/{two}")
+    assert world.judge(policy).kind == "allowed"
+
+
+def test_who_measured_under_a_pseudonym_does_not_approve_in_another_role(world, rules) -> None:
+    role = "https://oidc.example/roles"
+    one, two = f"{role}/evaluator/p-{'a' * 26}", f"{role}/reviewer/p-{'a' * 26}"
+    policy = (
+        (rules["fairness"] + rules["approval"])
+        .replace("san: second", f'san: "{one}"')
+        .replace("san: bob", f'san: "{two}"')
+    )
+    world.fairness(0.1, who=one)
+    world.add("human-approval", two)
+    assert world.judge(policy).kind == "refused"
+    world.add("human-approval", "alice")
+    assert world.judge(policy).kind == "allowed"
 
 
 def test_an_approval_from_the_future_does_not_count(world, rules) -> None:
@@ -391,6 +501,13 @@ def test_a_rejection_that_has_ended_stops_nothing(world, rules) -> None:
     world.add("human-approval", "alice", {"decision": "reject", "expires": "2026-11-23T11:00:00Z"}, age=DAY)
     world.add("human-approval", "bob")
     assert world.judge(rules["approval"]).kind == "allowed"
+
+
+def test_an_approval_grows_old(world, rules) -> None:
+    world.add("human-approval", "alice", age=31 * DAY)
+    assert world.judge(rules["approval"] + "    maxAge: 30d\n").kind == "undecided"
+    world.add("human-approval", "bob", age=29 * DAY)
+    assert world.judge(rules["approval"] + "    maxAge: 30d\n").kind == "allowed"
 
 
 def test_an_approval_ends(world, rules) -> None:
@@ -431,6 +548,7 @@ def test_whoever_trained_cannot_approve_even_without_a_rule_about_it(world, rule
     assert world.judge(rules["approval"]).kind == "refused"
 
 
+CHAIN_START = CHAIN.partition("  - predicate: data-provenance")[0]
 NOT_BY = "    notBy: [trainer]\n"
 
 
@@ -471,6 +589,21 @@ def test_ownership_that_does_not_count_resolves_to_nobody(world, rules, how) -> 
     else:
         world.add("ownership", "owner", {"roles": {"owner": [{"issuer": "i", "san": "s"}]}})
     assert world.judge(rules["approval"] + NOT_BY).kind in {"undecided", "refused"}
+
+
+def test_roles_resolve_through_the_inputs_too(world, rules) -> None:
+    """Whoever owns the data is named in a statement about the data, not about the model."""
+    trained(world, ("data", "a"))
+    world.add("human-approval", "alice")
+    asked = rules["approval"] + "    notBy: [dataOwner]\n"
+    assert world.judge(CHAIN_START, asked).kind == "undecided", "nobody is known to own the data"
+    about = world.add(
+        "ownership", "owner", {"roles": {"dataOwner": [{"issuer": "https://oidc.example", "san": "alice"}]}}, about="a"
+    )
+    verdict = world.judge(CHAIN_START, asked)
+    assert verdict.kind == "refused"
+    assert any("dataOwner" in reason.message for reason in verdict.reasons)
+    assert about.evidence_id in {i.evidence_id for i in verdict.inputs}
 
 
 def test_approval_must_have_read_the_evidence(world, rules) -> None:
@@ -563,6 +696,67 @@ def test_a_waiver_of_a_requirement_excuses_what_is_missing(world, rules) -> None
     assert world.judge(rules["fairness"]).kind == "refused", "what is there and fails is another rule"
 
 
+@pytest.mark.parametrize("how", ["old", "weak"])
+def test_a_waiver_of_a_requirement_excuses_what_is_old_or_weak_but_not_by_its_maker(world, rules, how) -> None:
+    asked = rules["fairness"].replace("san: second", "san: officer") + (
+        "    maxAge: 30d\n" if how == "old" else "    strength: measured\n"
+    )
+    age = 31 * DAY if how == "old" else DAY
+    fact = world.fairness(0.1, who="officer", age=age)
+    waive(world, body={"rule": "fairness"})
+    verdict = world.judge(asked)
+    assert verdict.kind == "undecided", "who made it may not excuse it"
+    assert any("made the evidence" in reason.message for reason in verdict.reasons)
+    world.facts.remove(fact)
+    world.fairness(0.1, age=age)
+    assert world.judge(asked).kind == "allowed"
+
+
+def test_who_made_it_is_a_person_in_whatever_letters(world, header) -> None:
+    """Approvals compare people without letter case, so waivers and training accounts must too."""
+    signer = "{issuer: https://oidc.example, emailDomain: h.example}"
+    header = header.replace("{issuer: https://oidc.example, san: officer}", signer)
+    asked = f"  - {{predicate: fairness, by: [{signer}], maxAge: 30d, when: [{{id: gap, message: m, check: 'p.n >= 10'}}]}}\n"
+    world.add("fairness", "ana@h.example", {"n": 1})
+    waive(world, "Ana@h.example")
+    assert world.judge(asked, header=header).kind == "refused"
+    waive(world, "Bea@h.example")
+    assert world.judge(asked, header=header).kind == "allowed"
+    world.add("slsa-provenance", "bea@h.example")
+    assert world.judge(asked, header=header).kind == "refused"
+
+
+def test_the_training_account_is_a_person_in_whatever_letters(world) -> None:
+    asked = (
+        "  - {predicate: fairness, by: [{issuer: https://oidc.example, emailDomain: h.example}], strength: measured}\n"
+    )
+    world.add("slsa-provenance", "ANA@h.example")
+    world.fairness(0.1, who="ana@h.example")
+    assert world.judge(asked).kind == "undecided"
+    world.fairness(0.1, who="bea@h.example")
+    assert world.judge(asked).kind == "allowed"
+
+
+@pytest.mark.parametrize("reason", ["withdrawn", "expired", "superseded"])
+@pytest.mark.parametrize("kind", ["fairness", "approval"])
+def test_a_waiver_does_not_reopen_what_a_revoker_closed(world, rules, kind, reason) -> None:
+    taken = world.fairness(0.1) if kind == "fairness" else world.add("human-approval", "alice")
+    waive(world, body={"rule": "fairness" if kind == "fairness" else "human-approval"})
+    assert world.judge(rules[kind]).kind == "allowed"
+    world.revoke(taken, reason)
+    assert world.judge(rules[kind]).kind == "refused"
+
+
+def test_a_waiver_that_does_not_count_lends_the_verdict_no_weakness(world, rules, header) -> None:
+    strict = raised(header)
+    world.fairness(0.3, assurance=HIGH)
+    weak = waive(world, assurance={**HIGH, "time": "local"})
+    waive(world, assurance=HIGH)
+    verdict = world.judge(rules["fairness"], header=strict)
+    assert (verdict.kind, verdict.assurance["time"]) == ("allowed", "independent")
+    assert weak.evidence_id in {i.evidence_id for i in verdict.inputs}, "looked at, and said so"
+
+
 def test_a_waiver_never_excuses_a_withheld_leaf(world, rules) -> None:
     world.fairness(0.1)
     waive(world, body={"rule": "log"})
@@ -583,13 +777,19 @@ def test_unmatched_actions_are_refused(world, rules) -> None:
         Action("t", "a", {"model": "other"}),
     ):
         verdict = world.judge(rules["fairness"], action=action)
-        assert (verdict.kind, stops(verdict), verdict.policies) == ("refused", {"applies"}, ())
+        assert (verdict.kind, stops(verdict)) == ("refused", {"applies"})
+        assert [name for name, _ in verdict.policies] == ["test/1"], (
+            "pinned: who asks later sees by what it was refused"
+        )
+        asked = f"--action {action.tool}/{action.action} --fact model={action.items['model']}"
+        assert asked in (verdict.reasons[0].remedy or "")
 
 
 def test_names_that_are_not_plain_are_refused(world, rules) -> None:
     world.fairness(0.1)
     for name in ("risk-\u0430", "risk-1 ", "risk-\u200b1", "r\uff49sk-1"):
-        assert stops(world.judge(rules["fairness"], action=Action("t", "a", {"model": name}))) == {"name"}
+        verdict = world.judge(rules["fairness"], action=Action("t", "a", {"model": name}))
+        assert (stops(verdict), [name for name, _ in verdict.policies]) == ({"name"}, ["test/1"])
 
 
 def test_several_policies_must_all_allow(world, rules, header) -> None:
@@ -658,3 +858,53 @@ def test_observing_never_softens_an_enforcing_policy(world, rules, header) -> No
     assert decide(world.source, target, None, (watching, strict), now=world.now).mode == "enforce"
     calm = parse((header.replace("test/1", "c/1") + rules["fairness"].replace("0.15", "0.5")).encode())
     assert decide(world.source, target, None, (watching, calm), now=world.now).mode == "observe"
+
+
+# --- what a verdict is made of ----------------------------------------------------------------------------------------
+
+
+def test_everything_that_was_looked_at_is_an_input(world, rules) -> None:
+    """What was set aside too: a reader must see that there was a failure, and by whose word it counts no longer."""
+    red = world.fairness(0.3, age=DAY)
+    other = world.fairness(0.9, body={"attribute": "age"})
+    green = world.fairness(0.1, body={"attribute": "sex"})
+    old = own(world, holder="eve", age=DAY)
+    yes = world.add("human-approval", "bob", {"reviewed": [green.evidence_id]})
+    no = world.add("human-approval", "alice", {"decision": "reject"}, age=2 * DAY)
+    about = own(world)
+    world.revoke(red, "superseded")
+    world.revoke(no, "superseded")
+    world.revoke(old, "withdrawn")
+    chosen = rules["fairness"] + "    where: 'p.attribute != \"age\"'\n"
+    verdict = world.judge(chosen, rules["approval"] + NOT_BY)
+    assert verdict.kind == "allowed"
+    listed = [i.evidence_id for i in verdict.inputs]
+    assert set(listed) == {fact.evidence_id for fact in (red, other, green, yes, no, about, old)}
+    assert len(listed) == len(set(listed))
+
+
+def test_what_was_set_aside_lends_the_verdict_no_weakness(world, rules, header) -> None:
+    red = world.fairness(0.3, age=DAY)
+    world.fairness(0.1, assurance=HIGH)
+    world.revoke(red, "superseded")
+    verdict = world.judge(rules["fairness"], header=raised(header))
+    assert (verdict.kind, verdict.assurance) == ("allowed", HIGH)
+
+
+def test_people_count_for_the_assurance_of_a_verdict(world, rules) -> None:
+    world.add("human-approval", "alice", assurance=HIGH)
+    assert world.judge(rules["approval"]).assurance == HIGH
+    own(world, holder="eve", assurance={**HIGH, "time": "local"})
+    assert world.judge(rules["approval"] + NOT_BY).assurance == {**HIGH, "time": "local"}
+
+
+def test_a_waiver_counts_for_the_assurance_of_a_verdict(world, rules) -> None:
+    world.fairness(0.3, assurance=HIGH)
+    waive(world, assurance={**HIGH, "time": "local"})
+    assert world.judge(rules["fairness"]).assurance == {**HIGH, "time": "local"}
+
+
+def test_the_gates_own_word_is_listed_where_it_is_the_reason(world) -> None:
+    fact = world.fairness(0.1, who="gate")
+    verdict = world.judge("  - {predicate: fairness, by: [{issuer: https://oidc.example, san: gate}]}\n")
+    assert [i.evidence_id for i in verdict.inputs] == [fact.evidence_id]

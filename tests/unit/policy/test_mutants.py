@@ -28,6 +28,8 @@ PACKAGE = Path(mlseal.policy.__file__).parent
 
 MUTANTS: dict[str, list[tuple[str, str]]] = {
     "case": [
+        ("else identity.san.casefold()", "else identity.san"),
+        ("last if PSEUDONYM.fullmatch(last) else identity.san.casefold()", "identity.san.casefold()"),
         ("return any(matcher.matches(identity) for matcher in self.gate)", "return False"),
         (
             'if not (self.revoked(fact) == "superseded" and self._has_successor(fact, facts))',
@@ -43,6 +45,13 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ('return ", ".join(low) or None', "return None"),
         ("for rejected in found.rejected:", "for rejected in ():"),
         ('outcome="refused" if isinstance(error, Refusal) else "undecided"', 'outcome="note"'),
+        ("other.time > fact.time and", "other.time >= fact.time and"),
+        ("if level in levels else -1", "if level in levels else 99"),
+        ("            self.look_at(own)", "            pass"),
+        (
+            '                expected="another identity",\n                remedy=remedy,',
+            "                expected='',",
+        ),
     ],
     "rule": [
         ("if found.holds is not True]", "if found.holds is False]"),
@@ -50,7 +59,8 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("for fact in facts]\n            bad", "for fact in facts[:1]]\n            bad"),
         ("if not inputs:", "if False:"),
         ("if not target.sha256:", "if False:"),
-        ("if fact.identity in trainers:", "if False:"),
+        ("if person(fact.identity) in trainers:", "if False:"),
+        ("{person(who) for who in", "{(who.issuer, who.san) for who in"),
         ("if not trainers and self.requirement.part.of is None:", "if False:"),
         ("if claimed not in _STRENGTHS or", "if False and"),
         ("if (reason := self.case.revoked(fact)) is not None:", "if False:"),
@@ -63,21 +73,41 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("if found.others:", "if False:"),
         ("rule.waivable and waiver.excuse(", "waiver.excuse("),
         ("return (case.target,)", "return (Target('x', '0'),)"),
+        ("if not taken_back and waiver.excuse(", "if waiver.excuse("),
+        ("if not taken_back and waiver.excuse(", "if False and waiver.excuse("),
+        ("self.target, {fact.identity for fact in sound}\n", "self.target, ()\n"),
+        ("        self.case.look_at(found.facts)", "        pass"),
+        ("        self.case.weigh(facts)", "        pass"),
+        ("            remedy=self._remedy(rule, fact, of),", "            remedy=None,"),
+        ("                remedy=self._command,\n            )\n        return []", "            )\n        return []"),
+        ("                remedy=self._command,\n            )\n        else:", "            )\n        else:"),
+        ('{expected}",\n                remedy=self._command,', '{expected}",'),
+        ('by digest",\n            remedy=remedy,', 'by digest",'),
+        ('cannot be followed",\n                remedy=remedy,', 'cannot be followed",'),
+        ('remedy=f"{self._command}; then', 'remedy=None and f"{self._command}; then'),
+        ("        if of > 1:", "        if False:"),
+        ("        if rule.waivable and policy.waivers:", "        if False:"),
+        ("None if self.target is self.case.target else self.target", "None"),
     ],
     "approval": [
-        ("len({_person(fact.identity) for fact in good}) >= wanted", "len(good) >= wanted"),
+        ("len({person(fact.identity) for fact in good}) >= wanted", "len(good) >= wanted"),
         ("        _refuse_rejections(case, requirement, facts)", "        pass"),
         ("if (reason := case.revoked(fact)) is not None:", "if False:"),
         ("if case.has_ended(claim.expires) or", "if False or"),
         ("if case.is_future(fact):", "if False:"),
         ("if low := shortfall(", "if False and shortfall("),
-        ("if _person(fact.identity) in excluded:", "if False:"),
-        ("if _person(fact.identity) in _authors(case):", "if False:"),
+        ("if person(fact.identity) in excluded:", "if False:"),
+        ("if person(fact.identity) in _authors(case):", "if False:"),
         ("if requirement.part.reviewed and unread:", "if False:"),
         ("        if found.holds is not True:", "        if False:"),
         ("        if not people:", "        if False:"),
-        ("identity.issuer, identity.san.casefold()", "identity.issuer, identity.san"),
         ("makers | case.source.signers(case.target, slsa_provenance.URI)", "makers"),
+        ("or case.is_older(fact, requirement.part.max_age)", ""),
+        ("        case.look_at(found.facts)", "        pass"),
+        ("        case.weigh(facts)", "        pass"),
+        ("return not taken_back and waiver.excuse(", "return waiver.excuse("),
+        ("control=requirement.control,\n            remedy=asked,", "control=requirement.control,"),
+        ("        remedy=asked,\n        control", "        control"),
         ("and not case.has_ended(claim.expires)\n", "\n"),
     ],
     "waiver": [
@@ -87,12 +117,12 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("if case.is_future(fact):", "if False:"),
         ("if (reason := case.revoked(fact)) is not None:", "if False:"),
         ("if low := shortfall(", "if False and shortfall("),
-        ("if fact.identity in makers:", "if False:"),
-        ("{*producers, *case.source.signers(target, slsa_provenance.URI)}", "{*producers}"),
-        (
-            "{*producers, *case.source.signers(target, slsa_provenance.URI)}",
-            "{*case.source.signers(target, slsa_provenance.URI)}",
-        ),
+        ("if person(fact.identity) in makers:", "if False:"),
+        ("if person(fact.identity) in makers:", "if (fact.identity.issuer, fact.identity.san) in makers:"),
+        ("(*producers, *case.source.signers(target, slsa_provenance.URI))", "producers"),
+        ("(*producers, *case.source.signers(", "(*(), *case.source.signers("),
+        ("        case.look_at([fact])", "        pass"),
+        ("        case.weigh([fact])\n        case.say", "        case.say"),
         ("case.policy.waivers", "(fact_identity_anyone,)"),
     ],
     "roles": [
@@ -100,6 +130,9 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("or case.revoked(fact) is not None", ""),
         ("if case.is_future(fact) or shortfall(", "if shortfall("),
         ("if case.is_future(fact) or shortfall(fact, case.policy.part.assurance)", "if case.is_future(fact)"),
+        ("(case.target, *(t for t in inputs_of(evidence) if t.sha256))", "(case.target,)"),
+        ("            case.look_at([fact])", "            pass"),
+        ("            case.weigh([fact])", "            pass"),
     ],
     "gate": [
         ("except ValueError as error:", "except ZeroDivisionError as error:"),
@@ -113,12 +146,37 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("action is None or p.applies(facts)", "True"),
         ("action is not None and (who := policy.exempts(facts, now))", "(who := 'x')"),
         ('"refused" if outcome == "refused" else "undecided"', '"note"'),
+        (
+            "return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)\n    matching",
+            "return _verdict([reason], [], (), (), source.tree_size, action, now, observing=False)\n    matching",
+        ),
+        (
+            "    return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)\n\n\ndef _verdict",
+            "    return _verdict([reason], [], (), (), source.tree_size, action, now, observing=False)\n\n\ndef _verdict",
+        ),
+        ('error.remedy or "find', 'error.remedy and "find'),
+        ("remedy=hints.govern(", "remedy=None and hints.govern("),
+        ("governing = _matching(policies, action)", "governing = policies"),
     ],
     "verdict": [
         ("    if verdict.passes:\n        return", "    return"),
         ("if verdict.subjects and {", "if False and {"),
         ('verification_result="PASSED" if allowed else "FAILED"', 'verification_result="PASSED"'),
         ('self.kind == "allowed" or self.mode == "observe"', "True"),
+        ("            mode=verdict.mode,", '            mode="enforce",'),
+        ("            assurance=dict(verdict.assurance),", "            assurance={},"),
+        (
+            "            for i in verdict.inputs\n        ],\n        verification",
+            "            for i in verdict.inputs[:1]\n        ],\n        verification",
+        ),
+    ],
+    "remedies": [
+        ("--out NEW", "--out {path}"),
+        ('", then judge NEW"', '""'),
+        ('return "DATASET", f"', 'return shlex.quote(self.path), f"'),
+        ("(sha256 {target.sha256})", "(unknown)"),
+        ("if requirement.part.remedy is not None:", "if False:"),
+        ('return shlex.quote(self.path), ""', 'return self.path, ""'),
     ],
     "names": [
         ("not name.isascii() or", ""),
@@ -134,6 +192,77 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ),
         ("absent=True", "absent=False"),
         ("absent=False", "absent=True"),
+        ("requirement.part.assurance or self.part.assurance", "self.part.assurance"),
+        ("frozenset({slsa_provenance.URI, fairness.URI})", "frozenset({slsa_provenance.URI})"),
+    ],
+    "guards": [
+        ('    if node.name == "_&&_":', '    if node.name in {"_&&_", "_||_"}:'),
+        ('"_>_": 0, "_>=_": 1, "_!=_": 0', '"_>_": -1, "_>=_": 1, "_!=_": 0'),
+        ('"_>_": 0, "_>=_": 1, "_!=_": 0', '"_>_": 0, "_>=_": 0, "_!=_": 0'),
+        ('bound == 0 if node.name == "_!=_" else bound >= least', "bound >= least"),
+        ("return known_false(node.args[0])", "return known_true(node.args[0])"),
+        (
+            '    if node.kind == "call" and node.name == "_||_":',
+            '    if node.kind == "call" and node.name in {"_||_", "_&&_"}:',
+        ),
+        (
+            'if node.kind == "call" and node.name == "!_":\n        return known_true',
+            'if node.kind == "call" and node.name == "!_":\n        return known_false',
+        ),
+    ],
+    "shape": [
+        ('frozenset({"number", "time", "duration"})', 'frozenset({"number", "time", "duration", "text"})'),
+        ('nonempty=schema.get("minItems", 0) > 0', "nonempty=True"),
+        ('choices=frozenset(schema.get("enum", ()))', "choices=frozenset()"),
+        ('any(o.get("type") == "null" for o in part.get("anyOf", ()))', "False"),
+        (
+            "    if isinstance(value, bool):\n        return BOOL",
+            "    if isinstance(value, bool):\n        return NUMBER",
+        ),
+    ],
+    "syntax": [
+        (
+            '        raise PolicyInvalid(\n            "a condition may loop only by',
+            '        inner = step; PolicyInvalid(\n            "a condition may loop only by',
+        ),
+        (
+            '    raise PolicyInvalid("a condition may not build maps',
+            '    return _make("const", wire); PolicyInvalid("a condition may not build maps',
+        ),
+        ("and _keeps(step.args[1], variable)", ""),
+        ('"has" if fields.get(3) else "select"', '"select"'),
+        ('if step.name == "_&&_" and start.value is True:', 'if step.name == "_||_" and start.value is False:'),
+    ],
+    "controls": [
+        ("    if verdict.kind != control.expect:", "    if False:"),
+        ("    elif control.rule is not None and control.rule not in stopping:", "    elif False:"),
+        ('    if not any(control.expect != "allowed" for control in found):', "    if False:"),
+        ("    if len(set(names)) != len(names):", "    if False:"),
+        ('    passed = verdict.kind != "allowed"', "    passed = True"),
+        ("    if unknown:", "    if False:"),
+        ("    if touched - set(found):", "    if False:"),
+        ("        if name in found and control.like is None:", "        if False:"),
+        ("        if control.like not in by_name or", "        if"),
+        ("and any(m.matches(fact.identity) for m in wanted.by)", ""),
+        ("fact.predicate_type == wanted.predicate_type and any", "any"),
+        ("replace(fact, identity=_STRANGER) if fact in own else fact", "fact"),
+        ("replace(source, facts=rest)", "source"),
+        ("replace(source.taken_back, snapshot_time=stale)", "source.taken_back"),
+        ("replace(source, withheld=(hidden,))", "source"),
+    ],
+    "samples": [
+        ("if any(m.matches(f.identity) for m in identities))", "if identities)"),
+        (
+            "if f.predicate_type == predicate_type and target.sha256 in {s.sha256 for s in f.subjects}\n        ]\n",
+            "if f.predicate_type == predicate_type\n        ]\n",
+        ),
+        (
+            "if f.predicate_type == predicate_type and target.sha256 in {s.sha256 for s in f.subjects}\n        ]\n",
+            "if target.sha256 in {s.sha256 for s in f.subjects}\n        ]\n",
+        ),
+        ("return self.taken_back if revokers else Revocations()", "return Revocations()"),
+        ("if revocations.of(leaf.evidence_id) is None]", "if False]"),
+        ("predicates.check(uri, claim)", "predicates.check(uri, least)"),
     ],
     "facts": [("if name + _MANIFEST not in names", "if True")],
     "cel": [
@@ -200,6 +329,12 @@ BY_MODULE = {
     "schema": ["test_load"],
     "names": ["test_load", "test_gate"],
     "model": ["test_load", "test_gate"],
+    "remedies": ["test_remedies"],
+    "guards": ["test_conditions"],
+    "shape": ["test_conditions"],
+    "syntax": ["test_conditions"],
+    "controls": ["test_controls"],
+    "samples": ["test_controls", "test_gate"],
     "verdict": ["test_gate", "test_verdict"],
 }
 
@@ -300,3 +435,56 @@ def test_taking_a_check_out_is_noticed(module: str, change: tuple[str, str], tmp
 def test_without_a_change_nothing_is_noticed(module: str, tmp_path: Path) -> None:
     with mutated(module, ("", "")):
         assert noticed(module, tmp_path) is None
+
+
+# Checks of the source over an archive, and the test that notices: these need a real authority, so each runs alone.
+SOURCE: list[tuple[str, str, str]] = [
+    (
+        "if not self._archive.signed_by(bundle.evidence_id, identities):",
+        "if False:",
+        "test_the_gate_and_strangers_beside_listed_evidence",
+    ),
+    ("rejected.append(Rejected(bundle.evidence_id, error))", "pass", "test_what_does_not_verify_is_reported"),
+    ("others += [leaf.identity] if leaf else []", "pass", "test_the_gate_and_strangers_beside_listed_evidence"),
+    (
+        "oms.require_names(verified.statement, target.manifest)",
+        "pass",
+        "test_an_oms_signature_is_compared_file_by_file",
+    ),
+    (
+        "            if self._archive.signed_by(bundle.evidence_id, revokers)\n",
+        "",
+        "test_a_strangers_revocation_is_no_input",
+    ),
+    ("return self._archive.unresolved(revocations)", "return []", "test_a_withheld_leaf_alone_stops"),
+    (
+        "return frozenset(leaf.identity for i in ids if (leaf := self._archive.index.leaf(i)) is not None)",
+        "return frozenset()",
+        "test_the_training_account_cannot_measure_itself",
+    ),
+    (
+        "target.manifest.oms_root if predicate_type == oms.URI and target.manifest is not None else target.sha256",
+        "target.manifest.oms_root if target.manifest is not None else target.sha256",
+        "test_a_renamed_file_is_another_model",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "test"), SOURCE, ids=[row[2] for row in SOURCE])
+def test_taking_a_check_of_the_source_out_is_noticed(old, new, test, authority, tmp_path) -> None:
+    assert old in (PACKAGE / "source.py").read_text(), "the table must follow the source"
+    with mutated("source", (old, new)):
+        assert _fails(test, authority, tmp_path), f"{test} does not notice {new!r} in place of {old!r}"
+    assert not _fails(test, authority, tmp_path / "again"), f"{test} fails without a change too"
+
+
+def _fails(test: str, authority: Any, path: Path) -> bool:
+    path.mkdir(exist_ok=True)
+    module = fresh("test_archive")
+    function = getattr(module, test)
+    offered = {"bench": module.Bench(authority, path / "model"), "authority": authority}
+    try:
+        function(**{name: offered[name] for name in function.__code__.co_varnames[: function.__code__.co_argcount]})
+    except BaseException:  # pytest.fail is one
+        return True
+    return False

@@ -12,7 +12,7 @@ from mlseal.policy.facts import Target
 from mlseal.policy.gate import decide
 from mlseal.policy.load import parse
 
-from .conftest import HEADER, World
+from .conftest import HEADER, World, remedied
 
 POLICY = parse(
     (
@@ -81,7 +81,8 @@ def build(facts, snapshot: bool):
         if reason:
             world.revoke(made, reason)
     world.snapshot_age = timedelta(hours=1) if snapshot else None
-    return decide(world.source, Target("target", samples.digest("target")), None, (POLICY,), now=world.now)
+    target = Target("target", samples.digest("target"))
+    return remedied(decide(world.source, target, None, (POLICY,), now=world.now))
 
 
 GOOD = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -14,7 +15,7 @@ from mlseal.policy import samples
 from mlseal.policy.facts import Target
 from mlseal.policy.gate import Action, decide
 from mlseal.policy.load import parse
-from mlseal.policy.verdict import Reason, Undecided, resource_uri, to_statement
+from mlseal.policy.verdict import Input, Reason, Undecided, resource_uri, to_statement
 
 SUBJECT = (Subject("target", samples.digest("target")),)
 
@@ -45,6 +46,44 @@ def test_a_vsa_with_everything(world, rules, header) -> None:
     assert own["reasons"][0]["rule"] == "gap"
     assert own["reasons"][0]["control"] == ["EU-AI-Act:Art10"]
     assert own["action"] == {"tool": "t", "action": "a", "model": "risk-1"}
+
+
+def test_a_vsa_lists_every_input_that_was_looked_at(world, rules, header) -> None:
+    """Provenance, a superseded failure, its successor, an approval, who holds a role, and the revocations."""
+    day = timedelta(days=1)
+    built = world.add("slsa-provenance", "producer")
+    failed = world.fairness(0.3, age=day)
+    passed = world.fairness(0.1)
+    owned = world.add("ownership", "owner", {"roles": {"trainer": [{"issuer": "https://oidc.example", "san": "eve"}]}})
+    approved = world.add("human-approval", "alice", {"reviewed": [passed.evidence_id]})
+    world.revoke(failed, "superseded")
+    taken_back = Input("ab" * 32, "cd" * 32, "https://mlseal.dev/revocation/v0.1")
+    source = world.source
+    object.__setattr__(source, "revocation_inputs", lambda _: (taken_back,))
+    approval = rules["approval"] + "    notBy: [trainer]\n    reviewed: [fairness]\n"
+    policy = parse((header + rules["provenance"] + rules["fairness"] + approval).encode())
+    verdict = decide(source, Target("target", SUBJECT[0].sha256), None, (policy,), now=world.now)
+    assert verdict.kind == "allowed", verdict.summary()
+    said = json.loads(to_statement(verdict, SUBJECT).payload)["predicate"]["inputAttestations"]
+    facts = [built, failed, passed, owned, approved]
+    expected = [
+        {
+            "digest": {"sha256": item.bundle_sha256},
+            "annotations": {"evidenceId": item.evidence_id, "predicateType": item.predicate_type},
+        }
+        for item in [*facts, taken_back]
+    ]
+    by_id = lambda entry: entry["annotations"]["evidenceId"]
+    assert sorted(said, key=by_id) == sorted(expected, key=by_id)
+
+
+def test_that_it_was_only_observed_is_written_into_the_vsa(world, rules, header) -> None:
+    watching = header.replace("require:", "observe: {until: 2026-12-01T00:00:00Z, owner: lead}\nrequire:")
+    world.fairness(0.3)
+    said = json.loads(to_statement(world.judge(rules["fairness"], header=watching), SUBJECT).payload)["predicate"]
+    assert (said["mlseal"]["mode"], said["mlseal"]["verdict"]) == ("observe", "refused")
+    assert said["verificationResult"] == "FAILED", "to a SLSA reader nothing passed"
+    assert said["mlseal"]["assurance"] == {"identity": "local", "log": "unwitnessed", "time": "local"}
 
 
 def test_passed_carries_the_assurance(world, rules) -> None:

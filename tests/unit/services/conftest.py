@@ -89,6 +89,16 @@ class Lab:
 
         state.create(self.state, NAME)
 
+    def install(self):
+        """All that `init` leaves, made in this process; tests of `init` itself start it as people do."""
+        from mlseal.services import setup
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith(("MLSEAL_", "XDG_"))]:
+                patch.delenv(name)
+            patch.setenv("HOME", self.env["HOME"])
+            setup.initialise(self.project / ".mlseal", name=NAME, state=self.state)
+
     def start(self, *args):
         self.stop()
         self.process = subprocess.Popen(
@@ -185,9 +195,19 @@ class Lab:
         assert status == 201, data
         return data
 
-    def bundle(self, number=1, subject="roles/producer"):
+    @property
+    def people(self):
+        from mlseal.services.people import People
+
+        return People(self.state)
+
+    def san(self, role, person):
+        """The identity of a local person in certificates, by pseudonym."""
+        return f"https://{NAME}/roles/{role}/{self.people.find(person).pseudonym}"
+
+    def bundle(self, number=1, subject="roles/producer", token=None):
         """A Sigstore bundle put together from the service's answers, as JSON text."""
-        certificate, key = self.leaf(self.token(subject))
+        certificate, key = self.leaf(token or self.token(subject))
         payload = json.dumps(
             {
                 "_type": "https://in-toto.io/Statement/v1",
@@ -243,7 +263,7 @@ def lab(tmp_path):
 @pytest.fixture
 def service(lab):
     """An authority of its own, running."""
-    lab.init()
+    lab.install()
     lab.start()
     return lab
 
@@ -254,7 +274,7 @@ def shared():
     with tempfile.TemporaryDirectory(prefix="mlseal-") as folder:
         made = make_lab(Path(folder) / "lab")
         os.chmod(folder, 0o755)
-        made.init()
+        made.install()
         made.start()
         yield made
         made.stop()

@@ -10,6 +10,7 @@ import pytest
 from mlseal.errors import Misuse, Refusal, UntrustedSigner
 from mlseal.services import keys
 from mlseal.services.issuer import Grants, LocalIssuer
+from mlseal.services.people import People
 
 NAME = "lab.mlseal.local"
 STRANGER = 54_321
@@ -80,11 +81,15 @@ def test_a_stranger_signs_with_a_token_he_was_given(shared, become):
 
 
 def test_no_file_of_the_service_helps_a_stranger(shared, become):
+    shared.people.pseudonym_of(f"https://{NAME}/issuer", "ana")
     files = [path for path in shared.state.rglob("*") if path.is_file()]
     keys_and_grants = [
-        p for p in files if p.suffix == ".pem" or p.name in {"grants.json", "service.log", "lock", "published"}
+        p
+        for p in files
+        if p.suffix == ".pem" or p.name in {"grants.json", "service.log", "lock", "published", "people.db"}
     ]
-    assert len(keys_and_grants) >= 10
+    assert len(keys_and_grants) >= 11
+    assert shared.state / "people.db" in keys_and_grants
 
     def readable():
         found = []
@@ -156,7 +161,7 @@ def issuer(tmp_path):
     path = tmp_path / "grants.json"
     path.write_text("{}")
     path.chmod(0o600)
-    return LocalIssuer(NAME, made.issuer, Grants(path), owner=1000)
+    return LocalIssuer(NAME, made.issuer, Grants(path), 1000, People(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_modes(lab):
     assert {mode(p.relative_to(lab.state)) for p in (lab.state / "keys" / "1").iterdir()} == {0o600}
     assert sorted(p.name for p in (lab.project / ".mlseal").iterdir()) == [
         "evidence",
+        "policy.tests",
         "policy.yaml",
         "trust_config.json",
         "trusted_root.json",
@@ -222,5 +223,7 @@ def test_starter_policy_loads_and_is_strict(lab):
 
     lab.init()
     policy = load.load(lab.project / ".mlseal" / "policy.yaml")
-    assert len(policy.require) == 3
+    assert {"slsa-provenance", "fairness", "human-approval"} <= {requirement.id for requirement in policy.require}
     assert lab.mlseal("policy", "lint", ".mlseal/policy.yaml", ok=False).returncode == 0
+    tested = lab.mlseal("policy", "test", ".mlseal/policy.yaml", "--json")
+    assert {row["passed"] for row in json.loads(tested.stdout)["tests"]} == {True}

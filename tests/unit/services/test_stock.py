@@ -34,13 +34,15 @@ def test_certificate_follows_the_fulcio_profile(shared):
     assert not list(certificate.subject)
     san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert san.critical
-    assert san.value.get_values_for_type(x509.UniformResourceIdentifier) == [f"https://{NAME}/roles/reviewer/alice"]
+    pseudonymous = shared.san("reviewer", "alice")
+    assert san.value.get_values_for_type(x509.UniformResourceIdentifier) == [pseudonymous]
     assert list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
         ExtendedKeyUsageOID.CODE_SIGNING
     ]
     assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).total_seconds() == 600
     by_oid = {e.oid.dotted_string: e.value for e in certificate.extensions}
     assert by_oid["1.3.6.1.4.1.57264.1.1"].value == ISSUER.encode()
+    assert by_oid["1.3.6.1.4.1.57264.1.24"].value == bytes([12, len(pseudonymous)]) + pseudonymous.encode()
     assert by_oid["1.3.6.1.4.1.57264.1.8"].value == bytes([12, len(ISSUER)]) + ISSUER.encode()
     assert (
         len(list(certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value))

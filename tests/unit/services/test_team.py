@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import jwt
 import pytest
@@ -24,6 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from mlseal.errors import Misuse, ServiceUnavailable, UntrustedSigner
 from mlseal.services import providers, tokens
+from mlseal.services.people import People
 
 CLUSTER, LOGIN, CI = "https://oidc.cluster-a.example", "https://login.hospital.example", "https://ci.example"
 ACCOUNT = "system:serviceaccount:ml-gov:release"
@@ -271,14 +273,14 @@ def test_listening_needs_all_three(lab):
 def configured(tmp_path, *entries):
     path = tmp_path / "issuers.json"
     path.write_text(json.dumps({"issuers": list(entries)}))
-    return providers.load(path, reserved="team.example")
+    return providers.load(path, reserved="team.example", people=People(tmp_path))
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"extra": 1}, {"issuer": "http://plain.example"}, {"issuer": 5}, {"audience": ""}, {"audience": None}, {"san": "https://x.example/fixed"},
-        {"san": "{sub}"}, {"san": "https://{sub}/x"}, {"san": "https://team.example/roles/{sub}"}, {"san": "https://a.team.example/{sub}"},
+        {"san": "people"}, {"san": "https://team.example/people/{sub}"}, {"san": "{sub}"}, {"san": "https://{sub}/x"}, {"san": "https://team.example/roles/{sub}"}, {"san": "https://a.team.example/{sub}"},
         {"jwks": "http://x.example/keys"}, {"jwks": 5}, {"maxLifetimeSeconds": 0}, {"maxLifetimeSeconds": True}, {"caFile": 1},
     ],
     ids=str,
@@ -289,6 +291,13 @@ def test_configuration_that_is_refused(tmp_path, change):
         configured(tmp_path, {name: value for name, value in entry.items() if value is not None})
 
 
+def test_the_providers_of_the_operators_page_are_accepted(tmp_path):
+    page = (Path(__file__).parents[3] / "docs/operator.md").read_text()
+    entries = json.loads(page.partition("```json\n")[2].partition("```")[0])["issuers"]
+    assert [issuer.mapping for issuer in configured(tmp_path, *entries)] == [entry["san"] for entry in entries]
+    assert len(entries) == 3
+
+
 def test_an_issuer_twice_and_files_that_are_none(tmp_path):
     entry = {"issuer": CI, "audience": "sigstore", "san": "email", "jwks": "/nowhere"}
     with pytest.raises(Misuse, match="twice"):
@@ -296,7 +305,7 @@ def test_an_issuer_twice_and_files_that_are_none(tmp_path):
     for text in ("", "[]", "{}", '{"issuers": 5}', '{"issuers": [], "issuers": []}', '{"issuers": [5]}'):
         (tmp_path / "issuers.json").write_text(text)
         with pytest.raises(Misuse):
-            providers.load(tmp_path / "issuers.json", reserved="team.example")
+            providers.load(tmp_path / "issuers.json", reserved="team.example", people=People(tmp_path))
 
 
 def test_people_by_verified_e_mail(tmp_path, idp):
@@ -320,6 +329,55 @@ def test_people_by_verified_e_mail(tmp_path, idp):
     ):
         with pytest.raises(UntrustedSigner):
             who(**bad)
+
+
+def test_people_by_pseudonym(tmp_path, idp):
+    key, jwks = idp
+    common = {"audience": "sigstore", "jwks": str(jwks)}
+    entries = {"issuer": LOGIN, "san": "person", **common}, {"issuer": CI, "san": "personBySubject", **common}
+    verifier, people = tokens.TokenVerifier(configured(tmp_path, *entries)), People(tmp_path)
+
+    def who(iss=LOGIN, sub="u1", **claims):
+        caller = verifier.verify(token(key, "k1", iss=iss, sub=sub, email_verified=True, **claims))
+        assert (caller.subject, caller.stated) == (sub, caller.san)
+        return caller.san
+
+    ana = who(email="Ana@Hospital.example")
+    known = people.find("Ana@Hospital.example")
+    assert ana == f"https://team.example/people/hospital.example/{known.pseudonym}"
+    assert (known.issuer, known.subject, known.domain) == (LOGIN, "u1", "hospital.example")
+    # Another address of the same login is the same person; the same address of another login is not.
+    assert who(email="ana.b@clinic.example") == f"https://team.example/people/clinic.example/{known.pseudonym}"
+    assert people.find(known.pseudonym).login == "ana.b@clinic.example"
+    assert b"Ana@Hospital" not in people.path.read_bytes()
+    assert who(sub="u2", email="ana.b@clinic.example").rpartition("/")[2] != known.pseudonym
+    by_subject = who(CI, email="ana@hospital.example")
+    assert by_subject == f"https://team.example/people/{people.find(by_subject).pseudonym}"
+    assert "ana@hospital.example" not in str(people.all())
+    for bad in ({}, {"email": "ana@hospital.example", "email_verified": False}, {"email": "ana"}):
+        with pytest.raises(UntrustedSigner, match="e-mail"):
+            verifier.verify(token(key, "k1", iss=LOGIN, sub="u3", **bad))
+    assert "u3" not in {person.subject for person in people.all()}
+
+
+def test_machines_keep_their_subject_in_the_certificate(tmp_path, idp):
+    key, jwks = idp
+    entry = {"issuer": CLUSTER, "audience": "sigstore", "san": "kubernetes", "jwks": str(jwks)}
+    caller = tokens.TokenVerifier(configured(tmp_path, entry)).verify(token(key, "k1", iss=CLUSTER, sub=ACCOUNT))
+    assert caller.stated == caller.subject == ACCOUNT
+    assert not People(tmp_path).path.exists()
+
+
+def test_a_template_makes_no_person(tmp_path, idp):
+    """Who chooses a claim of a CI system must not choose the domain that a policy asks for."""
+    key, jwks = idp
+    entry = {"issuer": CI, "audience": "sigstore", "san": "https://ci.example/{ref}", "jwks": str(jwks)}
+    verifier, pseudonym = tokens.TokenVerifier(configured(tmp_path, entry)), "p-" + "a" * 26
+    for ref in (f"people/{pseudonym}", f"people/hospital.example/{pseudonym}"):
+        with pytest.raises(UntrustedSigner, match="person"):
+            verifier.verify(token(key, "k1", iss=CI, sub="s", ref=ref))
+    near = f"people/hospital.example/{pseudonym}/x"
+    assert verifier.verify(token(key, "k1", iss=CI, sub="s", ref=near)).san == f"https://ci.example/{near}"
 
 
 def test_templates_cannot_be_steered(tmp_path, idp):

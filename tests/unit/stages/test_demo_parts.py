@@ -233,3 +233,85 @@ def test_robustness_prints_the_tables_of_the_docs():
     assert "| A: learns use | 0.784 | 0.592 | 0.424 / 0.137 |" in done.stdout
     assert done.stdout.count("| B: need, with income |") == 2
     assert "At equal score of 'B: need, with income', P(need) in the last group less the first: +0.110" in done.stdout
+
+
+def front_of(model: Path) -> dict:
+    import yaml
+
+    _, front, _ = (model / "MODEL_CARD.md").read_text().split("---\n", 2)
+    return yaml.safe_load(front)
+
+
+def test_each_card_is_a_file_of_the_model_with_the_figures_that_others_compute(data, exported, trained):
+    """The card against `robustness.py`, which fits and counts for itself."""
+    robustness = load("robustness")
+    by_model = {r.model[0]: r for r in robustness.evaluate(data.randhie(), data.SALT, 2)}
+    for name, target, features in (("a", "use", "admin"), ("b", "need", "admin+income")):
+        found, front = by_model[name.upper()], front_of(trained / name)
+        figures = front["figures"]
+        assert (front["label"], front["features"]) == (target, features)
+        assert figures["auc_label"] == pytest.approx(found.auc_label, abs=6e-4)
+        assert figures["auc_need"] == pytest.approx(found.auc_need, abs=6e-4)
+        assert figures["need_reached"] == pytest.approx(found.reached, abs=6e-4)
+        assert figures["need_at_equal_score"] == pytest.approx(found.residual[0], abs=6e-4)
+        reached = [group["reached_of_those_in_need"] for group in figures["by_group"].values()]
+        assert reached == pytest.approx(found.recall, abs=6e-4)
+        assert "MODEL_CARD.md" in [file.path for file in measure(trained / name).manifest.files]
+        text = (trained / name / "MODEL_CARD.md").read_text()
+        assert f"{figures['need_at_equal_score'] * 100:.1f} points higher where `black` is 1" in text
+        assert all(f"* {limit}" in text for limit in exported["randhie"][0]["limits"])
+
+
+def test_a_card_tells_no_rate_that_gives_a_handful_of_people_away(exported, trained, tmp_path):
+    """8 of the 64 women in need are reached on NHEFS: not told, and nothing that they could be worked out from."""
+    train(exported["nhefs"][1], tmp_path / "m", "use", "admin")
+    figures = front_of(tmp_path / "m")["figures"]
+    rates = [figures["need_reached"]]
+    for group in figures["by_group"].values():
+        assert group["need"] is not None
+        rates += [group["reached_of_those_in_need"], group["invited_of_the_others"]]
+    assert rates == [None] * 5
+    assert "too few to say of the people in need" in " ".join((tmp_path / "m" / "MODEL_CARD.md").read_text().split())
+    assert "not told" in load("workbench").share(None)
+    assert None not in front_of(trained / "a")["figures"]["by_group"]["1"].values()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_step_shows_that_it_runs_where_somebody_watches(terminal, tmp_path):
+    import io
+
+    from rich.console import Console
+
+    out = io.StringIO()
+    bench = load("workbench").Workbench(tmp_path / "bench", Console(file=out, force_terminal=terminal, width=100))
+    with bench.step("Train") as row:
+        row.proved = "it runs"
+    assert ("0:00:0" in out.getvalue()) is terminal
+    assert "it runs" in out.getvalue()
+
+
+def test_a_finding_in_words_has_its_half_width():
+    gap = {"name": "equalizedOddsDifference", "value": 0.014, "halfWidth": 0.054, "ciLow": 0.009, "ciHigh": 0.118}
+    groups = [
+        {"name": "black=0", "truePositiveRate": 0.409, "positives": 536},
+        {"name": "black=1"},
+    ]
+    told = load("workbench").in_words({"metrics": [gap], "groups": groups})
+    assert "0.014 ± 0.054 [0.009, 0.118]" in told
+    assert "black=1: too few to say of fewer than 10 in need" in told
+    assert "not measurable" in load("workbench").in_words({"metrics": [], "groups": groups})
+
+
+def test_an_audit_without_network_is_not_got_round_under_ci(tmp_path, monkeypatch):
+    workbench = load("workbench")
+    unshare = tmp_path / "unshare"
+    unshare.write_text("#!/bin/sh\nexit 1\n")
+    unshare.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    assert workbench.without_network() == ()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(workbench.Unexpected, match="empty network namespace"):
+        workbench.without_network()
+    unshare.write_text("#!/bin/sh\nexit 0\n")
+    assert workbench.without_network()[:2] == ("unshare", "--net")

@@ -1,0 +1,130 @@
+"""``dvc add`` and ``dvc push`` of a directory of many small files: with our autoload beside plain DVC, in one run.
+
+Bars (DESIGN, section 11, at 100,000 files): the first push + at most 10 s, a push of nothing new + at most 3 s. Two
+repositories hold the same files, each with its own cache and directory remote; both run the same DVC from the same
+libraries; each step alternates. Seconds of the clock and seconds of processors are both printed: on a busy machine only
+the second says what the work costs.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+from benchmarks.service import authority
+
+ROUNDS = 5
+POLICY = """policy: bench/1
+applies: [{tool: dvc, action: "*"}]
+assurance: {identity: local, log: pinned, time: local}
+require:
+  - predicate: data-provenance
+    by: [{issuer: "https://bench.mlseal.local/issuer", san: "https://bench.mlseal.local/roles/producer"}]
+"""
+
+
+def interpreter(base: Path, *, autoload: bool) -> Path:
+    """An environment that shares this one's libraries, with the autoload or without."""
+    root = base / ("with" if autoload else "without")
+    venv.create(root, symlinks=True, with_pip=False)
+    python = root / "bin" / "python"
+    site = root / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    libraries = [
+        p for p in sys.path if Path(p).is_dir() and "lib-dynload" not in p and p != str(Path(os.__file__).parent)
+    ]
+    (site / "shared.pth").write_text("\n".join(map(os.path.abspath, libraries)) + "\n")
+    if autoload:
+        run(python, "-c", "from mlseal_dvc import setup; setup.install()")
+    return python
+
+
+def run(python: Path, *arguments: str, cwd: Path | None = None) -> tuple[float, float]:
+    """Seconds of one command that must succeed: by the clock, and of all cores."""
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        process = subprocess.Popen([python, *arguments], cwd=cwd, stdout=said, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        took = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)  # it is waited for; Popen must not do it again
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(arguments)}: {said.read().decode(errors='replace')}")
+    return took, usage.ru_utime + usage.ru_stime
+
+
+def repository(base: Path, python: Path, files: int) -> Path:
+    """A git and DVC repository with `files` files of 100 bytes that nobody has added yet, and an empty remote."""
+    repo = base / "repository"
+    repo.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", str(repo)], check=True)
+    run(python, "-m", "dvc", "init", "-q", cwd=repo)
+    config = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {base / 'remote'}\n"
+    (repo / ".dvc" / "config").write_text(config)
+    for i in range(files):
+        folder = repo / "data" / f"{i % 100:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.txt").write_text(f"{i:>99}\n")
+    time.sleep(2.1)  # younger files are not remembered
+    return repo
+
+
+def commit(repo: Path) -> None:
+    subprocess.run(["git", "-C", str(repo), "add", "-A"], check=True)
+    identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.invalid"]
+    subprocess.run(["git", "-C", str(repo), *identity, "commit", "-qnm", "add"], check=True)
+
+
+def compare(base: Path, files: int) -> None:
+    """Set both up, then time each step, plain first."""
+    os.environ |= {"MLSEAL_POLICY": str(base / "policy.yaml"), "DVC_NO_ANALYTICS": "1"}
+    (base / "policy.yaml").write_text(POLICY)
+    pythons = {"plain": interpreter(base, autoload=False), "ours": interpreter(base, autoload=True)}
+    repos = {name: repository(base / name, python, files) for name, python in pythons.items()}
+    run(pythons["ours"], "-m", "mlseal", "dvc", "install", "--no-autoload", cwd=repos["ours"])
+
+    def timed(name: str, *command: str) -> tuple[float, float]:
+        os.environ["DVC_SITE_CACHE_DIR"] = str(base / name / "site")
+        return run(pythons[name], "-m", "dvc", *command, cwd=repos[name])
+
+    def report(what: str, bar: float | None, times: dict[str, list[tuple[float, float]]]) -> None:
+        (plain, plain_cpu), (ours, ours_cpu) = (
+            map(statistics.median, zip(*times[name], strict=True)) for name in pythons
+        )
+        scaled = f"; bar at 100,000 files: + {bar:g} s" if bar is not None else ""
+        print(
+            f"{what}: plain {plain:.2f} s, ours {ours:.2f} s, {ours - plain:+.2f} s"
+            f" (of processors {ours_cpu - plain_cpu:+.2f} s{scaled})",
+            flush=True,
+        )
+
+    report("dvc add", None, {name: [timed(name, "add", "-q", "data")] for name in pythons})
+    for repo in repos.values():
+        commit(repo)
+    report("first dvc push", 10, {name: [timed(name, "push", "-q")] for name in pythons})
+    again: dict[str, list[tuple[float, float]]] = {name: [] for name in pythons}
+    for _ in range(ROUNDS):
+        for name in pythons:
+            again[name].append(timed(name, "push", "-q"))
+    report("dvc push, nothing new", 3, again)
+
+
+def main(files: int = 10_000) -> None:
+    base = Path(tempfile.mkdtemp(prefix="mlsb-"))
+    print(f"{files} files of 100 bytes in one directory output, load {os.getloadavg()[0]:.1f}")
+    try:
+        with authority():
+            compare(base, files)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser()
+    options.add_argument("--files", type=int, default=10_000)
+    main(options.parse_args().files)

@@ -1,0 +1,95 @@
+"""What a refusal tells people to type can be typed, and mends what was refused."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from mlseal.evidence.predicates import SHORT
+from mlseal.policy import samples
+from mlseal.policy.facts import Target
+from mlseal.policy.gate import Action
+from mlseal.policy.load import parse
+from mlseal.policy.remedies import Hints, supersede
+from mlseal.stages import registry
+from tests.contracts import commands
+
+INPUT = Target("data", samples.digest("data"))
+SIGNERS = {
+    "exact": "{issuer: https://oidc.example, san: producer}",
+    "role": "{issuer: https://oidc.example, role: reviewer}",
+    "role of a local authority": "{issuer: https://lab.example/issuer, san: https://lab.example/roles/producer}",
+}
+
+
+def requirement(header: str, short: str, by: str = "exact", more: str = ""):
+    return parse(f"{header}  - {{predicate: {short}, by: [{SIGNERS[by]}]{more}}}\n".encode()).require[0]
+
+
+def typed(remedy: str) -> list[str]:
+    """The commands in a remedy, each without the words around it."""
+    return re.findall(r"mlseal [a-z][^;]*?(?=;|, then | where DATASET| \(as |$)", remedy)
+
+
+@pytest.mark.parametrize("short", sorted(SHORT))
+@pytest.mark.parametrize("by", SIGNERS)
+@pytest.mark.parametrize("target", [None, INPUT], ids=["subject", "input"])
+def test_what_makes_evidence_can_be_typed(header, short, by, target) -> None:
+    remedy = Hints("my model", "policy.yaml").produce(requirement(header, short, by), target)
+    found = typed(remedy)
+    assert found, remedy
+    for command in found:
+        assert commands.fault(command) is None
+        words = shlex.split(command)
+        if words[1] == "run":
+            known = registry.load(words[2]).stage
+            needed = {parameter.flag for parameter in known.parameters if parameter.required}
+            assert needed <= set(words), f"{command} lacks what the stage requires"
+    assert (INPUT.sha256 in remedy) == (target is not None)
+    assert "'my model'" not in remedy or target is None, "evidence about an input is not about the model"
+
+
+def test_provenance_of_what_exists_already_cannot_be_made(header) -> None:
+    """Training into the path that is judged would be refused: it exists."""
+    remedy = Hints("model").produce(requirement(header, "slsa-provenance"))
+    assert "--out NEW" in remedy
+    assert "--out model" not in remedy
+    assert "judge NEW" in remedy
+
+
+def test_a_policy_may_name_its_own_command(header) -> None:
+    own = requirement(header, "fairness", more=", remedy: 'make measure MODEL={path}'")
+    assert Hints("my model").produce(own) == "make measure MODEL='my model'"
+    assert Hints("my model").produce(own, INPUT).startswith("make measure MODEL=DATASET where DATASET is data (sha256 ")
+
+
+@pytest.mark.parametrize(
+    "remedy",
+    [
+        Hints("m").approve(["ab" * 32], ()),
+        Hints("m").approve([], (), INPUT),
+        Hints("m").waive("gap", ()),
+        Hints("m").waive("gap", (), INPUT),
+        Hints("m").own(()),
+        Hints("m").govern(Action("mlflow", "alias", {"model": "risk a"}).items),
+        Hints("m").govern({}),
+        supersede("ab" * 32, ()),
+    ],
+)
+def test_what_people_are_asked_to_do_can_be_typed(remedy) -> None:
+    found = typed(remedy)
+    assert found
+    assert [wrong for command in found if (wrong := commands.fault(command))] == []
+
+
+def test_a_waiver_for_an_input_is_about_the_input() -> None:
+    assert Hints("m").waive("gap", (), INPUT).startswith("mlseal waive DATASET ")
+    assert INPUT.sha256 in Hints("m").approve([], (), INPUT)
+
+
+def test_a_remedy_cannot_smuggle_a_second_command() -> None:
+    remedy = Hints("m; rm -rf x").govern({"tool": "t", "action": "a", "model": "$(touch x)"})
+    assert "'m; rm -rf x'" in remedy
+    assert "'model=$(touch x)'" in remedy
