@@ -1,7 +1,9 @@
 """Signing against a real service: what fails leaves nothing behind, what crashes loses nothing."""
 
 import os
+import signal
 import socket
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -12,10 +14,13 @@ import pytest
 from mlseal.errors import Error, MalformedEvidence, Misuse, NotInitialised, ServiceUnavailable, Unchecked, Unreadable
 from mlseal.evidence import statement, trust
 from mlseal.evidence.archive import Archive
+from mlseal.evidence.audit import audit
 from mlseal.evidence.digest import Subject
+from mlseal.evidence.identity import Identity
 from mlseal.evidence.signing import Signer, signer_for
 from mlseal.evidence.signing.transport import Connection
 from mlseal.evidence.store import Store
+from mlseal.evidence.tiles import service_tiles
 from tests.stock import sigstore_js_many, sigstore_python
 
 SUBJECT = Subject("model", "ab" * 32)
@@ -237,13 +242,18 @@ def test_service_starts_on_demand_and_two_starters_get_one(new_authority):
         children.append(child)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
     assert size(authority) == 2
-    import subprocess
+    end = time.monotonic() + 30
+    while len(running := services_of(authority)) > 1 and time.monotonic() < end:
+        time.sleep(0.05)  # the second one found the lock taken and is on its way out
+    (pid,) = running
+    os.kill(pid, signal.SIGTERM)
 
-    owned = subprocess.run(
-        ["pgrep", "-f", f"mlseal serve --state {authority.state}"], capture_output=True, text=True, check=True
+
+def services_of(authority) -> list[int]:
+    found = subprocess.run(
+        ["pgrep", "-f", f"mlseal serve --state {authority.state}"], capture_output=True, text=True, check=False
     )
-    (pid,) = owned.stdout.split()
-    os.kill(int(pid), 15)
+    return [int(pid) for pid in found.stdout.split()]
 
 
 def test_service_of_another_user_is_not_started(new_authority, monkeypatch):
@@ -254,6 +264,57 @@ def test_service_of_another_user_is_not_started(new_authority, monkeypatch):
             authority.signer("producer").sign(claim())
     finally:
         os.chown(authority.state, os.getuid(), os.getgid())
+
+
+def test_recovering_for_one_identity_leaves_what_others_wait_for(authority, tmp_path):
+    blocked = tmp_path / "store"
+    blocked.write_text("a file where the store should be")
+    said = {role: claim() for role in ("producer", "gate")}
+    for role, one in said.items():
+        with pytest.raises(Unreadable):
+            authority.signer(role, store=Store(blocked)).sign(one)
+    signer = authority.signer("gate")
+    who = Identity(authority.issuer, authority.san("gate"))
+    assert [bundle.evidence_id for bundle in signer.recover([who])] == [said["gate"].evidence_id]
+    assert signer.recover([who]) == []
+    assert [bundle.evidence_id for bundle in signer.recover()] == [said["producer"].evidence_id]
+
+
+@pytest.mark.parametrize("spoilt", [b"{}", b'{"verificationMaterial":{"certificate":{"rawBytes":"AAAA"}}}', b"no JSON"])
+def test_a_spoilt_entry_is_named_and_does_not_stop_the_others(authority, tmp_path, spoilt):
+    blocked = tmp_path / "store"
+    blocked.write_text("a file where the store should be")
+    said = claim()
+    with pytest.raises(Unreadable):
+        authority.signer("producer", store=Store(blocked)).sign(said)
+    (entry,) = authority.home.path.glob(".local/state/mlseal/unpublished/*/*.json")
+    odd = entry.with_name("0" * 64 + ".json")
+    odd.write_bytes(spoilt)
+    signer = authority.signer("producer")
+    try:
+        with pytest.raises(MalformedEvidence, match="journal 0000"):
+            signer.recover([Identity(authority.issuer, authority.san("producer"))])
+        assert authority.store.path(said.evidence_id).is_file()
+    finally:
+        odd.unlink()
+
+
+def test_the_audit_names_the_command_for_what_was_logged_and_not_stored(authority, tmp_path):
+    blocked = tmp_path / "store"
+    blocked.write_text("a file where the store should be")
+    said = claim()
+    with pytest.raises(Unreadable):
+        authority.signer("producer", store=Store(blocked)).sign(said)
+
+    def findings():
+        return audit(authority.trust, authority.store, service_tiles(authority.trust)).findings
+
+    (finding,) = [one for one in findings() if said.evidence_id in (one.error.got or "")]
+    assert authority.san("producer") in finding.error.got
+    assert "mlseal log recover" in finding.error.remedy
+    done = authority.call("log", "recover", "--store", str(authority.store.root))
+    assert (done.returncode, done.stdout) == (0, "published 1 bundle(s) that were waiting\n"), done.stderr
+    assert not [one for one in findings() if said.evidence_id in (one.error.got or "")]
 
 
 def test_words_that_the_log_will_never_take_do_not_block_recovery(authority):
