@@ -25,7 +25,12 @@ module                    what it knows
 ``shelf`` ``logcopy``     candidates for an output's evidence · the log's tiles beside the data
 ``revoked``               what was taken back
 ``governing``             which repositories are protected, and who may sign
-``prepush`` ``setup``     git hook, installation
+``prepush`` ``commits``   git's pre-push hook as a file · which commits are checked, and the check
+``frameworks``            hooks of the pre-commit program that get round it
+``standing`` ``reports``  how each output stands · pages and annotations for a CI
+``scheme`` ``s3remote``   strict remotes, ``mlseals3://``
+``gateway``, ``gateway_…`` admission in front of a store: paths, bodies, evidence, log copies, stores, wire, command
+``setup`` ``doctor``      installation, and whether it is in force
 ========================  ============================================================================================
 """
 

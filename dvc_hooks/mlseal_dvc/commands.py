@@ -1,4 +1,4 @@
-"""What ``mlseal dvc verify``, ``evidence`` and the pre-push hook do, without the terminal around it."""
+"""What ``mlseal dvc verify`` and ``evidence`` do, without the terminal around it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 from mlseal.errors import NoEvidence, Unchecked, UnknownName
 from mlseal.evidence.clock import rfc3339
-from mlseal_dvc import gitstate, objects, pointers, prepush, session, verifying
+from mlseal_dvc import objects, pointers, verifying
 from mlseal_dvc.checking import ReadObject
 from mlseal_dvc.desk import Desk
-from mlseal_dvc.governing import MARKER
 from mlseal_dvc.places import Place
 from mlseal_dvc.pointers import Pointer
 from mlseal_dvc.verifying import Outcome
@@ -50,13 +49,18 @@ def verify(repo: Any, call: dict[str, Any], *, with_bytes: bool) -> list[Outcome
         )
     outcomes = verifying.examine(desk, work, read=lambda p: remote_reader(desk, p) if with_bytes else None)
     if with_bytes:
-        for outcome in outcomes:
-            if outcome.error is None and outcome.comparison.absent:
-                outcome.error = Unchecked(
-                    f"{outcome.comparison.absent} objects of {outcome.pointer.path} are neither here nor on the remote",
-                    remedy="have their owner push them, or verify with --evidence-only",
-                )
+        require_present(outcomes)
     return outcomes
+
+
+def require_present(outcomes: Sequence[Outcome]) -> None:
+    """Make an error of every verified output of which objects could not be read."""
+    for outcome in outcomes:
+        if outcome.error is None and outcome.comparison.absent:
+            outcome.error = Unchecked(
+                f"{outcome.comparison.absent} objects of {outcome.pointer.path} are neither here nor on the remote",
+                remedy="have their owner push them, or verify with --evidence-only",
+            )
 
 
 def remote_reader(desk: Desk, pointer: Pointer) -> ReadObject:
@@ -82,54 +86,6 @@ def _hashed(file: Any) -> objects.Hashed:
         digest.update(chunk)
         size += len(chunk)
     return objects.Hashed(digest.hexdigest(), size, (0, 0, size, 0, 0))
-
-
-def check_push(repository: Path, remote: str, lines: str) -> int:
-    """What the pre-push hook does; returns how many output versions were verified. Raises for the first that fails."""
-    wanted: list[str] = []
-    for tip, known in prepush.pushed(lines):
-        wanted += prepush.commits(repository, tip, known, remote)
-    revisions = list(dict.fromkeys(wanted))
-    count = 0
-    for root in _dvc_roots(repository, revisions):
-        if not (repository / root / ".dvc").is_dir():
-            raise Unchecked(
-                f"the pushed commits hold a DVC repository at {root!r} that is not in the working tree",
-                remedy="check out the branch that you push, then push again",
-            )
-        count += _check_root(open_repo(repository / root), revisions, _marked(repository, root, revisions))
-    return count
-
-
-def _check_root(repo: Any, revisions: Sequence[str], marked: bool) -> int:
-    session.current().forced = session.current().forced or marked
-    desk = Desk(repo)
-    if not desk.protected:
-        return 0
-    work = pointers.selected(repo, {"revs": list(revisions), "workspace": False}, strict=True)
-    outcomes = verifying.examine(desk, work, read=lambda _: None)
-    verifying.require(desk, outcomes, "before git push", quiet=True)
-    return len(outcomes)
-
-
-def _dvc_roots(repository: Path, revisions: Sequence[str]) -> list[str]:
-    found: dict[str, None] = {}
-    for revision in revisions:
-        listed = gitstate.run(repository, "ls-tree", "-r", "-z", "--name-only", revision) or ""
-        for name in listed.split("\0"):
-            if name == ".dvc/config" or name.endswith("/.dvc/config"):
-                found[name.removesuffix(".dvc/config").rstrip("/") or "."] = None
-    return list(found)
-
-
-def _marked(repository: Path, root: str, revisions: Sequence[str]) -> bool:
-    """Whether any pushed commit, or a parent that the push starts from, holds the marker: deleting it frees nothing."""
-    path = f".dvc/{MARKER}" if root == "." else f"{root}/.dvc/{MARKER}"
-    candidates = [spec for revision in revisions for spec in (revision, f"{revision}^")]
-    return any(
-        gitstate.run(repository, "cat-file", "-e", f"{revision}:{path}", check=False) is not None
-        for revision in candidates
-    )
 
 
 def evidence(repo: Any, target: str, remote: str | None) -> Outcome:
@@ -172,7 +128,7 @@ def row(outcome: Outcome) -> dict[str, object]:
 def report(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> None:
     """One line for each outcome."""
     for outcome in outcomes:
-        path = outcome.pointer.path
+        path = printable(outcome.pointer.path)
         if outcome.error is not None or outcome.attested is None:
             say(f"REFUSED  {path}: {outcome.error}")
             continue
@@ -181,3 +137,8 @@ def report(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> None:
             f", {comparison.absent} not looked at" if comparison.absent else ""
         )
         say(f"ok       {path}: signed by {verified.identity.san} on {rfc3339(verified.time)}, {seen}")
+
+
+def printable(text: str) -> str:
+    """`text` on one line: a name with a newline must not begin a line that a terminal or a CI runner obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

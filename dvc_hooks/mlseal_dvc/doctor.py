@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import shutil
 import stat
 import sys
@@ -13,8 +13,10 @@ from typing import Any
 
 from mlseal.errors import Error
 from mlseal.evidence import trust as trust_roots
-from mlseal_dvc import commands, contract, gitstate, prepush, session, setup
+from mlseal_dvc import commands, contract, frameworks, gitstate, prepush, reports, session, setup
 from mlseal_dvc.governing import CONFIG_KEY, MARKER, REQUIRED, Governance
+
+_LONG = "'''exec'"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class Finding:
 def examine(directory: Path) -> list[Finding]:
     """Every check that can be made from `directory`; a check that fails to run is a finding, not an exception."""
     findings: list[Finding] = []
-    for check in (_dvc, _autoload, _command, _hook, _required, _marker, _trust, _policy, _shared_cache, _md5_check):
+    for check in (
+        *(_dvc, _autoload, _command, _hook, _framework, _ci, _required, _marker, _names),
+        *(_trust, _policy, _shared_cache, _md5_check),
+    ):
         try:
             findings += list(check(directory))
         except Error as error:
@@ -56,30 +61,76 @@ def _autoload(_: Path) -> Iterator[Finding]:
 
 
 def _command(_: Path) -> Iterator[Finding]:
-    """The ``dvc`` on the path must be run by an interpreter that has the autoload: this one."""
+    """The ``dvc`` on the path must be run by an interpreter that has the autoload; asked of that interpreter."""
     found = shutil.which("dvc")
     if found is None:
         yield Finding("command", True, "no dvc on the path", required=False)
         return
-    with Path(found).open("rb") as file:
-        first = file.readline(512)
-    own = os.path.realpath(sys.executable)
-    python = first[2:].split()[0].decode(errors="replace") if first.startswith(b"#!") and len(first.split()) > 0 else ""
-    # A virtual environment's interpreter is a link: compare the environments, not the link targets.
-    same = bool(python) and Path(python).parent == Path(sys.executable).parent
-    remedy = "" if same else "use 'python -m dvc' of this environment, or install mlseal and its autoload in that one"
-    yield Finding(
-        "command", same, f"{found} runs {python or 'something that is no Python script'} (here: {own})", remedy
-    )
+    python = interpreter_of(Path(found))
+    if python is None:
+        yield Finding(
+            "command",
+            False,
+            f"{found} is no Python script: a frozen build (deb, rpm, brew, exe), which can load nothing",
+            "use 'mlseal dvc push|pull' or 'python -m dvc' of this environment",
+        )
+        return
+    loads = setup.loaded(python)
+    remedy = "use 'python -m dvc' of this environment, or install mlseal and its autoload in that one"
+    detail = f"{found} runs {python}, {'with' if loads else 'without'} the autoload"
+    yield Finding("command", loads, detail, "" if loads else remedy)
+
+
+def interpreter_of(script: Path) -> str | None:
+    """The Python that runs a console script; None for anything else.
+
+    Its first line names it, or, where that would be too long or hold a blank, the line after (``'''exec' python``).
+    """
+    with script.open("rb") as file:
+        first, second = (file.readline(4096).decode(errors="replace").strip() for _ in range(2))
+    words = first[2:].split() if first.startswith("#!") else []
+    if words and Path(words[0]).name in ("sh", "bash", "dash") and second.startswith(_LONG):
+        words = shlex.split(second.removeprefix(_LONG))
+    elif words and Path(words[0]).name == "env":
+        words = [found for word in words[1:2] if (found := shutil.which(word))]
+    return words[0] if words and "python" in Path(words[0]).name else None
 
 
 def _hook(directory: Path) -> Iterator[Finding]:
     state = prepush.state(gitstate.root_of(directory))
-    ok = state.ours and not state.interpreter_missing
-    detail = f"{'installed' if state.ours else 'absent'} in {state.directory}" + (
-        ", after an earlier hook" if state.chained else ""
+    detail = f"{state.place or 'absent in ' + str(state.directory)}" + (", after an earlier hook" * state.chained)
+    problem = (
+        "its interpreter is gone"
+        if state.interpreter_missing
+        else "git does not run it, for it is not executable"
+        if state.ours and not state.executable
+        else ""
     )
-    yield Finding("pre-push", ok, detail, "" if ok else "mlseal dvc install")
+    detail += f", {problem}" if problem else ""
+    detail += f" ({state.foreign})" if state.foreign else ""
+    yield Finding("pre-push", state.in_force, detail, "" if state.in_force else "mlseal dvc install")
+
+
+def _framework(directory: Path) -> Iterator[Finding]:
+    found = frameworks.isolated(gitstate.root_of(directory))
+    for each in found:
+        yield Finding("pre-commit program", False, str(each), frameworks.REMEDY)
+    if not found:
+        yield Finding("pre-commit program", True, "no hook of it runs DVC without mlseal")
+
+
+def _ci(directory: Path) -> Iterator[Finding]:
+    files = reports.named_in(gitstate.root_of(directory))
+    detail = f"checked by {', '.join(files)}" if files else "no CI file of this tree runs the check"
+    remedy = "see docs/dvc.md, and make the job required at the forge"
+    yield Finding("CI", bool(files), detail, "" if files else remedy, required=False)
+
+
+def _names(directory: Path) -> Iterator[Finding]:
+    governance = Governance(commands.open_repo(directory), session.current())
+    yield Finding(
+        "names", True, f"evidence writes names {governance.names or 'plain'} unless the remote says otherwise"
+    )
 
 
 def _required(directory: Path) -> Iterator[Finding]:

@@ -82,7 +82,11 @@ def without_credentials(url: str) -> str:
 
 
 def pointer_commits(directory: Path, tip: str, excluded: Sequence[str]) -> list[str]:
-    """`tip` and the commits leading to it that touch DVC files, without those reachable from `excluded`."""
+    """`tip` and the commits leading to it that touch DVC files, without those reachable from `excluded`.
+
+    With ``--full-history``: git otherwise leaves out a side branch whose changes the merge does not show, such as one
+    that adds data and takes them back.
+    """
     paths = [":(top,glob)**/*.dvc", ":(top,glob)**/dvc.lock", ":(top,glob)**/dvc.yaml"]
-    listed = run(directory, "rev-list", tip, "--not", *excluded, "--", *paths) or ""
+    listed = run(directory, "rev-list", "--full-history", tip, "--not", *excluded, "--", *paths) or ""
     return list(dict.fromkeys([tip, *listed.split()]))

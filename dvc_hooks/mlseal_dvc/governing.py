@@ -5,7 +5,8 @@ A repository is protected when any of these says so:
 * a committed marker, ``.dvc/mlseal.json``: it can switch protection on for everyone who clones;
 * this clone's git configuration, ``mlseal.dvc = required``, set by ``mlseal dvc install``: a branch that deletes the
   marker changes nothing here;
-* a policy of this user or machine whose ``applies`` matches ``tool: dvc`` and the repository.
+* a policy of this user or machine whose ``applies`` matches ``tool: dvc`` and the repository;
+* a strict remote (`scheme`): nothing switches that off.
 
 Who may sign comes from the command line, or from the policy: the entries for ``tool: dvc`` with a requirement for
 ``data-provenance``. The marker names nobody. Protected and nobody named means: stop.
@@ -16,6 +17,7 @@ Facts that a policy can match: ``tool: dvc``, ``action: push | pull``, ``output`
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,7 @@ from mlseal.errors import NotInitialised, RuleBroken, StaleEvidence, Unchecked
 from mlseal.evidence import paths
 from mlseal.evidence.clock import SKEW
 from mlseal.evidence.identity import IdentityMatcher
-from mlseal_dvc import gitstate
+from mlseal_dvc import gitstate, scheme
 from mlseal_dvc.pointers import Pointer
 from mlseal_dvc.session import Session
 
@@ -67,6 +69,7 @@ class Governance:
     def __init__(self, repo: Any, session: Session) -> None:
         self._session, self._repo = session, repo
         self._marked = _marked(repo)
+        self._strict = scheme.demanded(repo)
         self._configured = gitstate.has_git(repo) and _configured(repo.scm.root_dir)
         self._repository = gitstate.state(repo, None)[2] if gitstate.has_git(repo) else None
         self.policies: tuple[Policy, ...] = () if session.identities else load_policies(session)
@@ -78,6 +81,11 @@ class Governance:
             gitstate.has_git(self._repo) and _config(self._repo.scm.root_dir, NAMES_KEY) == COMMITTED
         )
         return COMMITTED if asked else None
+
+    @property
+    def configured(self) -> bool:
+        """Whether this clone's git configuration demands evidence."""
+        return self._configured
 
     @property
     def _marked_names(self) -> object:
@@ -93,7 +101,8 @@ class Governance:
     @property
     def protected(self) -> bool:
         """Whether anything demands evidence here."""
-        return bool(self._session.forced or self._marked or self._configured or self.applicable("pull"))
+        asked = self._session.forced or self._marked or self._configured or self._strict
+        return bool(asked or self.applicable("pull"))
 
     def rules(self, pointer: Pointer, action: str) -> tuple[Rule, ...]:
         """Every rule that the evidence about `pointer` has to satisfy, all of them.
@@ -111,7 +120,14 @@ class Governance:
                 expected=f"a policy for tool: dvc in $MLSEAL_POLICY or {paths.config_dir()}/policy.yaml",
                 remedy="write one, or name the signer: mlseal dvc pull --identity SAN --issuer URL",
             )
-        return tuple(_rule(policy, requirement, self._session) for policy in policies for requirement in policy.require)
+        return rules_of(policies, self._session)
+
+    def of_source(self, url: str | None) -> Governance:
+        """The same policies as they judge another repository, which data are imported from."""
+        other = copy.copy(self)
+        origin = gitstate.run(url, "remote", "get-url", "origin", check=False) if url and Path(url).is_dir() else None
+        other._repository = gitstate.without_credentials(origin or url) if url else None
+        return other
 
     def signers_known(self, action: str) -> bool:
         """Whether anybody is named at all, for any output."""
@@ -119,10 +135,10 @@ class Governance:
 
     def applicable(self, action: str, path: str | None = None) -> list[Policy]:
         """The policies that govern `action`, on `path` or on anything."""
-        facts = self._facts(action, path)
+        facts = self.facts(action, path)
         return [policy for policy in self.policies if policy.applies(facts)]
 
-    def _facts(self, action: str, path: str | None) -> Mapping[str, str]:
+    def facts(self, action: str, path: str | None) -> Mapping[str, str]:
         """Canonical facts. One without a canonical form is left out, which policies read as "covered"."""
         if not self.policies:
             return {}
@@ -136,6 +152,11 @@ class Governance:
             except ValueError:
                 continue
         return facts
+
+
+def rules_of(policies: Sequence[Policy], session: Session) -> tuple[Rule, ...]:
+    """Every rule of `policies`. Raises `Unchecked` for a requirement that only a gate can judge."""
+    return tuple(_rule(policy, requirement, session) for policy in policies for requirement in policy.require)
 
 
 def load_policies(session: Session) -> tuple[Policy, ...]:

@@ -1,7 +1,8 @@
 """Upload guard: no object reaches a remote unless a seal of this process covers it, whichever code path sends it.
 
-`Repo.push` is one way to upload; ``dvc add --to-remote``, ``dvc import-url --to-remote``, ``repo.cloud.push`` and
-``dvc push --run-cache`` are others. They meet in ``HashFileDB.add``, except for the last, which copies files itself.
+`Repo.push` is one way to upload; ``dvc add --to-remote`` and its like (`staging`), ``repo.cloud.push`` and
+``dvc push --run-cache`` are others. They meet in ``HashFileDB.add``, except for the last, which copies files itself: a
+run-cache entry says which output a stage had, nobody signs it, and it does not say in which directory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mlseal_dvc.sealing import Sealed
 
 _TAG = "_mlseal_repo"
+_NAME = "_mlseal_remote"
 _SEALS = "_mlseal_sealed"
 
 
@@ -25,16 +27,19 @@ def allow(repo: Any, sealed: Sealed | None) -> None:
     setattr(repo, _SEALS, sealed)
 
 
+def remote_of(odb: Any) -> str | None:
+    """Name of the remote whose objects `odb` holds; None for any other database, and for none."""
+    return getattr(odb, _NAME, None)
+
+
 def install() -> None:
     """Wrap DVC's classes. The caller has checked that they are as expected (`contract`)."""
     from dvc.data_cloud import DataCloud
-    from dvc.output import Output
     from dvc.stage.cache import StageCache
     from dvc_data.hashfile.db import HashFileDB
 
     watching.replace(DataCloud, "get_remote", _tagging)
     watching.replace(HashFileDB, "add", _adding)
-    watching.replace(Output, "transfer", _transferring)
     watching.replace(StageCache, "push", _pushing_run_cache)
     watching.replace(StageCache, "pull", _pulling_run_cache)
 
@@ -47,6 +52,7 @@ def _tagging(original: Callable[..., Any]) -> Callable[..., Any]:
         remote = original(self, *args, **kwargs)
         for odb in (remote.odb, remote.legacy_odb):
             setattr(odb, _TAG, self.repo)
+            setattr(odb, _NAME, remote.name)
         return remote
 
     return get_remote
@@ -97,22 +103,6 @@ def _sha256(sealed: Sealed, path: str) -> str:
     if seen is not None and seen.stamp == objects.stamp(path):
         return seen.sha256
     return objects.hash_file(path).sha256
-
-
-def _transferring(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``--to-remote`` streams bytes to the remote before any database sees them: refused before the first byte."""
-
-    @functools.wraps(original)
-    def transfer(self: Any, source: Any, odb: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if odb is not None and getattr(odb, _TAG, None) is not None and watching.protected(self.repo):
-            with halt.told_to_dvc():
-                raise Refusal(
-                    "--to-remote would upload data that nobody signed",
-                    remedy="add it without --to-remote, then 'dvc push', which signs first",
-                )
-        return original(self, source, odb, *args, **kwargs)
-
-    return transfer
 
 
 def _pushing_run_cache(original: Callable[..., Any]) -> Callable[..., Any]:

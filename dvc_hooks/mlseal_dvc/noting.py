@@ -1,4 +1,4 @@
-"""Take notes on how outputs come to be (`origin`): one wrapper each for running, restoring and committing."""
+"""Take notes on how outputs come to be (`origin`): when a stage ran or was restored, and when it was committed."""
 
 from __future__ import annotations
 
@@ -6,43 +6,29 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from mlseal_dvc import gitstate, origin, pointers, watching
-
-_RESTORED = "_mlseal_restored"
+from mlseal_dvc import gitstate, origin, pointers, restoring, watching
 
 
 def install() -> None:
     """Wrap DVC's classes. The caller has checked that they are as expected (`contract`)."""
     from dvc.repo import Repo
     from dvc.stage import Stage
-    from dvc.stage.cache import StageCache
 
     watching.replace(Stage, "run", _running)
-    watching.replace(StageCache, "restore", _restoring)
     watching.replace(Repo, "commit", _committing)
 
 
 def _running(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.__dict__.pop(_RESTORED, None)
+        self.__dict__.pop(restoring.RESTORED, None)
         result = original(self, *args, **kwargs)
         ran = self.cmd and not self.frozen and not pointers.bound(original, self, args, kwargs).get("dry")
         if ran and watching.protected(self.repo):
-            _note_outputs(self, "run-cache" if self.__dict__.get(_RESTORED) else "ran")
+            _note_outputs(self, "run-cache" if self.__dict__.get(restoring.RESTORED) else "ran")
         return result
 
     return run
-
-
-def _restoring(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def restore(self: Any, stage: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, stage, *args, **kwargs)
-        stage.__dict__[_RESTORED] = True
-        return result
-
-    return restore
 
 
 def _committing(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +53,4 @@ def _note_outputs(stage: Any, how: origin.Origin) -> None:
     for out in stage.outs:
         if out.use_cache and out.hash_info and out.is_in_repo:
             pointer = pointers.pointer_of(out, None, prefix)
-            # Restored and already noted: it is the version that ran here before.
-            if how == "ran" or origin.of(pointer, directory) == "unknown":
-                origin.note(directory, pointer.path, pointer.oid, how)
+            origin.note(directory, pointer.path, pointer.oid, how)

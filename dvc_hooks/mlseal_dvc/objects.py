@@ -28,6 +28,7 @@ from mlseal.evidence.digest import (
     sha256_of,
     stamp_of,
 )
+from mlseal_dvc import progress
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _MAX_TREE = 1 << 30
@@ -84,6 +85,7 @@ def hash_file(path: str) -> Hashed:
         raise Unreadable(f"cannot read {path}", got=error.strerror, remedy="check its permissions") from error
     if before != after:
         raise Unreadable(f"{path} changed while it was read", remedy="stop what writes to the cache, then run again")
+    progress.advance(after[2])
     return Hashed(digest, after[2], after)
 
 

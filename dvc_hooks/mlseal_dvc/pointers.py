@@ -41,6 +41,7 @@ class Pointer:
         remote_name: the remote that the output belongs to; None for the default.
         rev: git revision; None for the workspace.
         unchanged: tells whether the workspace already holds this version, as DVC sees it.
+        source: opens the repository that ``dvc import`` took it from (a DVC `Repo`); None for everything else.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Pointer:
     repo_import: bool
     dependencies: tuple[Dependency, ...]
     unchanged: Callable[[], bool]
+    source: Callable[[], Any] | None = None
 
     @property
     def isdir(self) -> bool:
@@ -162,6 +164,7 @@ def pointer_of(out: Any, rev: str | None, prefix: str) -> Pointer:
         repo_import=bool(stage.is_repo_import),
         dependencies=dependencies,
         unchanged=lambda: bool(out.exists) and not out.changed_checksum(),
+        source=(lambda: stage.deps[0].fs.repo) if stage.is_repo_import else None,
     )
 
 

@@ -48,7 +48,20 @@ from mlseal.evidence.identity import Identity
 from mlseal.evidence.naming import Naming
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.store import Store
-from mlseal_dvc import gitstate, halt, layout, logcopy, names, objects, origin, pointers, revoked, statement
+from mlseal_dvc import (
+    gitstate,
+    halt,
+    layout,
+    logcopy,
+    names,
+    objects,
+    origin,
+    pointers,
+    progress,
+    revoked,
+    statement,
+    upstream,
+)
 from mlseal_dvc.checking import Attested, Checker, filed
 from mlseal_dvc.desk import Desk
 from mlseal_dvc.governing import Rule
@@ -80,6 +93,11 @@ def seal(desk: Desk, call: dict[str, Any], *, upload: bool = True, again: bool =
     return _Sealer(desk, upload=upload, again=again).run(work)
 
 
+def seal_these(desk: Desk, work: Sequence[Pointer]) -> Sealed:
+    """Steps 2 to 6 for outputs that the caller selected, wherever their `cache_path` leads."""
+    return _Sealer(desk, upload=True, again=False).run(work)
+
+
 class _Sealer:
     def __init__(self, desk: Desk, *, upload: bool, again: bool) -> None:
         self._desk, self._upload, self._again = desk, upload, again
@@ -89,12 +107,13 @@ class _Sealer:
         self._made: list[tuple[Pointer, Attested]] = []
         self._store = _store(desk)
         self._namings: dict[str | None, Naming] = {}
+        self._imports: dict[tuple[str, str], upstream.Imported] = {}
 
     def run(self, work: Sequence[Pointer]) -> Sealed:
         if self._upload:
             self._publish_revocations(work)
         unsigned: list[tuple[Pointer, Content]] = []
-        with HashCache() as cache:
+        with progress.shown("Hashing to sign"), HashCache() as cache:
             for pointer in work:
                 existing = None if self._again else self._existing(pointer)  # (2)
                 if existing is not None:
@@ -106,6 +125,8 @@ class _Sealer:
                 else:
                     self._know(pointer, content.subjects[-1].sha256)
                     unsigned.append((pointer, content))
+        if any(pointer.dependencies for pointer, _ in unsigned):
+            self._imports = upstream.imports(self._desk)
         self._sign(unsigned)  # (4)
         if self._upload:
             self._publish()  # (5)
@@ -275,6 +296,7 @@ class _Sealer:
             remote=gitstate.without_credentials(_url(desk.remote_of(pointer))),
             origin=origin.of(pointer, origin.notes_of(desk.repo)),
             known=self._known,
+            imports=self._imports,
             dvc_version=dvc_version,
             naming=self._naming(pointer),
             nonce=nonce or (secrets.token_hex(16) if self._again else None),

@@ -22,10 +22,13 @@ def installed() -> str | None:
         return None
 
 
-def loaded() -> bool:
-    """Whether a fresh interpreter of this environment would wrap DVC: asked of one, since files alone prove nothing."""
+def loaded(python: str = sys.executable) -> bool:
+    """Whether a fresh interpreter would wrap DVC: asked of one, since files alone prove nothing."""
     probe = "import sys; sys.exit(0 if 'mlseal_dvc_autoload' in sys.modules else 3)"
-    return subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
+    try:
+        return subprocess.run([python, "-c", probe], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def install() -> None:

@@ -13,6 +13,7 @@ from mlseal_dvc import gitstate
 from mlseal_dvc.objects import Content
 from mlseal_dvc.origin import Origin
 from mlseal_dvc.pointers import Dependency, Pointer
+from mlseal_dvc.upstream import Imported
 
 MAX_LINEAGE = 100
 NOT_PROVEN = (
@@ -30,6 +31,7 @@ def make(
     remote: str,
     origin: Origin,
     known: Mapping[tuple[str, str], str],
+    imports: Mapping[tuple[str, str], Imported] | None = None,
     dvc_version: str,
     naming: Naming = PLAIN,
     nonce: str | None = None,
@@ -41,6 +43,7 @@ def make(
         remote: URL of the DVC remote, without credentials.
         known: SHA-256 of other outputs by (path, object id), from evidence verified or signed in this run; the only
             way a dependency gets a digest. An MD5 stays an annotation: it must never stand in a digest set.
+        imports: the same for imported data, with the source's evidence, which the lineage then names.
         naming: how every name in it is written.
         nonce: makes a statement of its own where somebody else said the same words before.
     """
@@ -60,7 +63,7 @@ def make(
         files=content.files,
         size=content.size,
         remote=remote,
-        lineage=[_describe(dep, known, naming) for dep in pointer.dependencies[:MAX_LINEAGE]],
+        lineage=[_describe(dep, known, imports or {}, naming) for dep in pointer.dependencies[:MAX_LINEAGE]],
         not_proven=[*NOT_PROVEN, *_cut(pointer)],
         **({"nonce": nonce} if nonce else {}),
     )
@@ -72,11 +75,20 @@ def _cut(pointer: Pointer) -> list[str]:
     return [f"anything about {left} further dependencies, left out here"] if left > 0 else []
 
 
-def _describe(dep: Dependency, known: Mapping[tuple[str, str], str], naming: Naming) -> ResourceDescriptor:
+def _describe(
+    dep: Dependency,
+    known: Mapping[tuple[str, str], str],
+    imports: Mapping[tuple[str, str], Imported],
+    naming: Naming,
+) -> ResourceDescriptor:
     digest = known.get((dep.path, dep.oid)) if dep.oid else None
+    imported = imports.get((dep.path, dep.oid)) if dep.oid else None
     notes: dict[str, str | int | float | bool] = {"claimed": True}
     if dep.oid and dep.hash_name:
         notes["dvcHash"] = f"{dep.hash_name}:{dep.oid}"
+    if imported is not None:
+        digest = imported.sha256
+        notes["evidence"] = f"sha256:{imported.evidence}"
     if dep.rev:
         notes["gitCommit"] = dep.rev
     return ResourceDescriptor(

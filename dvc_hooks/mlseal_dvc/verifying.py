@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlseal.errors import DigestMismatch, Error, NoEvidence, Refusal
-from mlseal_dvc import checking, halt, objects
+from mlseal.errors import DigestMismatch, Error, NoEvidence, NotInitialised, Refusal
+from mlseal_dvc import checking, halt, objects, progress, upstream
 from mlseal_dvc.checking import Attested, Comparison
 from mlseal_dvc.desk import Desk
 from mlseal_dvc.pointers import Pointer
@@ -43,7 +43,8 @@ def examine(
         since: when the fetch began, in nanoseconds; objects changed later were brought by it.
         read: makes a reader of absent objects (`checking.ReadObject`) for a pointer; None leaves absent ones absent.
     """
-    return [_examine(desk, pointer, since, read) for pointer in work]
+    with progress.shown("Verifying"):
+        return [_examine(desk, pointer, since, read) for pointer in work]
 
 
 def require(desk: Desk, outcomes: list[Outcome], when: str, *, quiet: bool = False) -> None:
@@ -78,8 +79,10 @@ def _examine(desk: Desk, pointer: Pointer, since: int | None, read: Callable[[Po
     try:
         if not _something_here(pointer) and read is None:
             return outcome  # nothing of it is here, so nothing of it can be used
-        outcome.attested = desk.checker(pointer, "pull").attested(pointer)  # (1)
+        outcome.attested = _attested(desk, pointer)  # (1)
     except Error as error:
+        if isinstance(error, NoEvidence | NotInitialised) and _excused(desk, pointer):
+            return outcome
         outcome.error = error
         if since is not None:
             outcome.quarantined = _quarantine(desk, _brought_by_fetch(pointer, since))  # (3)
@@ -93,10 +96,22 @@ def _examine(desk: Desk, pointer: Pointer, since: int | None, read: Callable[[Po
     return outcome
 
 
+def _attested(desk: Desk, pointer: Pointer) -> Attested:
+    return upstream.attested(desk, pointer) if pointer.repo_import else desk.checker(pointer, "pull").attested(pointer)
+
+
+def _excused(desk: Desk, pointer: Pointer) -> bool:
+    """Whether a policy takes this import without evidence, said aloud each time."""
+    who = upstream.exempted(desk, *upstream.source_of(pointer)) if pointer.repo_import else None
+    if who is not None:
+        halt.say(f"{pointer.path} was imported without evidence, by decision of {who}")
+    return who is not None
+
+
 def contradiction(desk: Desk, pointer: Pointer) -> Outcome | None:
     """The outcome if evidence that this user keeps is contradicted by the cache; None if it agrees or there is none."""
     try:
-        attested = desk.local_checker().attested(pointer)
+        attested = upstream.kept(desk, pointer) if pointer.repo_import else desk.local_checker().attested(pointer)
         outcome = Outcome(pointer, attested, checking.compare(attested, pointer), None)
     except Error:
         return None  # nothing known about it here

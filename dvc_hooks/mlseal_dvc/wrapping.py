@@ -14,7 +14,21 @@ from importlib import import_module
 from typing import Any
 
 from mlseal.errors import MissingExtra, Unchecked
-from mlseal_dvc import committed, contract, guards, halt, noting, pointers, reading, watching
+from mlseal_dvc import (
+    committed,
+    contract,
+    guards,
+    halt,
+    noting,
+    pointers,
+    reading,
+    restoring,
+    scheme,
+    staging,
+    statedir,
+    upstream,
+    watching,
+)
 
 _FUNCTIONS = (("dvc.repo.push", "push"), ("dvc.repo.fetch", "fetch"), ("dvc.repo.checkout", "checkout"))
 
@@ -25,6 +39,7 @@ def activate() -> None:
     if problem is not None:
         _refuse_everything(problem)
         return
+    scheme.register()
     from dvc.repo import Repo
 
     wraps: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
@@ -42,6 +57,10 @@ def activate() -> None:
     reading.install()
     committed.install()
     noting.install()
+    restoring.install()
+    staging.install()
+    statedir.install()
+    upstream.install()
 
 
 def require_dvc() -> None:
@@ -53,6 +72,7 @@ def require_dvc() -> None:
     problem = contract.broken()
     if problem is not None:
         raise _unexpected(problem)
+    scheme.register()
 
 
 def _pushing(original: Callable[..., Any]) -> Callable[..., Any]:

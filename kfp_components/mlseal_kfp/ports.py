@@ -8,10 +8,10 @@ output     an artifact, and a text ``NAME_sha256`` with the digest of what was m
 value      a parameter of the same type, with the stage's default
 =========  ==================================================================================================
 
-Each stage also has ``evidence`` and ``evidence_sha256`` (the bundle it made), ``run_id``, ``known_evidence``, a store
-of bundles that it may look things up in, and ``reuse``, unless its answer holds for one moment only. A digest travels
-beside its file because the two take different ways: the file through the object store, the text through the workflow
-engine.
+Each stage also has ``evidence`` and ``evidence_sha256`` (the bundle it made), ``run_id``, ``purpose``, which data
+policies are asked about, ``known_evidence``, a store of bundles that it may look things up in, and ``reuse``, unless
+its answer holds for one moment only. A digest travels beside its file because the two take different ways: the file
+through the object store, the text through the workflow engine.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ def of_stage(stage: Stage) -> Interface:
     ports = [port for parameter in stage.parameters for port in _ports_of(parameter)]
     ports += [
         Port("run_id", str, "Id of the run, kept in the evidence; pass dsl.PIPELINE_JOB_ID_PLACEHOLDER.", default=""),
+        Port("purpose", str, "Why this runs, as the data policies of the inputs write it.", default=""),
         *_reuse(stage),
         Port("known_evidence", "Artifact", "Directory of bundles that the stage may look things up in; untrusted."),
         Port("evidence", "Artifact", "The signed evidence, one Sigstore bundle.", output=True),

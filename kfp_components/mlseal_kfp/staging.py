@@ -12,6 +12,8 @@ from mlseal.evidence.bundle import MEDIA_TYPE
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import measure
 from mlseal.evidence.signing import signer_for
+from mlseal.policy import load
+from mlseal.policy.preflight import Preflight
 from mlseal.stages import registry, runner
 from mlseal.stages.base import Parameter, Stage
 from mlseal_kfp import image, surroundings
@@ -24,7 +26,8 @@ def run(name: str, task: Task, outputs: Outputs, reference: str, *, clock: Clock
     """Run stage `name` on the artifacts and parameters of `task`; stage its outputs and evidence in `outputs`.
 
     Raises whatever the stage raises, `Unreadable` for an input that no task wrote, `DigestMismatch` for one that is not
-    what was announced, `Misuse` for a parameter of another type.
+    what was announced, `Misuse` for a parameter of another type, and what the preflight raises where an input's data
+    policy does not allow this run (`mlseal.policy.preflight`; the policies in force here say who owns data).
     """
     stage = registry.load(name).stage
     trust = surroundings.trust()
@@ -42,6 +45,8 @@ def run(name: str, task: Task, outputs: Outputs, reference: str, *, clock: Clock
             run_id=task.text("run_id") or None,
             clock=clock,
             reuse=surroundings.reuse(task),
+            purpose=task.text("purpose") or None,
+            preflight=Preflight(load.in_force(), clock),
         )
     for key, path in made.items():
         sha256 = measure(path).sha256

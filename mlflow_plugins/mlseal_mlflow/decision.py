@@ -1,7 +1,7 @@
 """From a promotion to a verdict: the one place where the adapter meets the gate.
 
-1. Measure: the files of the version, or the text of the prompt, become subjects.
-2. Judge: the policies, over everything that the archive knows about these subjects, with the log read up to now.
+1. Measure: the files of the version, or the text of the prompt.
+2. Judge: the policies, over everything that the archive knows about what was measured, with the log read up to now.
 3. Allowed: sign the verdict as the gate (SLSA VSA), keep it, put a copy beside the model for whoever loads it there.
 4. Not allowed: raise with every reason and remedy; the verdict is signed in the background.
 
@@ -31,7 +31,7 @@ from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
-from mlseal.evidence.digest import Subject, measure
+from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.signing import Signer
 from mlseal.evidence.signing.tokens import source_for
@@ -121,7 +121,7 @@ class Decisions:
     def decide_model(self, uri: str, key: object, action: str, facts: Mapping[str, str]) -> Bundle:
         """The signed verdict that allows `action` for the model at `uri`; raises every reason otherwise."""
         location = files.locate(uri, self._sources)
-        bundle = self.decide(self._measuring.subjects(location, key, name=facts["model"]), action, facts)
+        bundle = self.decide(self._measuring.measured(location, key, name=facts["model"]), action, facts)
         self._publish(location, bundle, {**facts, "action": action})
         return bundle
 
@@ -130,30 +130,30 @@ class Decisions:
         with private.passing() as directory:
             file = directory / "prompt.json"
             file.write_bytes(content)
-            subjects = measure(file, name=facts["model"]).subjects
-        return self.decide(subjects, action, facts)
+            measured = measure(file, name=facts["model"])
+        return self.decide(measured, action, facts)
 
-    def decide(self, subjects: Sequence[Subject], action: str, facts: Mapping[str, str]) -> Bundle:
-        """Steps 2 to 4 for subjects that were measured just now."""
+    def decide(self, measured: Measured, action: str, facts: Mapping[str, str]) -> Bundle:
+        """Steps 2 to 4 for what was measured just now."""
         asked, who = Action(TOOL, action, dict(facts)), requester.current()
-        verdict = self._judge(subjects, asked)
+        verdict = self._judge(measured, asked)
         # Without a nonce, two equal decisions within a second would be one statement, which the log holds once.
         nonce = uuid.uuid4().hex
-        said = self._journal.note(who, asked.items, verdict.kind, nonce=nonce, sha256=subjects[-1].sha256)
-        statement = to_statement(verdict, subjects, nonce=nonce, requester=said)
+        said = self._journal.note(who, asked.items, verdict.kind, nonce=nonce, sha256=measured.sha256)
+        statement = to_statement(verdict, measured.subjects, nonce=nonce, requester=said)
         if verdict.passes:  # allowed, or objected to by observing policies only
             return self._signer.sign(statement)
-        same = (subjects[-1].sha256, action, tuple(sorted(facts.items())), repr(verdict.reasons), who)
+        same = (measured.sha256, action, tuple(sorted(facts.items())), repr(verdict.reasons), who)
         self._recorder.submit(statement, same)
         raise_for(verdict)
         raise Refusal("the verdict was not an allowing one", got=type(verdict).__name__)
 
-    def _judge(self, subjects: Sequence[Subject], action: Action) -> Verdict:
-        hints = Hints(path=subjects[0].name, policy_file=os.environ.get("MLSEAL_POLICY", "POLICY"))
+    def _judge(self, measured: Measured, action: Action) -> Verdict:
+        hints = Hints(path=measured.name, policy_file=os.environ.get("MLSEAL_POLICY", "POLICY"))
         with self._judging:
             for pause in (*_SETTLE, None):
                 verdict = gate.judge(
-                    subjects, action, self.policies, self.archive, clock=self._clock, gate=self._gates, hints=hints
+                    measured, action, self.policies, self.archive, clock=self._clock, gate=self._gates, hints=hints
                 )
                 if pause is None or not any(reason.rule == "log" for reason in verdict.reasons):
                     break
@@ -224,15 +224,28 @@ def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
     archive = Archive.open(trust, store)
     source = source_for("gate", trust)
     _require_gate(source(), trust)
+    signer = Signer(trust, source, store=store)
+    _publish_what_waits(signer, gates(trust))
     archive.refresh()
     return Decisions(
         _policies(),
         archive,
-        Signer(trust, source, store=store),
+        signer,
         limits=_limits(),
         webhook_hosts=frozenset(_listed("MLSEAL_MLFLOW_WEBHOOK_HOSTS")),
         sources=_listed("MLSEAL_MLFLOW_SOURCES"),
     )
+
+
+def _publish_what_waits(signer: Signer, gate: Sequence[Identity]) -> None:
+    """Publish verdicts that a killed server had signed only: their leaves would leave every later one undecided."""
+    try:
+        done = signer.recover(gate)
+    except Error as error:
+        _log.warning("mlseal: a verdict signed before a crash is not published yet: %s", error)
+    else:
+        if done:
+            _log.warning("mlseal: published %d verdicts that were signed before a crash", len(done))
 
 
 def _require_gate(token: str, trust: Trust) -> None:

@@ -1,4 +1,4 @@
-"""From a storage URI to subjects, inside the server.
+"""From a storage URI to measured files, inside the server.
 
 A model on a disk of this server is hashed where it lies; any other is fetched into a private directory, hashed and
 thrown away. Nothing is loaded from either, so a copy of local files would prove nothing more: it is no more atomic than
@@ -25,7 +25,7 @@ from typing import Any
 from mlseal.errors import Error, Pending, Refusal, Unchecked, Unreadable
 from mlseal.evidence import paths
 from mlseal.evidence.bundle import write_atomic
-from mlseal.evidence.digest import Subject, measure
+from mlseal.evidence.digest import Manifest, Measured, Subject, measure
 from mlseal_mlflow import private
 
 MAX_FILES = 100_000
@@ -150,8 +150,10 @@ class Measuring:
         self._limits, self._notice = limits, notice
         self._slots = threading.BoundedSemaphore(limits.at_once)
 
-    def subjects(self, location: Location, key: object, *, name: str) -> tuple[Subject, ...]:
-        """The subjects of the model at `location`; `key` is what they will be used for, so that it is not reused.
+    def measured(self, location: Location, key: object, *, name: str) -> Measured:
+        """The files of the model at `location`; `key` is what they will be used for, so that it is not reused.
+
+        Their ``path`` may be gone when this returns: what is far away is copied, measured and thrown away.
 
         Raises `Pending` while a large model is hashed, `Refusal` beyond the limit, `Unreadable` for no content.
         """
@@ -171,7 +173,7 @@ class Measuring:
         job = hashlib.sha256(json.dumps([location.uri, listing, repr(key)]).encode()).hexdigest()[:32]
         return self._later(location, job, total, name)
 
-    def _measure(self, location: Location, name: str) -> tuple[Subject, ...]:
+    def _measure(self, location: Location, name: str) -> Measured:
         if not self._slots.acquire(timeout=30):
             raise Pending("the gate is hashing other models", remedy="ask again")
         try:
@@ -182,11 +184,11 @@ class Measuring:
         finally:
             self._slots.release()
 
-    def _of(self, model: Path, name: str) -> tuple[Subject, ...]:
+    def _of(self, model: Path, name: str) -> Measured:
         self._notice(model)
-        return measure(model, name=name).subjects
+        return measure(model, name=name)
 
-    def _later(self, location: Location, job: str, total: int, name: str) -> tuple[Subject, ...]:
+    def _later(self, location: Location, job: str, total: int, name: str) -> Measured:
         result = self._directory / f"{job}.json"
         if (known := _fresh(result)) is not None:
             return known
@@ -207,8 +209,7 @@ class Measuring:
     def _work(self, location: Location, result: Path, lock: int, name: str) -> None:
         try:
             try:
-                subjects = self._measure(location, name)
-                outcome: dict[str, Any] = {"subjects": [[s.name, s.sha256] for s in subjects]}
+                outcome: dict[str, Any] = _told(self._measure(location, name))
             except Exception as error:  # noqa: BLE001 - whatever it is, the next request reports it
                 outcome = {
                     "failed": str(error)[:300] if isinstance(error, Error) else f"{type(error).__name__}: {error}"[:300]
@@ -219,7 +220,13 @@ class Measuring:
             os.close(lock)
 
 
-def _fresh(result: Path) -> tuple[Subject, ...] | None:
+def _told(measured: Measured) -> dict[str, Any]:
+    """What `_fresh` reads in any worker: the subjects, and every file, which rules about file names need."""
+    files = measured.manifest and measured.manifest.to_bytes().decode("utf-8")
+    return {"subjects": [[s.name, s.sha256] for s in measured.subjects], "files": files}
+
+
+def _fresh(result: Path) -> Measured | None:
     try:
         age = time.time() - result.stat().st_mtime
         outcome = json.loads(result.read_bytes())
@@ -227,9 +234,10 @@ def _fresh(result: Path) -> tuple[Subject, ...] | None:
         return None
     if "failed" in outcome and age < FAILURE_SECONDS:
         raise Unchecked("this model could not be hashed in the background", got=outcome["failed"], remedy="ask again")
-    if "subjects" not in outcome or age > RESULT_SECONDS:
+    if "files" not in outcome or age > RESULT_SECONDS:
         return None
-    return tuple(Subject(name, sha256) for name, sha256 in outcome["subjects"])
+    files = outcome["files"] and Manifest.from_bytes(outcome["files"].encode("utf-8"))
+    return Measured(result, tuple(Subject(name, sha256) for name, sha256 in outcome["subjects"]), files)
 
 
 def _sweep(directory: Path) -> None:

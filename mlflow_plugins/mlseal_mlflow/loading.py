@@ -168,13 +168,14 @@ def _judged_by_policy(measured: Measured, use: Use, archive: Archive, clock: Clo
     """Judge action ``load`` where a policy of this user or machine governs it; False where none does."""
     from mlseal.policy import gate, load
     from mlseal.policy.names import Action, canonical_facts
+    from mlseal.policy.remedies import Hints
     from mlseal.policy.verdict import raise_for
 
     policies = load.in_force()
     action = Action(TOOL, "load", use.facts)
     if not any(policy.applies(canonical_facts(action)) for policy in policies):
         return False
-    raise_for(gate.judge(measured.subjects, action, policies, archive, clock=clock))
+    raise_for(gate.judge(measured, action, policies, archive, clock=clock, hints=Hints(path=measured.name)))
     return True
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable
 
 from mlseal.errors import Error
 from mlseal.evidence.statement import Statement
+from mlseal_mlflow import stopping
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 4096
@@ -35,16 +36,31 @@ class Background:
 
     def run(self, job: Callable[[], object]) -> bool:
         """Queue `job`; says whether there was room."""
+        begun = False
         with self._lock:
             if self._thread is None:  # started late: servers spawn their workers after constructing stores
                 self._thread = threading.Thread(target=self._work, name=f"mlseal {self._what}", daemon=True)
                 self._thread.start()
+                begun = True
+        if begun:
+            stopping.before(self)
         try:
             self._queue.put_nowait(job)
         except queue.Full:
             _log.warning("mlseal: %s: too much at once, one was dropped", self._what)
             return False
         return True
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until every job is done, at most `seconds`; says whether that is so."""
+        end, done = time.monotonic() + seconds, self._queue.all_tasks_done
+        with done:
+            while self._queue.unfinished_tasks and self._thread is not None and self._thread.is_alive():
+                left = end - time.monotonic()
+                if left <= 0:
+                    break
+                done.wait(left)
+            return not self._queue.unfinished_tasks
 
     def _work(self) -> None:
         while True:
@@ -55,6 +71,8 @@ class Background:
                 _log.warning("mlseal: %s failed: %s", self._what, error)
             except Exception:  # noqa: BLE001 - the thread outlives any job
                 _log.exception("mlseal: %s failed", self._what)
+            finally:
+                self._queue.task_done()
 
 
 class Recorder:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -34,14 +34,19 @@ class Server:
     log: Path | None = None
 
     def stop(self) -> None:
-        """End the server with its workers; at once if they do not end by themselves."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-        try:
+        """End the server and wait for its workers, which sign what waits; kill them if they do not end in time."""
+        if self.process.poll() is not None:
+            return
+        os.killpg(self.process.pid, signal.SIGTERM)
+        end = time.monotonic() + STOPPING_SECONDS
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(STOPPING_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        while _any_of(self.process.pid):  # the first process ends at once, the workers when they are done
+            if time.monotonic() > end:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.05)
+        self.process.wait()
 
     def said(self) -> str:
         """The end of the log, for an error; empty when the log is not ours."""
@@ -170,6 +175,18 @@ def _output(log: Path | None) -> Iterator[IO[bytes] | int]:
         return
     with log.open("ab") as out:
         yield out
+
+
+def _any_of(group: int) -> bool:
+    """Whether a process of this group still runs; those that became our own children are reaped."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _free_port(host: str) -> int:

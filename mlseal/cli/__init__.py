@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "revoke": Command("mlseal.cli.evidence:revoke", "Withdraw a piece of evidence, or sign a revocation snapshot."),
     "policy": Command("mlseal.cli.policy:policy", "Check policies, and run their negative controls."),
     "log": Command("mlseal.cli.log:log", "List what the log holds."),
+    "lineage": Command("mlseal.cli.lineage:lineage", "Show what a thing was made from, or what was made of it."),
     "names": Command("mlseal.cli.names:names", "Resolve committed names of files, and erase the salts behind them."),
     "audit": Command("mlseal.cli.log:audit", "Verify the whole log and all evidence offline."),
     "doctor": Command("mlseal.cli.doctor:doctor", "Say what is installed, trusted and reachable, and what to mend."),

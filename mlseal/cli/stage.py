@@ -46,6 +46,7 @@ def _command(stage: Stage) -> click.Command:
     options += [
         click.Option(["-o", "--output"], type=click.Path(path_type=Path), help="Where to write the bundle."),
         click.Option(["--run-id"], help="Id of the pipeline run; random if absent."),
+        click.Option(["--purpose"], metavar="TEXT", help="Why this runs, as the data policies of the inputs write it."),
         click.Option(["--role"], default=_ROLES.get(moment, "evaluator"), show_default=True, help="Role to sign as."),
     ]
 
@@ -80,6 +81,8 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
     from mlseal.evidence import store
     from mlseal.evidence import trust as trust_roots
     from mlseal.evidence.signing import signer_for
+    from mlseal.policy import load
+    from mlseal.policy.preflight import Preflight
     from mlseal.stages import runner
 
     arguments = {p.name: _text(p, values[p.name]) for p in stage.parameters if values[p.name] not in {None, ()}}
@@ -95,6 +98,8 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
         out=values["output"],
         run_id=values["run_id"],
         reuse=values.get("reuse", False),
+        purpose=values["purpose"],
+        preflight=Preflight(load.in_force()),
     )
     _say(stage, bundle, values["output"] or kept.path(bundle.evidence_id), as_json=values["as_json"])
 

@@ -72,7 +72,12 @@ def audit(
     accounted = shown | revoked
     for leaf in archive.index.leaves():  # (2)
         if leaf.evidence_id not in accounted:
-            error = Withheld("no bundle for this leaf", got=leaf.evidence_id, remedy="restore the bundle from a copy")
+            error = Withheld(
+                "no bundle for this leaf",
+                got=f"{leaf.evidence_id} signed by {leaf.identity}",
+                expected=str(store.path(leaf.evidence_id)),
+                remedy="if it was never published: mlseal log recover, as its signer; else restore it from a copy",
+            )
             report.findings.append(Finding(f"leaf {leaf.index} of {leaf.origin}", error))
     for done, evidence_id in enumerate(ids, 1):
         _check(archive, evidence_id, report)  # (3) (4)

@@ -208,32 +208,44 @@ def _walk(
 ) -> None:
     """Append (relative POSIX path, path to open, stamp) of every file; follow links only inside `allowed`."""
     try:
-        here = os.stat(directory)  # noqa: PTH116 -- a Path per directory costs more than the call
-        entries = list(os.scandir(directory))
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise Unreadable(f"cannot read {directory}", got=error.strerror) from error
-    if (here.st_dev, here.st_ino) in ancestors:
-        raise Refusal(f"{directory} links back to a directory above it")
-    ancestors |= {(here.st_dev, here.st_ino)}
-    for entry in entries:
-        name, full = entry.name, entry.path
-        if not prefix and name in EXCLUDED_AT_ROOT:
-            continue
-        if not name.isascii():
-            _require_utf8(name, directory)
-        if entry.is_symlink():
-            _require_inside(full, allowed)
-        try:
-            status = entry.stat()
-        except OSError as error:
-            raise Unreadable(f"cannot read {full}", got=error.strerror) from error
-        kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFREG:
-            found.append((prefix + name, full, stamp_of(status)))
-        elif kind == stat.S_IFDIR:
-            _walk(full, f"{prefix}{name}/", allowed, ancestors, found)
-        else:
-            raise Unreadable(f"{full} is neither a file nor a directory", remedy="remove the special file")
+    try:  # beneath a descriptor, the kernel looks one name up per file and not the whole path
+        here = os.fstat(descriptor)
+        if (here.st_dev, here.st_ino) in ancestors:
+            raise Refusal(f"{directory} links back to a directory above it")
+        ancestors |= {(here.st_dev, here.st_ino)}
+        for entry in _entries(descriptor, directory):
+            name = entry.name
+            if not prefix and name in EXCLUDED_AT_ROOT:
+                continue
+            full = f"{directory}/{name}"
+            if not name.isascii():
+                _require_utf8(name, directory)
+            if entry.is_symlink():
+                _require_inside(full, allowed)
+            try:
+                status = entry.stat()
+            except OSError as error:
+                raise Unreadable(f"cannot read {full}", got=error.strerror) from error
+            kind = stat.S_IFMT(status.st_mode)
+            if kind == stat.S_IFREG:
+                found.append((prefix + name, full, stamp_of(status)))
+            elif kind == stat.S_IFDIR:
+                _walk(full, f"{prefix}{name}/", allowed, ancestors, found)
+            else:
+                raise Unreadable(f"{full} is neither a file nor a directory", remedy="remove the special file")
+    finally:
+        os.close(descriptor)
+
+
+def _entries(descriptor: int, directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(descriptor) as entries:
+            return list(entries)
+    except OSError as error:
+        raise Unreadable(f"cannot read {directory}", got=error.strerror) from error
 
 
 def _require_utf8(name: str, directory: str) -> None:

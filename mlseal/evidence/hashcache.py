@@ -92,7 +92,7 @@ class HashCache:
 
 
 def _look_up(db: sqlite3.Connection, device: int, inodes: Sequence[int]) -> dict[int, _Row]:
-    """Rows by inode. `inodes` are sorted; those of one directory lie close together, and a range costs half of a list."""
+    """Rows by inode. `inodes` are sorted; in one directory they lie close, and a range costs half of a list."""
     query = "select ino, size, mtime, ctime, sha256 from latest where dev = ? and ino"
     rows: dict[int, _Row] = {}
     scattered: list[int] = []

@@ -28,6 +28,9 @@ def remarks(policy: Policy) -> Iterator[str]:
         yield f"observe: nothing is enforced until {part.observe.until.isoformat()}"
     for entry in part.ungoverned or ():
         yield f"ungoverned: {entry.tool}/{entry.action} passes without evidence until {entry.until.isoformat()}"
+    for source in part.unsigned or ():
+        what = "these bytes" if source.sha256 else "whatever goes by this name"
+        yield f"unsigned: {source.name}: {what} pass though nobody signed them until {source.until.isoformat()}"
     trained = any(r.predicate_type == slsa_provenance.URI and r.part.of is None for r in policy.require)
     for requirement in policy.require:
         yield from _of_requirement(policy, requirement, trained=trained)

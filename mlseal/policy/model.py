@@ -94,6 +94,11 @@ class Policy:
         return matchers(self.part.ownership.by if self.part.ownership else None)
 
     @property
+    def data_owners(self) -> tuple[Matcher, ...]:
+        """Who may sign data policies: those under ``dataPolicy``, else those under ``ownership``."""
+        return matchers(self.part.data_policy.by) if self.part.data_policy else self.owners
+
+    @property
     def waivers(self) -> tuple[Matcher, ...]:
         """Who may excuse a rule."""
         return matchers(self.part.waivers.by if self.part.waivers else None)

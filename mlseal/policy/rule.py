@@ -5,7 +5,7 @@
 3. Conditions: every result counts, the worst wins; a condition that is false for one of them is false.
 4. Standing: at least one of those for which everything holds must be unrevoked, fresh by verified time, strong enough
    and assured enough.
-5. A rule that fails may be excused by a waiver; what a revoker took back may not.
+5. A rule that fails may be excused by a waiver; what a revoker took back and a source that nobody signed may not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.predicates import slsa_provenance
-from mlseal.policy import waiver
+from mlseal.policy import unsigned, waiver
 from mlseal.policy.case import Case, person, short, shortfall, span
 from mlseal.policy.cel import Answer, Condition
 from mlseal.policy.facts import Found, Target, VerifiedFact, inputs_of
@@ -149,8 +149,9 @@ class _Judgement:
         good = [fact for fact, problem in problems if problem is None]
         if good:
             return good
-        taken_back = any(self.case.revoked(fact) for fact in sound)
-        if not taken_back and waiver.excuse(
+        # What a revoker took back and what nobody signed are for the policy's own lists, not for a waiver.
+        closed = any(self.case.revoked(fact) or self._unlisted(fact) for fact in sound)
+        if not closed and waiver.excuse(
             self.case, self.requirement.id, self.target, {fact.identity for fact in sound}
         ):  # (5)
             return []
@@ -170,6 +171,8 @@ class _Judgement:
         part = self.requirement.part
         if (reason := self.case.revoked(fact)) is not None:
             return "refused", f"was {reason} by a listed revoker", reason, "evidence that stands"
+        if (unlisted := self._unlisted(fact)) is not None:
+            return "refused", *unlisted
         if self.case.is_future(fact):
             return "undecided", "lies in the future", rfc3339(fact.time), f"at most {rfc3339(self.case.now)}"
         if self.case.is_older(fact, part.max_age):
@@ -183,6 +186,9 @@ class _Judgement:
                 f"identity {wanted.identity}, log {wanted.log}, time {wanted.time}",
             )
         return self._weakness(fact)
+
+    def _unlisted(self, fact: VerifiedFact) -> unsigned.Objection | None:
+        return unsigned.objection(self.case.policy, fact, self.target, self.case.now)
 
     def _weakness(self, fact: VerifiedFact) -> tuple[Outcome, str, str | None, str | None] | None:
         """Strength: what the training account says about its own model is a declaration, whatever it claims."""

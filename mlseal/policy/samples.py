@@ -136,10 +136,13 @@ def _least(schema: Mapping[str, Any], defs: Mapping[str, Any], now: str) -> Any:
     """The smallest instance of a JSON Schema as pydantic writes it."""
     if "$ref" in schema:
         return _least(defs[schema["$ref"].rsplit("/", 1)[-1]], defs, now)
+    if "anyOf" in schema:
+        return _least(schema["anyOf"][0], defs, now)
     if "const" in schema or "enum" in schema:
         return schema["const"] if "const" in schema else schema["enum"][0]
     if schema.get("type") == "object":
-        required = schema.get("required", ())
+        # A model that needs one of several fields says so by oneOf; the first of them is the least.
+        required = [*schema.get("required", ()), *schema.get("oneOf", [{}])[0].get("required", ())]
         return {key: _least(part, defs, now) for key, part in schema.get("properties", {}).items() if key in required}
     if schema.get("type") == "array":
         return [_least(schema.get("items", {}), defs, now)] * int(schema.get("minItems", 0))

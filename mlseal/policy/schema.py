@@ -118,6 +118,31 @@ class By(Part):
     by: Signers
 
 
+class DataPolicies(Part):
+    """Who owns data, and so may say what is done with them; ``required`` stops runs on data without a policy."""
+
+    by: Signers
+    required: bool = False
+
+
+class UnsignedSource(Part):
+    """A source that nobody signs and that is accepted all the same, by whose decision and until when.
+
+    Without ``sha256`` whatever goes by this name is accepted.
+    """
+
+    name: Pattern
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    owner: Text
+    until: Moment
+
+    @model_validator(mode="after")
+    def _one_source(self) -> UnsignedSource:
+        if "*" in self.name:
+            raise ValueError("a source is named exactly: no patterns")
+        return self
+
+
 class Check(Part):
     """One condition: CEL that must be true."""
 
@@ -198,7 +223,9 @@ class PolicyPart(Part):
     revokers: Signers | None = None
     gate: Signers | None = None
     ownership: By | None = None
+    data_policy: DataPolicies | None = None
     waivers: By | None = None
+    unsigned: Annotated[list[UnsignedSource], Field(min_length=1)] | None = None
     observe: Observe | None = None
     require: Annotated[list[RequirementPart], Field(min_length=1)] | None = None
     ungoverned: Annotated[list[Ungoverned], Field(min_length=1)] | None = None
@@ -208,6 +235,13 @@ class PolicyPart(Part):
     def _says_something(self) -> PolicyPart:
         if (self.applies is None) != (self.require is None):
             raise ValueError("applies and require belong together")
-        if self.require is None and self.ungoverned is None:
-            raise ValueError("an empty policy: it neither requires anything nor lists anything under ungoverned")
+        if self.require is None and self.ungoverned is None and self.data_policy is None:
+            raise ValueError(
+                "an empty policy: it requires nothing, lists nothing under ungoverned and has no dataPolicy"
+            )
+        if self.unsigned is not None and self.require is None:
+            raise ValueError("unsigned sources count in requirements, and there are none")
+        named = [(entry.name, entry.sha256) for entry in self.unsigned or ()]
+        if len(set(named)) != len(named):
+            raise ValueError("unsigned lists one source twice")
         return self

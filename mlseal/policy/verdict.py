@@ -159,6 +159,7 @@ def to_statement(
     *,
     nonce: str | None = None,
     requester: slsa_vsa.Requester | None = None,
+    judge: str = VERIFIER_ID,
 ) -> Statement:
     """The verdict as a SLSA verification summary about `subjects` (those that were judged, by default).
 
@@ -171,7 +172,7 @@ def to_statement(
         raise Misuse("the verdict is about other bytes", expected=", ".join(s.sha256[:16] for s in verdict.subjects))
     allowed = verdict.kind == "allowed"
     predicate = slsa_vsa.Predicate(
-        verifier=slsa_vsa.VerifierId(id=VERIFIER_ID),
+        verifier=slsa_vsa.VerifierId(id=judge),
         time_verified=rfc3339(verdict.time),
         resource_uri=resource_uri(verdict.action),
         policy=_policy(verdict.policies),

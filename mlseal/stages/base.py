@@ -78,13 +78,26 @@ Settings = Mapping[str, str]
 """Names and values that pass through the stage: a JSON object, or repeated ``NAME=VALUE`` on the command line."""
 
 _VALUES: dict[object, Kind] = {str: "text", int: "integer", float: "number", bool: "boolean", Settings: "settings"}
-RESERVED = frozenset({"json", "output", "reuse", "role", "run_id", "store", "token_file", "trust"})
+RESERVED = frozenset({"json", "output", "purpose", "reuse", "role", "run_id", "store", "token_file", "trust"})
 """Names that the command line uses itself; no parameter may be called so."""
 JUDGEMENTS = frozenset({"human-approval", "ownership", "revocation", "revocation-snapshot", "slsa-vsa", "waiver"})
 """Evidence of people and gates. A stage measures; it can neither approve nor judge nor take back."""
 _NAME = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 Reusable = Callable[[Mapping[str, Any]], bool]
 """Whether evidence with this predicate, made of the same inputs and settings, would be made alike here and now."""
+
+
+DIGESTS: Literal["digests"] = "digests"
+"""For `Stage.releases`: the evidence says no more of the data than digests, counts of files and sizes."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """For `Stage.releases`: names of the parameters that bound what a differentially private stage gives away."""
+
+    epsilon: str
+    delta: str
+    unit: str
 
 
 def always(_: Mapping[str, Any]) -> bool:
@@ -247,6 +260,8 @@ class Stage:
         parameters: in signature order, without the context.
         summary: first line of the docstring.
         reusable: what evidence must fulfil besides the key of reuse to serve again; None if it never does.
+        releases: what it gives away of its inputs: `DIGESTS`, `Bounds`, or None when nothing bounds it. A data policy
+            that demands privacy refuses the last.
     """
 
     name: str
@@ -256,6 +271,7 @@ class Stage:
     parameters: tuple[Parameter, ...]
     summary: str
     reusable: Reusable | None = always
+    releases: Literal["digests"] | Bounds | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Finding:
         """Run the measuring function as it is, without runner."""
@@ -271,14 +287,21 @@ class Stage:
 
 
 def stage(
-    name: str, *, predicate: str, extra: str | None = None, reusable: Reusable | None = always
+    name: str,
+    *,
+    predicate: str,
+    extra: str | None = None,
+    reusable: Reusable | None = always,
+    releases: Literal["digests"] | Bounds | None = None,
 ) -> Callable[[Callable[..., Finding]], Stage]:
     """Declare the function below as the stage `name` that makes evidence of type `predicate` (short name or URI).
 
     A stage whose answer depends on more than inputs and settings says so by `reusable`: None if it depends on what the
     log holds now, as verifying does; a function of the predicate if it depends on what is installed, as training does.
+    What it gives away of its inputs it says by `releases`.
 
-    Raises `Misuse` at import when the name is not ``moment.stage`` or a parameter has a type that no generator knows.
+    Raises `Misuse` at import when the name is not ``moment.stage``, a parameter has a type that no generator knows, or
+    `releases` names a parameter that there is not.
     """
     if not _NAME.fullmatch(name):
         raise Misuse("a stage is named moment.stage in lower case", got=name)
@@ -291,7 +314,11 @@ def stage(
         if not doc:
             raise Misuse(f"stage {name} has no docstring")
         parameters = tuple(_parameters(name, function, _arguments_section(doc)))
-        return Stage(name, uri, extra, function, parameters, doc.splitlines()[0], reusable)
+        made = Stage(name, uri, extra, function, parameters, doc.splitlines()[0], reusable, releases)
+        if isinstance(releases, Bounds):
+            for bound in (releases.epsilon, releases.delta, releases.unit):
+                made.parameter(bound)
+        return made
 
     return declare
 

@@ -1,14 +1,21 @@
-"""Who measures with which configuration on which inputs: what a measurement records, and the key of evidence reuse."""
+"""Who measures with which configuration on which inputs.
+
+What a measurement records, the key of evidence reuse, and what whoever judges the run before it starts is told.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from decimal import Decimal
 
 from mlseal.evidence import canonical
 from mlseal.evidence.digest import Measured
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.planning import Plan, Privacy
 from mlseal.evidence.predicates.base import Harness
 from mlseal.stages.arguments import Arguments
+from mlseal.stages.base import Bounds, Stage
 from mlseal.stages.registry import Registered
 
 
@@ -23,3 +30,24 @@ def harness_of(registered: Registered, parsed: Arguments, measured: Mapping[str,
         config_digest=hashlib.sha256(parsed.configuration).hexdigest(),
         inputs_digest=hashlib.sha256(read).hexdigest(),
     )
+
+
+def plan_of(
+    stage: Stage, parsed: Arguments, measured: Mapping[str, Measured], *, by: Identity, purpose: str | None, run_id: str
+) -> Plan:
+    """What is about to run. Raises `Misuse` when a bound of privacy is no decimal number."""
+    releases = stage.releases
+    if isinstance(releases, Bounds):
+        named = (parsed.values.get(name) for name in (releases.epsilon, releases.delta, releases.unit))
+        epsilon, delta, unit = ("" if value is None else _decimal(value) for value in named)
+        return Plan(stage.name, purpose, by, measured, _kinds(stage), Privacy(epsilon, delta or "0", unit), run_id)
+    return Plan(stage.name, purpose, by, measured, _kinds(stage), releases, run_id)
+
+
+def _kinds(stage: Stage) -> dict[str, str]:
+    return {parameter.name: parameter.kind for parameter in stage.parameters if parameter.role == "output"}
+
+
+def _decimal(value: object) -> str:
+    """A number as the shortest decimal that reads back as the same float, never with an exponent; a text as it is."""
+    return format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)

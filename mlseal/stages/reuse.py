@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from mlseal.errors import NoEvidence
 from mlseal.evidence import naming, predicates
 from mlseal.evidence.bundle import Bundle
-from mlseal.evidence.digest import measure
+from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.predicates import slsa_provenance
 from mlseal.evidence.predicates.base import Harness, Measurement
 from mlseal.evidence.revocation import EvidenceRevoked
 from mlseal.stages import registry
-from mlseal.stages.arguments import parse
+from mlseal.stages.arguments import Arguments, parse
 from mlseal.stages.harness import harness_of
+from mlseal.stages.registry import Registered
 
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
@@ -37,6 +38,7 @@ def find(
     signer: Signer,
     archive: Archive,
     restore: Callable[[str], bool] = lambda _: False,
+    ungoverned: Callable[[Registered, Arguments, Mapping[str, Measured]], bool] = lambda *_: True,
 ) -> Bundle | None:
     """The newest bundle that answers stage `name` with `arguments`, or None.
 
@@ -46,6 +48,7 @@ def find(
         signer: whose evidence may serve; that of others does not.
         archive: where it is looked up; brought up to the log first.
         restore: puts the stage's one output, of the given digest, back in its place; whether it could.
+        ungoverned: whether no policy wants this run judged; where one does, the stage runs.
 
     Stages that say so, those with several outputs, and those whose predicate names no harness always run, and so does
     one whose newest evidence was withdrawn. Raises what parsing and measuring raise, `Withheld` when evidence about the
@@ -58,6 +61,8 @@ def find(
     if reusable is None or len(parsed.outputs) > 1 or not _names_harness(kind):
         return None
     measured = {key: measure(path) for key, path in parsed.inputs.items()}
+    if not ungoverned(registered, parsed, measured):
+        return None
     wanted = harness_of(registered, parsed, measured)
     own = signer.identity()
     archive.refresh()

@@ -3,7 +3,8 @@
 Steps, performed under these numbers:
 
 1. the stage and its arguments: unknown, missing or ill-typed ones are the caller's mistake;
-2. inputs are hashed from their bytes, without any cache;
+2. inputs are hashed from their bytes, without any cache, and the planned run is judged (`preflight`): what an owner's
+   data policy does not allow stops here, before any work, and the verdict that lets it go on is signed;
 3. the stage runs, outputs going to a hidden place beside their final one;
 4. inputs are hashed again: a change in between refuses;
 5. outputs are hashed;
@@ -25,18 +26,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Error, Misuse, Unchecked, Unreadable
-from mlseal.evidence import naming, predicates, statement
+from mlseal.evidence import naming, planning, predicates, statement
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, rfc3339, utcnow
 from mlseal.evidence.digest import Measured, Subject, measure
-from mlseal.evidence.predicates import test_result
-from mlseal.evidence.predicates.base import Measurement
+from mlseal.evidence.predicates import slsa_provenance, test_result
+from mlseal.evidence.predicates.base import Measurement, Preflight
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.store import Store
 from mlseal.stages import registry
-from mlseal.stages.arguments import parse
+from mlseal.stages.arguments import Arguments, parse
 from mlseal.stages.base import Context, Finding, Stage, require_unchanged
-from mlseal.stages.harness import harness_of
+from mlseal.stages.harness import harness_of, plan_of
 from mlseal.stages.kept import Kept, remove
 from mlseal.stages.progress import Progress
 from mlseal.stages.registry import Registered
@@ -55,6 +56,10 @@ class Performed:
     outputs: Mapping[str, Path]
 
 
+Clear = Callable[[Registered, Arguments, Mapping[str, Measured]], Preflight | None]
+"""Step 2's question: raises to stop the run; what the statement says of the verdict otherwise, None for nothing."""
+
+
 def run(
     name: str,
     arguments: Mapping[str, str],
@@ -66,6 +71,8 @@ def run(
     clock: Clock = utcnow,
     quiet: bool = False,
     reuse: bool = False,
+    purpose: str | None = None,
+    preflight: planning.Judge = planning.unjudged,
 ) -> Bundle:
     """Run stage `name`, sign what it found, keep the bundle in `store` and write it to `out`.
 
@@ -80,7 +87,10 @@ def run(
         quiet: show nothing.
         reuse: give back evidence of the same signer for the same stage, configuration and bytes, if there is any that
             verifies (`mlseal.stages.reuse`), with the output put back from a copy of the digest that it states; the
-            inputs are read in full either way. What is made anew is kept a second time, below `store`, for then.
+            inputs are read in full either way. What is made anew is kept a second time, below `store`, for then. Where
+            a data policy governs an input nothing serves again: what it allows is asked of each run.
+        purpose: why this runs, as a data policy writes it; None if nothing was stated.
+        preflight: judges the plan; the default stops whatever has a data policy.
 
     Raises whatever the stage raises, `DigestMismatch` when an input changed, `ServiceUnavailable` when nothing could
     sign; outputs do not exist then.
@@ -93,13 +103,16 @@ def run(
 
     if out is not None and out.is_dir():
         raise Misuse(f"{out} is a directory", expected="a file name for the bundle")
-    if reuse and (known := _again(name, arguments, signer, archive(), Kept(store))) is not None:
+    asking = _Asking(preflight, archive, signer, store, planning.purpose(purpose), run_id or secrets.token_hex(8))
+    if reuse and (known := _again(name, arguments, signer, archive(), Kept(store), asking)) is not None:
         Progress(name, quiet=quiet).log(f"{name}: nothing changed, evidence {known.evidence_id[:16]}… serves again")
         if out is not None:
             known.write(out)
         return known
     with Progress(name, quiet=quiet) as progress:
-        ran = performed(name, arguments, run_id=run_id, clock=clock, archive=archive, log=progress.log)
+        ran = performed(
+            name, arguments, run_id=asking.run_id, clock=clock, archive=archive, log=progress.log, clear=asking.clear
+        )
         with ran as done:
             bundle = signer.sign(done.statement)  # 7
             store.put(bundle)
@@ -111,7 +124,46 @@ def run(
             return bundle
 
 
-def _again(name: str, arguments: Mapping[str, str], signer: Signer, archive: Archive, kept: Kept) -> Bundle | None:
+@dataclass(frozen=True)
+class _Asking:
+    """Step 2's question, with what it takes to ask it and to sign the answer."""
+
+    judge: planning.Judge
+    archive: Callable[[], Archive]
+    signer: Signer
+    store: Store
+    purpose: str | None
+    run_id: str
+
+    def clear(self, registered: Registered, parsed: Arguments, measured: Mapping[str, Measured]) -> Preflight | None:
+        """The signed verdict that lets the run go on; None where there is nothing to judge."""
+        cleared = self._ask(registered, parsed, measured)
+        if cleared.verdict is None:
+            return None
+        verdict = self.signer.sign(cleared.verdict)
+        self.store.put(verdict)
+        return Preflight(verdict=verdict.evidence_id, purpose=self.purpose, data_policies=list(cleared.data_policies))
+
+    def ungoverned(self, registered: Registered, parsed: Arguments, measured: Mapping[str, Measured]) -> bool:
+        """Whether no data policy governs an input, so that evidence may serve again."""
+        return not self._ask(registered, parsed, measured).data_policies
+
+    def _ask(self, registered: Registered, parsed: Arguments, measured: Mapping[str, Measured]) -> planning.Cleared:
+        if not measured:
+            return planning.Cleared()
+        by = self.signer.identity()
+        plan = plan_of(registered.stage, parsed, measured, by=by, purpose=self.purpose, run_id=self.run_id)
+        return self.judge(plan, self.archive())
+
+
+def _again(
+    name: str,
+    arguments: Mapping[str, str],
+    signer: Signer,
+    archive: Archive,
+    kept: Kept,
+    asking: _Asking,
+) -> Bundle | None:
     """Evidence that serves again, its output (if the stage makes one) back in its place; None if the stage must run."""
     from mlseal.stages.reuse import find
 
@@ -121,7 +173,7 @@ def _again(name: str, arguments: Mapping[str, str], signer: Signer, archive: Arc
         def restore(sha256: str) -> bool:
             return all(kept.take(sha256, path) for path in staging.values())
 
-        found = find(name, arguments, signer, archive, restore)
+        found = find(name, arguments, signer, archive, restore, asking.ungoverned)
         if found is not None:
             _publish(staging, outputs)
         return found
@@ -145,14 +197,19 @@ def performed(
     run_id: str | None = None,
     clock: Clock = utcnow,
     log: Callable[[str], None] = lambda _: None,
+    clear: Clear = lambda *_: None,
 ) -> Iterator[Performed]:
-    """Steps 1 to 6. Outputs that were not published by the end of the block are removed."""
+    """Steps 1 to 6. Outputs that were not published by the end of the block are removed.
+
+    `clear` judges the plan; `run` always gives one, and what is not signed needs none.
+    """
     registered = registry.load(name)  # 1
     stage = registered.stage
     names = naming.in_force()
     parsed = parse(stage, arguments, names)
     started = rfc3339(clock())
     before = {key: measure(path) for key, path in parsed.inputs.items()}  # 2
+    cleared = clear(registered, parsed, before)
     with _staged(parsed.outputs) as staging, tempfile.TemporaryDirectory(prefix="mlseal-stage-") as workspace:
         context = Context(
             run_id=run_id or secrets.token_hex(8),
@@ -169,7 +226,7 @@ def performed(
         for key, path in parsed.inputs.items():  # 4
             require_unchanged(key, before[key], measure(path))
         after = {key: _output(stage, key, path, parsed.outputs[key].name) for key, path in staging.items()}  # 5
-        made = _state(registered, finding, {**before, **after}, context)  # 6
+        made = _state(registered, finding, {**before, **after}, context, cleared)  # 6
         yield Performed(made, lambda: _publish(staging, parsed.outputs), parsed.outputs)
 
 
@@ -201,9 +258,15 @@ def _output(stage: Stage, key: str, path: Path, name: str) -> Measured:
         raise Unchecked(f"stage {stage.name} left no usable output {key}", got=error.message) from error
 
 
-def _state(registered: Registered, finding: Finding, measured: Mapping[str, Measured], context: Context) -> Statement:
+def _state(
+    registered: Registered,
+    finding: Finding,
+    measured: Mapping[str, Measured],
+    context: Context,
+    cleared: Preflight | None,
+) -> Statement:
     stage = registered.stage
-    fields = _fields(registered, finding, context)
+    fields = _fields(registered, finding, context, cleared)
     predicates.check(stage.predicate_type, fields)
     subjects: list[Subject] = []
     for name in finding.subjects:
@@ -213,13 +276,14 @@ def _state(registered: Registered, finding: Finding, measured: Mapping[str, Meas
     return statement.make(subjects, stage.predicate_type, fields, names=context.naming)
 
 
-def _fields(registered: Registered, finding: Finding, context: Context) -> dict[str, Any]:
+def _fields(registered: Registered, finding: Finding, context: Context, cleared: Preflight | None) -> dict[str, Any]:
     """The predicate: what the stage found and what the runner knows, in the shape that the evidence type has for it."""
     uri, fields = registered.stage.predicate_type, dict(finding.fields)
     harness = context.harness(finding.libraries).to_json()
     # We vouch for our own measuring only; a policy that trusts a provider's asks for `declared` and names it.
     strength = "declared" if registered.foreign else finding.strength
     seed = {} if finding.seed is None else {"seed": finding.seed}
+    judged = {} if cleared is None else {"preflight": cleared.to_json()}
     if issubclass(predicates.MODELS[uri], Measurement):
         times = {"startedOn": context.started_on, "finishedOn": context.now()}
         said = {
@@ -228,13 +292,13 @@ def _fields(registered: Registered, finding: Finding, context: Context) -> dict[
             "runId": context.run_id,
             "notProven": list(finding.not_proven),
         }
-        return {**fields, **said, **times, **seed}
+        return {**fields, **said, **times, **seed, **judged}
     if uri == test_result.URI:
         about = {"version": harness["version"], "provider": harness["provider"], "strength": strength}
         configuration = {
             "name": harness["name"],
             "digest": {"sha256": harness["configDigest"]},
-            "annotations": {**about, "runId": context.run_id, **seed},
+            "annotations": {**about, "runId": context.run_id, **seed, **_annotated(cleared)},
         }
         return {**fields, "configuration": [*fields.get("configuration", []), configuration]}
     if registered.foreign:
@@ -243,7 +307,14 @@ def _fields(registered: Registered, finding: Finding, context: Context) -> dict[
             got=uri,
             expected="a measurement or a test-result",
         )
-    return fields
+    return {**fields, **judged} if uri == slsa_provenance.URI else fields
+
+
+def _annotated(cleared: Preflight | None) -> dict[str, str]:
+    """The verdict in a type whose format is not ours: annotations hold texts and numbers only."""
+    if cleared is None:
+        return {}
+    return {"preflight": cleared.verdict, **({"purpose": cleared.purpose} if cleared.purpose else {})}
 
 
 @contextlib.contextmanager

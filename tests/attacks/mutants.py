@@ -1,7 +1,8 @@
 """Mutation testing of our own checks: each is taken out once, and an attack must then come through.
 
-A mutant of a module is its source with one ``raise`` turned into ``pass``, or one marked call turned into nothing. A
-check that can be taken out without any attack noticing is either dead or untested.
+A mutant of a module is its source with one ``raise`` turned into ``pass``; with `told`, also one ``return`` of words,
+where a function answers with the reason against. A check that can be taken out without any attack noticing is either
+dead or untested.
 """
 
 import ast
@@ -15,8 +16,8 @@ from types import ModuleType
 
 
 class _Disable(ast.NodeTransformer):
-    def __init__(self, target: int, functions: set[str] | None) -> None:
-        self.target, self.functions, self.count, self.where = target, functions, -1, ""
+    def __init__(self, target: int, functions: set[str] | None, told: bool) -> None:
+        self.target, self.functions, self.told, self.count, self.where = target, functions, told, -1, ""
         self._inside: list[str] = []
 
     def visit_FunctionDef(self, node):
@@ -26,42 +27,57 @@ class _Disable(ast.NodeTransformer):
         return node
 
     def visit_Raise(self, node):
+        return self._without(node, message_of(node))
+
+    def visit_Return(self, node):
+        if self.told and isinstance(node.value, ast.JoinedStr | ast.Constant) and _words([node.value]):
+            return self._without(node, _words([node.value]))
+        return node
+
+    def _without(self, node, message):
         if self._inside and (
             self.functions is None or self._inside[0] in self.functions or self._inside[-1] in self.functions
         ):
             self.count += 1
             if self.count == self.target:
-                self.where = f"{self._inside[-1]}: {message_of(node)}"
+                self.where = f"{self._inside[-1]}: {message}"
                 return ast.copy_location(ast.Pass(), node)
         return node
 
 
 def message_of(node: ast.Raise) -> str:
     """What a ``raise`` says, an ellipsis where it names a value; '' for one that only passes an error on."""
-    arguments = node.exc.args if isinstance(node.exc, ast.Call) else []
+    return _words(node.exc.args if isinstance(node.exc, ast.Call) else [])
+
+
+def _words(arguments: list[ast.expr]) -> str:
+    if arguments and isinstance(arguments[0], ast.Constant) and not isinstance(arguments[0].value, str):
+        return ""
     parts = arguments[0].values if arguments and isinstance(arguments[0], ast.JoinedStr) else arguments[:1]
     return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
 
 
-def names(module: ModuleType, functions: set[str] | None = None) -> list[str]:
+def names(module: ModuleType, functions: set[str] | None = None, *, told: bool = False) -> list[str]:
     """The names of all mutants of `module`, in order, without making any."""
     found: list[str] = []
     tree = ast.parse(Path(module.__file__).read_text())
     while True:
-        disable = _Disable(len(found), functions)
+        disable = _Disable(len(found), functions, told)
         disable.visit(copy.deepcopy(tree))
         if not disable.where:
             return found
         found.append(disable.where)
 
 
-def mutants(module: ModuleType, functions: set[str] | None = None) -> Iterator[tuple[str, ModuleType]]:
+def mutants(
+    module: ModuleType, functions: set[str] | None = None, *, told: bool = False
+) -> Iterator[tuple[str, ModuleType]]:
     """Every mutant of `module` by name (function: message), compiled but not installed."""
     source = Path(module.__file__).read_text()
     target = 0
     while True:
         tree = ast.parse(source)
-        disable = _Disable(target, functions)
+        disable = _Disable(target, functions, told)
         tree = ast.fix_missing_locations(disable.visit(tree))
         if not disable.where:
             return
@@ -77,6 +93,11 @@ def mutants(module: ModuleType, functions: set[str] | None = None) -> Iterator[t
             sys.modules[module.__name__] = previous
         yield disable.where, mutant
         target += 1
+
+
+def mutant(module: ModuleType, where: str, *, told: bool = False) -> ModuleType:
+    """The one mutant of that name."""
+    return next(made for name, made in mutants(module, told=told) if name == where)
 
 
 @contextmanager

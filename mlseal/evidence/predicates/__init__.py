@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlseal.errors import MalformedEvidence, UnknownName
 from mlseal.evidence.predicates import (
+    data_policy,
     data_provenance,
     fairness,
     human_approval,
@@ -30,6 +31,7 @@ from mlseal.evidence.predicates import (
 )
 
 MODULES: tuple[ModuleType, ...] = (
+    data_policy,
     data_provenance,
     fairness,
     human_approval,

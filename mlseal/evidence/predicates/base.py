@@ -71,10 +71,25 @@ class Harness(Model):
     inputs_digest: Sha256 | None = None
 
 
+class Preflight(Model):
+    """What was judged before the work started.
+
+    Attributes:
+        verdict: evidence id of the signed verdict.
+        purpose: why the data were used, as whoever ran it stated.
+        data_policies: evidence ids of the owners' data policies that were obeyed; empty if the inputs have none.
+    """
+
+    verdict: Sha256
+    purpose: str | None = None
+    data_policies: list[Sha256] = Field(default_factory=list)
+
+
 class Measurement(Model):
     """Fields of every predicate that reports a measurement.
 
     Attributes:
+        preflight: the verdict on the planned run; absent where no policy asks for one and no input has one.
         strength: how the claim came about: ``measured`` by the harness, ``declared`` by somebody, or ``inferred``.
         seed: of every random choice, or absent if there was none.
         run_id: of the pipeline run or the invocation.
@@ -87,4 +102,5 @@ class Measurement(Model):
     started_on: Timestamp
     finished_on: Timestamp
     seed: int | None = None
+    preflight: Preflight | None = None
     not_proven: list[Text] = Field(min_length=1)

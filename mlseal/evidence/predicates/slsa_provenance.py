@@ -1,7 +1,7 @@
 """SLSA provenance v1: how an artifact was produced (slsa.dev/spec/v1.0/provenance).
 
 mlseal makes it for training steps. ``resolvedDependencies`` lists data and code by digest, which is what chains a
-model to its data.
+model to its data. ``preflight`` is an extension field, which other verifiers pass over: the verdict on the planned run.
 
 Example::
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mlseal.evidence.predicates.base import Model, ResourceDescriptor, Timestamp
+from mlseal.evidence.predicates.base import Model, Preflight, ResourceDescriptor, Timestamp
 
 URI = "https://slsa.dev/provenance/v1"
 SHORT = "slsa-provenance"
@@ -61,3 +61,4 @@ class Predicate(Model):
 
     build_definition: BuildDefinition
     run_details: RunDetails
+    preflight: Preflight | None = None

@@ -13,9 +13,11 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-from mlseal.errors import Error
+from mlseal.errors import Error, MalformedEvidence
 from mlseal.evidence import canonical, paths
 from mlseal.evidence.bundle import unbase64, write_atomic
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.strict import certificate_identity
 from mlseal.evidence.trust import Trust
 
 
@@ -58,6 +60,16 @@ def read(file: Path) -> dict[str, Any]:
     """The entry in `file`. Raises `MalformedEvidence`, or `FileNotFoundError` when another process finished it."""
     draft: dict[str, Any] = canonical.parse(file.read_bytes(), what=f"journal {file.name}")
     return draft
+
+
+def signer_of(file: Path) -> Identity:
+    """Who signed the entry in `file`; raises as `read` does."""
+    try:
+        return certificate_identity(_certificate(read(file)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedEvidence(
+            f"journal {file.name} is no entry", got=type(error).__name__, remedy=f"move {file} away"
+        ) from error
 
 
 def _certificate(draft: dict[str, Any]) -> x509.Certificate:

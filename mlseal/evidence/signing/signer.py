@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from mlseal.errors import Error, MalformedEvidence, Withheld
 from mlseal.evidence import canonical, predicates
 from mlseal.evidence.bundle import MEDIA_TYPE, Bundle, unbase64
 from mlseal.evidence.clock import Clock, utcnow
-from mlseal.evidence.identity import Identity
+from mlseal.evidence.identity import Identity, IdentityMatcher
 from mlseal.evidence.leaves import parse_leaf
 from mlseal.evidence.signing import embedded, journal
 from mlseal.evidence.signing.journal import Journal
@@ -99,15 +100,18 @@ class Signer:
         embedded.ensure_running(self.trust)
         return certificate_identity(self._certificate()[1])
 
-    def recover(self) -> list[Bundle]:
+    def recover(self, by: Sequence[IdentityMatcher] | None = None) -> list[Bundle]:
         """Finish what a crash interrupted between steps 4 and 8; returns the bundles published now.
 
+        With `by`, only what one of these identities signed: what others of this user wait for may belong elsewhere.
         Raises the first error after trying every entry; entries that failed stay in the journal.
         """
         done: list[Bundle] = []
         failed: Error | None = None
         for file in self._journal.files():
             try:
+                if by is not None and not any(matcher.matches(journal.signer_of(file)) for matcher in by):
+                    continue
                 embedded.ensure_running(self.trust)
                 done.append(self._finish(file, waited=True))
             except FileNotFoundError:  # another process finished it meanwhile

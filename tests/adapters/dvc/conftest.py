@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from adapters.dvc.buckets import Bucket, new_bucket
 from adapters.dvc.people import Person, Scene, policy_text
 
 
@@ -94,6 +96,23 @@ def scene(authority: Any, interpreters: dict[str, Path], templates: Templates, t
 
     owner.commit("begin")
     return Scene(owner, repo, remote, policy, newcomer)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of a real S3 service on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str) -> Bucket:
+    """A bucket of its own for each test."""
+    return new_bucket(s3)
 
 
 def _reader_env(env: dict[str, str], home: Path) -> dict[str, str]:

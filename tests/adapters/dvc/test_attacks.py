@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
 from adapters.dvc.people import COLLIDING, Person, Scene, fresh, oid_in, replace
 
 
@@ -240,14 +239,6 @@ def test_run_cache_of_a_remote_is_ignored(scene: Scene) -> None:
     done = reader.dvc("repro", "--pull")
     assert "run cache is ignored" in done.stderr
     assert (reader.cwd / "out.csv").read_bytes() == (reader.cwd / "data.csv").read_bytes()
-
-
-@pytest.mark.parametrize("command", [("add", "--to-remote", "-o", "in.csv"), ("import-url", "--to-remote")])
-def test_to_remote_is_refused_before_the_first_byte(scene: Scene, tmp_path: Path, command: tuple[str, ...]) -> None:
-    outside = tmp_path / "outside.csv"
-    outside.write_bytes(fresh())
-    refused(scene.owner, command[0], str(outside), *command[1:])
-    assert not scene.objects()
 
 
 def test_unsigned_objects_pass_no_other_way(scene: Scene) -> None:

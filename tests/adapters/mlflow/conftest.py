@@ -2,6 +2,7 @@
 
 `shop`    the shared server with policy, evidence store and what tests need to make evidence
 `new_shop` a factory for tests that want their own server, environment or policy
+`desk`    no server: the store in this process (`module_desk`: one for all tests of a module)
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Shop:
     prefix: tuple[str, ...] = ()
     url: str = ""
     server: Any = None
+    store: Any = None
+    other: Any = None
     log: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -184,6 +187,17 @@ class Shop:
         for word in words:
             assert word in message, message
         return message
+
+    def put(self, files: dict[str, bytes] | None = None, *, proven: bool = True) -> str:
+        """Files in storage, past any server; returns their URI."""
+        files, place = files or pyfunc_model(), f"0/models/{uuid.uuid4().hex}"
+        for name, data in files.items():
+            file = self.artifacts / place / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        if proven:
+            self.prove(files)
+        return f"mlflow-artifacts:/{place}"
 
     def files_of(self, uri: str) -> dict[str, bytes]:
         """What lies in storage now."""
@@ -389,6 +403,67 @@ def new_shop(new_authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     yield make
     for one in made:
         one.stop()
+
+
+@contextmanager
+def at_desk(shop: Shop, patch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """The store of `shop` in this process, and a second session on the same database; the shop needs no server."""
+    import mlflow
+    from mlflow.server import handlers
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+    from mlseal_mlflow.store import build_store
+
+    at_home(shop, patch)
+    patch.setattr(handlers, "_artifact_repo", None)
+    database = f"sqlite:///{shop.base}/registry.db"
+    mlflow.set_tracking_uri(database)
+    try:
+        shop.store = build_store(f"mlseal:{database}")
+        shop.other = SqlAlchemyStore(database)  # whoever else writes: another worker, after its own verdict
+        yield shop
+    finally:
+        mlflow.set_tracking_uri(None)
+
+
+def at_home(shop: Shop, patch: pytest.MonkeyPatch) -> None:
+    """This process as one of the server's: its environment, and where it keeps what it serves."""
+    enter(shop, patch)
+    for key, value in shop.env.items():
+        patch.setenv(key, value)
+    patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+    patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(shop.artifacts))
+
+
+@pytest.fixture
+def desk(new_shop: Callable[..., Shop], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A shop without server, its store in this process."""
+    shop = new_shop(start=False)
+    shop.snapshot()
+    with at_desk(shop, monkeypatch) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def _module_desk(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shared = next(plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "_new_authority"))
+    authority = shared._new_authority()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            one = build(authority, tmp_path_factory.mktemp("desk"))
+            enter(one, patch)
+            authority.start()
+            one.snapshot()
+            with at_desk(one, patch):
+                yield one
+    finally:
+        shared._remove(authority)
+
+
+@pytest.fixture
+def module_desk(_module_desk: Shop, home: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """The same for all tests of a module."""
+    at_home(_module_desk, monkeypatch)
+    return _module_desk
 
 
 @pytest.fixture(name="enter")

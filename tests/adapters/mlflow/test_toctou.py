@@ -9,46 +9,14 @@ from __future__ import annotations
 import hashlib
 import uuid
 
-import pytest
 from mlseal_mlflow import prompts
 
 from mlseal.evidence.digest import Subject
 
 
-@pytest.fixture
-def desk(new_shop, monkeypatch):
-    """A shop without server, its store in this process, and a second session on the same database."""
-    import mlflow
-    from mlflow.server import handlers
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
-    from mlseal_mlflow.store import build_store
-
-    shop = new_shop(start=False)
-    shop.snapshot()
-    for key, value in shop.env.items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
-    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(shop.artifacts))
-    monkeypatch.setattr(handlers, "_artifact_repo", None)
-    database = f"sqlite:///{shop.base}/registry.db"
-    mlflow.set_tracking_uri(database)
-    shop.store = build_store(f"mlseal:{database}")
-    shop.other = SqlAlchemyStore(database)  # whoever else writes: another worker, after its own verdict
-    yield shop
-    mlflow.set_tracking_uri(None)
-
-
 def put(desk, *, proven=True):
     """Files in storage; returns their URI."""
-    files = desk.pyfunc()
-    place = f"0/models/{uuid.uuid4().hex}"
-    for name, data in files.items():
-        file = desk.artifacts / place / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-    if proven:
-        desk.prove(files)
-    return f"mlflow-artifacts:/{place}"
+    return desk.put(proven=proven)
 
 
 def model(desk, uri, name=None):

@@ -164,6 +164,19 @@ def test_deleting_a_revocation_leaves_its_leaf(alone):
     assert [leaf.evidence_id for leaf in fresh.unresolved()] == [taken.evidence_id]
 
 
+def test_what_a_revoker_signed_must_be_shown(alone):
+    bundle = alone.signer("producer").sign(claim())
+    taken = revoke(opened(alone), alone.signer("monitor"), bundle.evidence_id, reason="withdrawn")
+    shown = alone.store.path(taken.evidence_id).read_bytes()
+    alone.store.path(taken.evidence_id).unlink()
+    fresh = opened(alone)
+    with pytest.raises(Withheld, match="nobody shows entry 1 .* by somebody who may revoke"):
+        fresh.require_shown(monitor(alone))
+    fresh.require_shown([Identity(alone.issuer, alone.san("reviewer"))])
+    alone.store.path(taken.evidence_id).write_bytes(shown)
+    opened(alone).require_shown(monitor(alone))
+
+
 def test_spoilt_revocation_stops_instead_of_being_passed_over(alone):
     bundle = alone.signer("producer").sign(claim())
     archive = opened(alone)

@@ -240,7 +240,7 @@ def test_without_a_signature_nothing_is_published(define, data, tmp_path, new_au
             out=tmp_path / "bundle.json",
             quiet=True,
         )
-    assert os.listdir(tmp_path / "place") == [] and not (tmp_path / "bundle.json").exists()
+    assert list(tmp_path.glob("place/*")) == [] and not (tmp_path / "bundle.json").exists()
     assert set(authority.store.ids()) == before
 
 

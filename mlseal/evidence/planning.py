@@ -1,0 +1,110 @@
+"""A run before it starts: what the runner means to do, and what whoever judges it answers.
+
+Runner and policy do not know each other; they meet here, as they meet in evidence. The runner hashes the inputs, fills
+in a `Plan` and asks; the judge raises to stop it, or answers with a verdict that the runner signs before the work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mlseal.errors import Misuse, Unchecked
+from mlseal.evidence.digest import Measured
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.predicates import data_policy
+from mlseal.evidence.statement import Statement
+
+if TYPE_CHECKING:
+    from mlseal.evidence.archive import Archive
+
+_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?")
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """The differential privacy that a run will keep: epsilon and delta as decimal texts, and for which unit."""
+
+    epsilon: str
+    delta: str
+    unit: str
+
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "delta"):
+            if not _DECIMAL.fullmatch(getattr(self, name)):
+                raise Misuse(f"{name} is no decimal number", got=getattr(self, name)[:80], expected="such as 0.00001")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is about to run.
+
+    Attributes:
+        stage: ``moment.stage``.
+        purpose: why, as the caller stated; None if nothing was stated.
+        by: the identity that signs the evidence.
+        inputs: name → what was hashed, just now.
+        outputs: name → kind (``model``, ``dataset``).
+        releases: ``digests`` when the evidence says no more of the data than digests and sizes, the privacy that the
+            stage keeps, or None when nothing bounds what it gives away.
+        run_id: of the pipeline run or invocation.
+    """
+
+    stage: str
+    purpose: str | None
+    by: Identity
+    inputs: Mapping[str, Measured]
+    outputs: Mapping[str, str]
+    releases: Literal["digests"] | Privacy | None
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """The answer that lets a plan go on.
+
+    Attributes:
+        verdict: to be signed by whoever runs; None where there was nothing to judge.
+        data_policies: evidence ids of the owners' policies that were obeyed.
+    """
+
+    verdict: Statement | None = None
+    data_policies: tuple[str, ...] = ()
+
+
+Judge = Callable[["Plan", "Archive"], Cleared]
+"""Raises `Refusal` or `Unchecked` to stop the run; nothing has been computed then."""
+
+
+def purpose(text: str | None) -> str | None:
+    """A purpose as data policies write it: one of their words or an id with a slash, letter case aside.
+
+    None for None and the empty text. Raises `Misuse` for anything else.
+    """
+    if not text:
+        return None
+    form = text.lower()
+    if not text.isascii() or not data_policy.is_purpose(form):
+        raise Misuse(
+            "this is no purpose",
+            got=ascii(text)[:120],
+            expected=f"one of {', '.join(data_policy.WORDS)}, or an id of the data's owner with a slash",
+            remedy="pass --purpose as the data policy writes it",
+        )
+    return form
+
+
+def unjudged(plan: Plan, archive: Archive) -> Cleared:
+    """The judge where nobody gave one: it knows no policy, so data that have one do not run."""
+    archive.refresh()
+    digests = [subject.sha256 for measured in plan.inputs.values() for subject in measured.subjects]
+    if digests and archive.candidates(digests, [data_policy.URI]):
+        raise Unchecked(
+            "an input has a data policy and nobody judges whether this run may use it",
+            got=f"stage {plan.stage}",
+            expected="a judge of the plan",
+            remedy="run it with 'mlseal run', or give the runner mlseal.policy.preflight.judge",
+        )
+    return Cleared()

@@ -1,0 +1,339 @@
+"""May this run use these data? Judged before it starts, by what the owners of its inputs signed.
+
+1. The log is brought up to date. What an owner, a revoker or an approver signed and nobody shows stops the run: it may
+   be the policy, its withdrawal or a rejection.
+2. Data policies about the inputs are found by digest, of a directory also by the root that a renamed file leaves alone.
+   Those of the owners that the policies in force list count (``dataPolicy``, else ``ownership``); where none lists any,
+   everybody's, since they can only forbid. One that does not verify stops the run.
+3. A superseded one is passed over if its signer has put a newer one in its place. Withdrawn or ended it allows nothing.
+4. Each that stands must allow the run: purpose, who runs, privacy, what is put out, approvals. So the most restrictive
+   wins, and a weaker second one lifts nothing.
+
+The verdict is a SLSA verification summary about the inputs. Whoever runs signs it, and its id goes into the evidence of
+the run: it binds what was allowed to what was done, and is no gate's verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from mlseal.errors import Withheld
+from mlseal.evidence.archive import Archive
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.clock import SKEW, Clock, parse_rfc3339, rfc3339, utcnow
+from mlseal.evidence.digest import Measured, Subject
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.planning import Cleared, Plan, Privacy
+from mlseal.evidence.predicates import data_policy, human_approval
+from mlseal.evidence.revocation import NOTHING_REVOCABLE
+from mlseal.evidence.verifying import VerifiedStatement
+from mlseal.policy.case import person, short, weakest
+from mlseal.policy.model import Matcher, Policy
+from mlseal.policy.verdict import Allowed, Input, Outcome, Reason, Refused, Undecided, Verdict, raise_for, to_statement
+
+JUDGE_ID = "https://mlseal.dev/preflight/v0.1"
+_OWNER = "/roles/owner"
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The judge that `mlseal.stages.runner.run` asks; `policies` are those in force."""
+
+    policies: Sequence[Policy]
+    clock: Clock = utcnow
+
+    def __call__(self, plan: Plan, archive: Archive) -> Cleared:
+        """The signed-to-be verdict, or none where no owner and no policy asks for one.
+
+        Raises `RuleBroken` (refused) or `Unchecked` (undecided) with every reason, and whatever keeps the evidence from
+        being read.
+        """
+        archive.refresh()  # (1)
+        judged = _Judgement(plan, tuple(self.policies), archive, self.clock)
+        judged.run()
+        asked = any(policy.part.data_policy for policy in self.policies)
+        if not judged.found and not asked:
+            return Cleared()
+        verdict = judged.verdict()
+        raise_for(verdict)
+        standing = tuple(fact.evidence_id for fact in judged.standing)
+        return Cleared(to_statement(verdict, nonce=plan.run_id, judge=JUDGE_ID), standing)
+
+
+@dataclass
+class _Judgement:
+    plan: Plan
+    policies: tuple[Policy, ...]
+    archive: Archive
+    clock: Clock
+    reasons: list[Reason] = field(default_factory=list)
+    found: dict[str, VerifiedStatement] = field(default_factory=dict)
+    standing: list[VerifiedStatement] = field(default_factory=list)
+    read: list[VerifiedStatement] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.now = self.clock()
+        self.owners: tuple[Matcher, ...] = tuple(m for policy in self.policies for m in policy.data_owners)
+        self.revokers: tuple[Matcher, ...] = tuple(m for policy in self.policies for m in policy.revokers)
+        # What an owner or a revoker took back is accounted for, shown or not.
+        self.hidden = self.archive.unresolved(self.archive.revocations([*self.owners, *self.revokers]))
+
+    def run(self) -> None:
+        self._require_shown()
+        for name, measured in self.plan.inputs.items():
+            facts = self._facts(measured)  # (2)
+            self.found |= {fact.evidence_id: fact for fact in facts}
+            held = [fact for fact in facts if self._stands(fact, facts)]  # (3)
+            self.standing += [fact for fact in held if fact not in self.standing]
+            for fact in held:
+                self._judge(fact, measured)  # (4)
+            if not facts:
+                self._missing(name, measured)
+
+    def verdict(self) -> Verdict:
+        outcomes = {reason.outcome for reason in self.reasons}
+        kind = Refused if "refused" in outcomes else Undecided if "undecided" in outcomes else Allowed
+        seen = [*self.found.values(), *self.read]
+        subjects = {s.sha256: s for measured in self.plan.inputs.values() for s in measured.subjects}
+        asked = [policy for policy in self.policies if policy.data_owners]
+        return kind(
+            reasons=tuple(self.reasons),
+            inputs=tuple(dict.fromkeys(Input(f.evidence_id, f.bundle_sha256, f.predicate_type) for f in seen)),
+            policies=tuple((policy.name, policy.sha256) for policy in asked),
+            tree_size=self.archive.tree_size,
+            assurance=weakest(seen),
+            mode="enforce",
+            action={
+                "tool": "mlseal",
+                "action": "run",
+                "stage": self.plan.stage,
+                **({"purpose": self.plan.purpose} if self.plan.purpose else {}),
+            },
+            time=self.now,
+            subjects=tuple(_apart(subjects.values())),
+        )
+
+    # --- what there is ------------------------------------------------------------------------------------------------
+
+    def _require_shown(self) -> None:
+        """(1); where nobody is named as owner, whoever signs in that role of a private authority is taken for one."""
+        for leaf in self.hidden:
+            who = leaf.identity
+            named = any(matcher.matches(who) for matcher in (*self.owners, *self.revokers))
+            if named or (not self.owners and _in_owner_role(who)):
+                self._withheld(who, leaf.evidence_id, "it may be a data policy or its withdrawal")
+
+    def _withheld(self, who: Identity, evidence_id: str, why: str) -> None:
+        raise Withheld(
+            f"the log holds evidence by {who} that nobody shows: {why}",
+            got=f"evidence {evidence_id}",
+            expected=str(self.archive.store.path(evidence_id)),
+            remedy="put its bundle into the store (in a pipeline: connect known_evidence), or have it revoked",
+        )
+
+    def _facts(self, measured: Measured) -> list[VerifiedStatement]:
+        found = []
+        digests = {subject.sha256 for subject in measured.subjects}
+        for bundle in self.archive.candidates(sorted(digests), [data_policy.URI]):
+            leaf = self.archive.index.leaf(bundle.evidence_id)
+            if leaf is None or (self.owners and not any(m.matches(leaf.identity) for m in self.owners)):
+                continue
+            found.append(self._verified(bundle, leaf.identity, digests))
+            for hidden in self.hidden:
+                if hidden.identity == leaf.identity:
+                    self._withheld(leaf.identity, hidden.evidence_id, "it may take their data policy back")
+        return found
+
+    def _verified(self, bundle: Bundle, signer: Identity, digests: set[str]) -> VerifiedStatement:
+        about = [subject.sha256 for subject in bundle.statement.subjects if subject.sha256 in digests]
+        return self.archive.verifier.verify(
+            bundle,
+            predicate_type=bundle.statement.predicate_type,
+            identities=[signer],
+            subjects=about,
+            revocations=NOTHING_REVOCABLE,  # asked for by `_taken_back`, which tells superseded from withdrawn
+        )
+
+    def _taken_back(self, fact: VerifiedStatement) -> str | None:
+        found = self.archive.revocations([fact.identity, *self.revokers]).of(fact.evidence_id)
+        return found.reason if found else None
+
+    # --- what stands --------------------------------------------------------------------------------------------------
+
+    def _stands(self, fact: VerifiedStatement, facts: Sequence[VerifiedStatement]) -> bool:
+        reason = self._taken_back(fact)
+        if reason == "superseded" and any(
+            other.identity == fact.identity and other.time > fact.time and self._taken_back(other) is None
+            for other in facts
+        ):
+            return False
+        if reason is not None:
+            self._say(fact, "taken-back", f"was {reason}, so it allows nothing any more", got=reason)
+        claim = _claim(fact)
+        if fact.time > self.now + SKEW:
+            self._say(fact, "time", "lies in the future", outcome="undecided", got=rfc3339(fact.time))
+        if parse_rfc3339(claim.expires) <= self.now:
+            self._say(fact, "expires", "has ended", got=claim.expires, expected=f"an end after {rfc3339(self.now)}")
+        return True
+
+    def _missing(self, name: str, measured: Measured) -> None:
+        for policy in self.policies:
+            if policy.part.data_policy is not None and policy.part.data_policy.required:
+                self.reasons.append(
+                    Reason(
+                        "data-policy",
+                        f"no owner says what may be done with input {name} (sha256 {measured.sha256[:16]}…)",
+                        expected="a data policy by " + " or ".join(map(str, policy.data_owners)),
+                        remedy="mlseal sign DATA --type data-policy --predicate FILE --role owner",
+                        policy=policy.name,
+                    )
+                )
+
+    # --- what is allowed ----------------------------------------------------------------------------------------------
+
+    def _judge(self, fact: VerifiedStatement, measured: Measured) -> None:
+        claim = _claim(fact)
+        self._purpose(fact, claim)
+        self._who(fact, claim)
+        self._privacy(fact, claim)
+        self._export(fact, claim)
+        if claim.approvals is not None:
+            self._approvals(fact, claim.approvals, measured)
+
+    def _purpose(self, fact: VerifiedStatement, claim: data_policy.Predicate) -> None:
+        allowed = ", ".join(claim.purposes) or "no purpose at all"
+        if self.plan.purpose is None:
+            self._say(
+                fact,
+                "purpose",
+                "allows some purposes only, and none is stated",
+                outcome="undecided",
+                expected=allowed,
+                remedy="say why this runs: mlseal run STAGE --purpose PURPOSE",
+            )
+        elif self.plan.purpose not in claim.purposes:
+            self._say(fact, "purpose", "does not allow this purpose", got=self.plan.purpose, expected=allowed)
+
+    def _who(self, fact: VerifiedStatement, claim: data_policy.Predicate) -> None:
+        listed = [who.matcher for who in claim.run_by or ()]
+        if claim.run_by is not None and not any(matcher.matches(self.plan.by) for matcher in listed):
+            self._say(
+                fact,
+                "run-by",
+                "does not allow this identity to use the data",
+                got=self.plan.by,
+                expected=" or ".join(map(str, listed)) or "nobody",
+                remedy="run it as a listed identity",
+            )
+
+    def _privacy(self, fact: VerifiedStatement, claim: data_policy.Predicate) -> None:
+        least, kept = claim.minimum_privacy, self.plan.releases
+        if least is None or kept == "digests":
+            return
+        expected = f"epsilon at most {least.max_epsilon}, delta at most {least.max_delta or 0}, for each {least.unit}"
+        if not isinstance(kept, Privacy):
+            self._say(
+                fact,
+                "privacy",
+                f"demands differential privacy, and stage {self.plan.stage} keeps none",
+                got="no bound",
+                expected=expected,
+                remedy="use a stage that keeps it, or ask the owner",
+            )
+            return
+        within = Decimal(kept.epsilon) <= Decimal(least.max_epsilon) and Decimal(kept.delta) <= Decimal(
+            least.max_delta or "0"
+        )
+        if not within or kept.unit.casefold() != least.unit.casefold():
+            got = f"epsilon {kept.epsilon}, delta {kept.delta}, for each {kept.unit}"
+            self._say(fact, "privacy", "demands more privacy than this run keeps", got=got, expected=expected)
+
+    def _export(self, fact: VerifiedStatement, claim: data_policy.Predicate) -> None:
+        for name, kind in self.plan.outputs.items():
+            if kind in claim.no_export:
+                self._say(fact, "no-export", f"lets no {kind} be made of the data", got=f"output {name}")
+
+    def _approvals(self, fact: VerifiedStatement, asked: data_policy.Approvals, measured: Measured) -> None:
+        """Distinct people who approve the use of these bytes, the one who runs not among them; one rejection stops."""
+        matchers = tuple(who.matcher for who in asked.by)
+        for leaf in self.hidden:
+            if any(matcher.matches(leaf.identity) for matcher in matchers):
+                self._withheld(leaf.identity, leaf.evidence_id, "it may be a rejection")
+        people = {person(approval.identity) for approval in self._approving(fact, matchers, measured)}
+        people -= {person(self.plan.by)}
+        if len(people) < asked.distinct:
+            self._say(
+                fact,
+                "approvals",
+                f"wants approvals of {asked.distinct} people besides the one who runs",
+                outcome="undecided",
+                got=f"{len(people)}",
+                expected=" or ".join(map(str, matchers)),
+                remedy=f"mlseal approve DATA --evidence {fact.evidence_id}",
+            )
+
+    def _approving(
+        self, fact: VerifiedStatement, matchers: tuple[Matcher, ...], measured: Measured
+    ) -> Iterator[VerifiedStatement]:
+        digests = {measured.sha256}
+        for bundle in self.archive.candidates(sorted(digests), [human_approval.URI]):
+            leaf = self.archive.index.leaf(bundle.evidence_id)
+            if leaf is None or not any(matcher.matches(leaf.identity) for matcher in matchers):
+                continue
+            approval = self._verified(bundle, leaf.identity, digests)
+            self.read.append(approval)
+            claim = approval.predicate
+            if not isinstance(claim, human_approval.Predicate) or parse_rfc3339(claim.expires) <= self.now:
+                continue
+            taken_back = self._taken_back(approval)
+            if claim.decision != "approve":
+                if taken_back is None:
+                    self._say(fact, "approvals", "has a rejection", got=approval.identity, expected="approve")
+            # Only who has read this data policy approves a use under it.
+            elif taken_back is None and approval.time <= self.now + SKEW and fact.evidence_id in claim.reviewed:
+                yield approval
+
+    def _say(
+        self,
+        fact: VerifiedStatement,
+        rule: str,
+        message: str,
+        *,
+        outcome: Outcome = "refused",
+        got: object = None,
+        expected: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.reasons.append(
+            Reason(
+                f"data-policy:{rule}",
+                f"data policy {short(fact.evidence_id)} of {fact.identity.san} {message}",
+                outcome,
+                None if got is None else str(got),
+                expected,
+                remedy or "ask the owner of the data for another policy, or do not use them for this",
+            )
+        )
+
+
+def _claim(fact: VerifiedStatement) -> data_policy.Predicate:
+    claim = fact.predicate
+    if not isinstance(claim, data_policy.Predicate):  # the verifier was asked for this type
+        raise TypeError(type(claim).__name__)
+    return claim
+
+
+def _in_owner_role(who: Identity) -> bool:
+    base = who.issuer.removesuffix("/issuer") + _OWNER
+    return who.san == base or who.san.startswith(base + "/")
+
+
+def _apart(subjects: Iterable[Subject]) -> Iterator[Subject]:
+    """Subjects with a name each: a statement has no two of one name, and two inputs may be called alike."""
+    taken: set[str] = set()
+    for subject in subjects:
+        name = subject.name if subject.name not in taken else f"{subject.name} ({subject.sha256[:16]})"
+        taken.add(name)
+        yield Subject(name, subject.sha256)

@@ -1,0 +1,267 @@
+"""Take each refusal of the decisions, of the transaction and of the loader out once: what it refuses must come through.
+
+Each row is a refusal by function and message, and a call that must be refused by it: with the refusal the call raises,
+without it the call returns or stumbles over something else. Everything runs in this process, over a real authority and
+a real database; one server for each row would take an hour.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlseal_mlflow import decision, loading, stopping, transaction
+
+from mlseal.errors import Error
+from mlseal.evidence import statement
+from mlseal.evidence.clock import utcnow
+from mlseal.evidence.digest import Measured, measure
+from mlseal.evidence.predicates import slsa_vsa
+from tests.attacks.mutants import mutant, names
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Scene:
+    """A desk, what was measured there, and this test's own patches."""
+
+    desk: Any
+    patch: pytest.MonkeyPatch
+    place: Path
+
+    def decisions(self, module: Any) -> Any:
+        """Decisions made by `module` from this environment, never those of another row."""
+        return module._build.__wrapped__(())
+
+    def measured(self, *, proven: bool = False) -> Measured:
+        """A new model on disk."""
+        files = self.desk.pyfunc()
+        if proven:
+            self.desk.prove(files)
+        return self.desk.measured(files)
+
+    def judged(self, measured: Measured) -> Any:
+        """The gate's verdict on it for alias champion, signed: refused ones too."""
+        with contextlib.suppress(Error):
+            return self.decisions(decision).decide(measured, "alias", FACTS)
+        assert stopping.drain(30)
+        return None
+
+    def archive(self) -> Any:
+        """All that is known now."""
+        archive = self.desk.archive()
+        archive.refresh()
+        return archive
+
+    def row(self, **changes: Any) -> transaction.VersionRow:
+        """A version as the database has it."""
+        return replace(transaction.VersionRow("default", "m", 1, 5, "s3://a", "s3://a", "None"), **changes)
+
+    def token(self, role: str) -> str:
+        """A token of the authority's own issuer."""
+        from mlseal.evidence.signing import tokens
+
+        trust = self.desk.authority.trust
+        return tokens.from_embedded(trust, trust.endpoints.issuer, role, 10)
+
+
+FACTS = {"workspace": "default", "model": "risk-x", "alias": "champion"}
+USE = loading.Use("models:/risk-x/1", "default", "risk-x", "1", alias="champion")
+
+
+def _exempt(module: Any, scene: Scene) -> None:
+    scene.decisions(module).require_exempt("create", {"workspace": "default", "model": "else", "source": "x"})
+
+
+def _decide(module: Any, scene: Scene) -> None:
+    """The last refusal stands behind `raise_for`, for a verdict that this lets through."""
+    scene.patch.setattr(module, "raise_for", lambda verdict: None)
+    scene.decisions(module).decide(scene.measured(), "alias", FACTS)
+
+
+def _webhook(module: Any, scene: Scene) -> None:
+    scene.decisions(module).require_webhook("https://elsewhere.example/hook")
+
+
+def _somebody(module: Any, scene: Scene) -> None:
+    module._require_gate(scene.token("producer"), scene.desk.authority.trust)
+
+
+def _unreadable(module: Any, scene: Scene) -> None:
+    said = base64.urlsafe_b64encode(json.dumps({"iss": "x"}).encode()).decode()
+    module._require_gate(f"a.{said}.c", scene.desk.authority.trust)
+
+
+def _unset(variable: str, function: str, value: str = "") -> Callable[[Any, Scene], None]:
+    def call(module: Any, scene: Scene) -> None:
+        scene.patch.setenv(variable, value)
+        getattr(module, function)()
+
+    return call
+
+
+def _nested(module: Any, scene: Scene) -> None:
+    sessions = module.JoiningSessions(scene.desk.other.ManagedSessionMaker)
+    with sessions.locked(), sessions.locked():
+        pass
+
+
+def _same(module: Any, scene: Scene) -> None:
+    row = scene.row()
+    kinds = {"workspace": "other", "version": 2, "created": 6, "source": "s3://b", "location": "s3://b"}
+    prompt = module.PROMPT_SOURCES[0] if isinstance(module.PROMPT_SOURCES, tuple) else next(iter(module.PROMPT_SOURCES))
+    text = scene.row(source=prompt, tags=(("mlflow.prompt.text", "a"),))
+    pairs = [(row, scene.row(**{key: value})) for key, value in kinds.items()]
+    for before, after in [*pairs, (text, replace(text, tags=(("mlflow.prompt.text", "b"),)))]:
+        made = module.VersionRow(**vars(before))
+        try:
+            made.require_same(module.VersionRow(**vars(after)))
+        except Error as error:
+            last = error
+        else:
+            return  # one that changed was taken for the same
+    raise last
+
+
+def _read(module: Any, scene: Scene) -> None:
+    store, name = scene.desk.other, scene.desk.fresh()
+    store.create_registered_model(name)
+    with store.ManagedSessionMaker(read_only=False) as session:
+        module.read(store, session, name, "1")
+
+
+def _lent(module: Any, scene: Scene) -> None:
+    """Storage that gives its own place away instead of a copy."""
+    mine = scene.place / uuid.uuid4().hex
+    mine.mkdir()
+    own = scene.place / uuid.uuid4().hex
+    own.mkdir()
+
+    class Lending:
+        def download_artifacts(self, path: str, to: str) -> str:
+            return str(own)
+
+    scene.patch.setattr(module, "storage", lambda *_: Lending())
+    module.fetch("models:/risk-x/1", mine, None, None)
+
+
+def _withheld(module: Any, scene: Scene) -> None:
+    """The log holds something of the gate that nobody shows; put back afterwards, for the other rows."""
+    measured = scene.measured(proven=True)
+    bundle = scene.judged(measured)
+    path = scene.desk.authority.store.path(bundle.evidence_id)
+    shown = path.read_bytes()
+    path.unlink()
+    scene.patch.setattr(module, "_SETTLE", ())
+    try:
+        module.require_allowed(measured, USE, scene.place / "none")
+    finally:
+        path.write_bytes(shown)
+
+
+def _never(module: Any, scene: Scene) -> None:
+    module.require_verdict(scene.measured(proven=True), USE, scene.archive())
+
+
+def _refused(module: Any, scene: Scene) -> None:
+    measured = scene.measured()
+    scene.judged(measured)
+    module.require_verdict(measured, USE, scene.archive())
+
+
+def _old(module: Any, scene: Scene) -> None:
+    measured = scene.measured(proven=True)
+    scene.judged(measured)
+    archive = scene.archive()
+    module.require_verdict(measured, USE, archive, clock=lambda: utcnow() + timedelta(days=29))
+    module.require_verdict(measured, USE, archive, clock=lambda: utcnow() + timedelta(days=31))
+
+
+def _resting_on_nothing(module: Any, scene: Scene) -> None:
+    """The gate's own verdict, said again without the names of what it rests on."""
+    measured = scene.measured(proven=True)
+    predicate = json.loads(json.dumps(dict(scene.judged(measured).statement.predicate)))
+    for rests_on in predicate["inputAttestations"]:
+        del rests_on["annotations"]
+    predicate["mlseal"]["nonce"] = uuid.uuid4().hex
+    scene.desk.authority.signer("gate").sign(statement.make(measured.subjects, slsa_vsa.URI, predicate))
+    module.require_verdict(measured, USE, scene.archive())
+
+
+CALLS: dict[Any, dict[str, Callable[[Any, Scene], object]]] = {
+    decision: {
+        "require_exempt: no policy governs this action, so it is refused": _exempt,
+        "decide: the verdict was not an allowing one": _decide,
+        "require_webhook: webhooks may report to listed hosts only": _webhook,
+        "_require_gate: the gate's token cannot be read": _unreadable,
+        "_require_gate: this token is not the gate's: nobody would believe its verdicts": _somebody,
+        "_policies: the gate has no policy": _unset("MLSEAL_POLICY", "_policies"),
+        "_store: the gate has no evidence store": _unset("MLSEAL_STORE", "_store", "/nowhere"),
+        "_limits: a size limit is not a number of bytes": _unset("MLSEAL_MLFLOW_MAX_BYTES", "_limits", "lots"),
+    },
+    transaction: {
+        "locked: locked transactions do not nest": _nested,
+        "require_same: … version … changed while it was being judged": _same,
+        "read: Model Version (name=…, version=…) not found": _read,
+    },
+    loading: {
+        "fetch: storage did not give a copy": _lent,
+        "require_allowed: ": _withheld,
+        "require_verdict: the gate never allowed these bytes for this use": _never,
+        "_require_passed: the gate's newest verdict on … does not allow it": _refused,
+        "_require_fresh: the gate's verdict is too old": _old,
+        "_require_inputs_standing: the gate's verdict does not say what it rests on": _resting_on_nothing,
+        "_revocations: the log holds evidence that nobody shows, and it might be a revocation": _withheld,
+        "max_age: MLSEAL_MLFLOW_MAX_AGE cannot be read": _unset("MLSEAL_MLFLOW_MAX_AGE", "max_age", "soon"),
+    },
+}
+ROWS = [(module, where) for module, calls in CALLS.items() for where in calls]
+
+
+@pytest.mark.parametrize("module", CALLS, ids=lambda module: module.__name__)
+def test_every_refusal_is_in_the_table(module: Any) -> None:
+    assert sorted(names(module)) == sorted(CALLS[module])
+
+
+@pytest.mark.parametrize(("module", "where"), ROWS, ids=[where for _, where in ROWS])
+def test_taking_a_refusal_out_lets_something_through(
+    module: Any, where: str, module_desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    call = CALLS[module][where]
+    scene = Scene(module_desk, monkeypatch, tmp_path)
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - which one is what is compared
+        call(module, scene)
+    assert _says(where, str(refused.value)), refused.value
+    try:
+        call(mutant(module, where), scene)
+    except Exception as error:  # it stumbles: the refusal was what said why
+        assert not _says(where, str(error))
+
+
+def _says(where: str, words: str) -> bool:
+    """Whether `words` are those of the refusal; of one that passes an error on, those of what it passes on."""
+    message = where.partition(": ")[2] or "the log holds evidence that nobody shows"
+    return all(part in words for part in message.split("…"))
+
+
+def test_what_is_in_order_passes(module_desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing in the table is refused for another reason."""
+    scene = Scene(module_desk, monkeypatch, tmp_path)
+    measured = scene.measured(proven=True)
+    assert scene.judged(measured) is not None
+    loading.require_allowed(measured, USE, tmp_path / "none")
+    assert measure(measured.path) == measured
+    decision._require_gate(scene.token("gate"), module_desk.authority.trust)
+    assert decision._policies()
+    assert decision._store()
+    assert decision._limits()
+    scene.row().require_same(scene.row(stage="Production", aliases=("x",)))
