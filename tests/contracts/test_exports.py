@@ -97,7 +97,15 @@ def test_every_command_of_the_table_is_a_command_with_help():
 
 
 # They print nothing of their own: a service, a shell's script, a file, somebody else's server, a hook that git runs.
-WITHOUT_JSON = {"serve", "completion", "mlflow prompt", "mlflow serve", "dvc gateway", "dvc hook pre-commit", "dvc hook pre-push"}
+WITHOUT_JSON = {
+    "serve",
+    "completion",
+    "mlflow prompt",
+    "mlflow serve",
+    "dvc gateway",
+    "dvc hook pre-commit",
+    "dvc hook pre-push",
+}
 
 
 def test_every_command_takes_json_but_those_that_have_nothing_to_say():
