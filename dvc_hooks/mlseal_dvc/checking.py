@@ -82,6 +82,7 @@ class Checker:
     Args:
         rules_of: who may have signed an output, from policy or command line.
         revocations: what is known to be revoked.
+        more: further places with copies of the log, opened when the shelf's own lack a tile.
     """
 
     def __init__(
@@ -92,10 +93,11 @@ class Checker:
         *,
         revocations: Revocations,
         clock: Clock = utcnow,
+        more: logcopy.MorePlaces = tuple,
     ) -> None:
         self.shelf = shelf
         self._rules_of, self._revocations = rules_of, revocations
-        tiles = logcopy.tiles_for(trust, shelf.places)
+        tiles = logcopy.tiles_for(trust, shelf.places, more)
         self._verifier = Verifier(trust, tiles=tiles, clock=clock)
         logcopy.pin_newest(trust, tiles, self._verifier.checkpoints)
 

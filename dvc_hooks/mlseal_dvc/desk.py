@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,22 @@ class Desk:
                 self.trust,
                 Shelf(places),
                 rules or (lambda p: self.governance.rules(p, action)),
-                revocations=revoked.known(self.trust, self.governance.applicable(action), places, self.session.clock),
+                revocations=revoked.known(
+                    self.trust, self.governance.applicable(action), places, self.session.clock, self._every_place
+                ),
                 clock=self.session.clock,
+                more=self._every_place,
             )
         return self._checkers[key]
+
+    def _every_place(self) -> Iterator[Place]:
+        """The evidence on every remote of this repository that can be opened."""
+        for name in self.repo.config["remote"]:
+            place = None
+            with suppress(Exception):  # not the remote that was asked for: what it cannot show is missing, and said so
+                place = self.place_named(name)
+            if place is not None:
+                yield place
 
     def local_checker(self) -> Checker:
         """A verifier that looks at this user's own copies only: no network, and silent about what it does not know."""

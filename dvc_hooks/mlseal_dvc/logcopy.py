@@ -6,7 +6,7 @@ stop. The copy is untrusted: tiles count only where they hash to signed roots.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from mlseal.errors import Error, ServiceUnavailable, SplitView, Unchecked
 from mlseal.evidence.checkpoints import PinnedCheckpoints
@@ -18,22 +18,23 @@ from mlseal.tlog.tiles import TILE_WIDTH, TileSource, tile_path
 from mlseal_dvc import layout
 from mlseal_dvc.places import Place
 
+MorePlaces = Callable[[], Iterable[Place]]
 MAX_ENTRIES = 1 << 22
 """Larger logs (public ones) are not copied; everyone can reach those."""
 
 
 class CopiedTiles:
-    """Tiles of one log from the copies in `places`, then from the log itself.
+    """Tiles of one log from the copies in `places`, then from `more` of them, then from the log itself.
 
     A copy may hold a wider partial tile than the one asked for: its first hashes are those of the narrower one.
     """
 
-    def __init__(self, log: LogKey, places: Sequence[Place], live: TileSource | None) -> None:
-        self._log, self._places, self._live = log, places, live
+    def __init__(self, log: LogKey, places: Sequence[Place], more: MorePlaces, live: TileSource | None) -> None:
+        self._log, self._places, self._more, self._live = log, places, more, live
 
     def read(self, path: str) -> bytes:
         """The bytes at a tlog-tiles path. Raises `FileNotFoundError`."""
-        for place in self._places:
+        for place in self._everywhere():
             data = place.read(layout.log(self._log.origin, path))
             if data is None:
                 data = self._cut_from_wider(place, path)
@@ -42,6 +43,10 @@ class CopiedTiles:
         if self._live is None:
             raise FileNotFoundError(path)
         return self._live.read(path)
+
+    def _everywhere(self) -> Iterator[Place]:
+        yield from self._places
+        yield from self._more()
 
     def _cut_from_wider(self, place: Place, path: str) -> bytes | None:
         head, marker, width = path.partition(".p/")
@@ -57,10 +62,14 @@ class CopiedTiles:
         return data[:needed] if data is not None and len(data) >= needed else None
 
 
-def tiles_for(trust: Trust, places: Sequence[Place]) -> dict[str, TileSource]:
-    """For each log of `trust`: its tiles from `places`, or from its service where one is configured."""
+def tiles_for(trust: Trust, places: Sequence[Place], more: MorePlaces = tuple) -> dict[str, TileSource]:
+    """For each log of `trust`: its tiles from `places`, or from its service where one is configured.
+
+    `more` is asked only for what `places` lack. Remotes are pushed to at different times: who has seen the log through
+    one of them needs its tiles to see that the older copy on another belongs to the same log.
+    """
     live: Mapping[str, TileSource] = service_tiles(trust)
-    return {log.origin: CopiedTiles(log, places, live.get(log.origin)) for log in trust.logs}
+    return {log.origin: CopiedTiles(log, places, more, live.get(log.origin)) for log in trust.logs}
 
 
 def pin_newest(trust: Trust, tiles: Mapping[str, TileSource], checkpoints: PinnedCheckpoints) -> None:

@@ -32,12 +32,21 @@ DIRECTORY = "revocations"
 _TYPES = (revoked.URI, snapshot.URI)
 
 
-def known(trust: Trust, policies: Sequence[Policy], places: Sequence[Place], clock: Clock) -> Revocations:
-    """What the revokers of `policies` took back. Raises `StaleEvidence` when a policy's snapshot is missing or old."""
+def known(
+    trust: Trust,
+    policies: Sequence[Policy],
+    places: Sequence[Place],
+    clock: Clock,
+    more: logcopy.MorePlaces = tuple,
+) -> Revocations:
+    """What the revokers of `policies` took back. Raises `StaleEvidence` when a policy's snapshot is missing or old.
+
+    `more` places are asked for the log's tiles only (`logcopy.tiles_for`).
+    """
     with_revokers = [policy for policy in policies if policy.revokers]
     if not with_revokers:
         return NOTHING_REVOCABLE
-    verifier = Verifier(trust, tiles=logcopy.tiles_for(trust, places), clock=clock)
+    verifier = Verifier(trust, tiles=logcopy.tiles_for(trust, places, more), clock=clock)
     candidates = list(_candidates(places))
     merged: list[Revocation] = []
     newest: VerifiedStatement | None = None

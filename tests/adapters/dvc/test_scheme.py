@@ -78,8 +78,9 @@ def test_a_strict_remote_is_protected_whatever_else_says_so(strict: Scene, bucke
     """Nobody named, no marker, no setting, the URL shadowed: still nothing unsigned goes up or comes down."""
     strict.add("data.csv")
     del strict.owner.env["MLSEAL_POLICY"]
-    facts = json.loads(strict.owner.mlseal("dvc", "status", "--json").stdout)
-    assert facts["protected"] is True
+    status = strict.owner.mlseal("dvc", "status", "--json", ok=False)
+    assert status.returncode == 11, "nobody says who may sign"
+    assert json.loads(status.stdout)["protected"] is True
     bucket.client.put_object(Bucket=bucket.name, Key="team/files/md5/ab/" + "c" * 30, Body=b"planted")
     strict.owner.dvc("push")
     somebody = reader(strict)
