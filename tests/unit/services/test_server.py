@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -224,13 +225,15 @@ def test_one_peer_cannot_take_every_connection(small, monkeypatch):
             plug.connect(str(path))
             plugs.append(plug)
         time.sleep(0.2)
-        assert refusal(exchange(path, b"GET /x HTTP/1.1\r\n\r\n")) == 503
+        # Nothing is sent: the kernel may drop an answer that it delivers to somebody whose request was never read.
+        assert refusal(exchange(path, b"")) == 503
     finally:
         for plug in plugs:
             plug.close()
-    end = time.monotonic() + 3
+    end = time.monotonic() + 10
     while time.monotonic() < end:
-        if exchange(path, b"GET /x HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200"):
-            return
+        with suppress(ConnectionResetError):  # refused once more, as above
+            if exchange(path, b"GET /x HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200"):
+                return
         time.sleep(0.05)
     raise AssertionError("connections that ended still count")
