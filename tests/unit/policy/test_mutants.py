@@ -315,7 +315,7 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ('extra="forbid"', 'extra="ignore"'),
         ('if any("*" in text', 'if False and any("*" in text'),
         ("if (self.applies is None) != (self.require is None):", "if False:"),
-        ("if self.require is None and self.ungoverned is None:", "if False:"),
+        ("if self.require is None and self.ungoverned is None and self.data_policy is None:", "if False:"),
         ('= "verified-token"', '= "local"'),
         ('= "witnessed"', '= "unwitnessed"'),
         ('= "independent"', '= "local"'),
