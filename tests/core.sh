@@ -36,7 +36,8 @@ prepare() {
     rm -rf "$2"
     "$1" -m venv "$2"
     "$2/bin/python" "${install[@]}" \
-        hatchling editables pytest pytest-randomly pytest-xdist hypothesis asn1crypto model-signing pyopenssl
+        hatchling editables pytest pytest-randomly pytest-xdist hypothesis asn1crypto model-signing pyopenssl \
+        pydot openlineage-python
     "$2/bin/python" "${install[@]}" --no-build-isolation --editable .
     touch "$2/.ready-$inputs"
 }
