@@ -43,7 +43,7 @@ $(BIN)/python:
 # One pattern for every set of extras: .venv/.ready-demo-<hash>, .venv/.ready-dev-<hash>
 $(VENV)/.ready-%-$(INPUTS): | $(BIN)/python
 	@echo "setting up $(VENV) for '$*' (once; a few minutes on a slow line)"
-	$(INSTALL) hatchling editables
+	$(INSTALL) hatchling editables setuptools  # the last builds causaldata, which comes as source alone
 	$(INSTALL) --no-build-isolation --editable '.[$*]'
 	@rm -f $(VENV)/.ready-$*-*; touch $@
 
