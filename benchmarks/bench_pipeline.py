@@ -115,8 +115,10 @@ def floor(trust, steps: int) -> float:
     from mlseal.evidence import statement
     from mlseal.evidence.digest import Subject
     from mlseal.evidence.signing import signer_for
+    from mlseal.evidence.store import Store
 
-    signer = signer_for("gate", trust=trust)
+    # Into the store of the pipelines: an entry of the log that nobody shows would rightly stop the second pass.
+    signer = signer_for("gate", trust=trust, store=Store(os.environ["MLSEAL_STORE"]))
     verdict = statement.make(
         [Subject("model", "ab" * 32)],
         "https://in-toto.io/attestation/test-result/v0.1",
