@@ -2,7 +2,8 @@
 
 Revocations and snapshots are looked for in the evidence store that ``$MLSEAL_STORE`` names and beside the data, where a
 push leaves copies (``attestations/v1/revocations/``). They count only if an identity signed them that the policy lists
-under ``revokers``. A policy that lists revokers demands a snapshot younger than its ``revocationMaxAge``; a policy that
+under ``revokers``; what such an identity signed must verify or stops the caller, so that no older copy of the log can
+hide a revocation. A policy that lists revokers demands a snapshot younger than its ``revocationMaxAge``; a policy that
 lists none knows nobody who could revoke.
 """
 
@@ -12,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlseal.errors import Error
+from mlseal.errors import Refusal
 from mlseal.evidence import revocation
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock
@@ -59,13 +60,21 @@ def known(
     return _revocations(merged, newest)
 
 
-def copy_from_store(place: Place) -> None:
-    """Leave the store's revocations beside the data, for those who pull. Nothing to do without ``$MLSEAL_STORE``."""
+def copy_from_store(trust: Trust, place: Place) -> None:
+    """Leave the store's revocations beside the data, for those who pull. Nothing to do without ``$MLSEAL_STORE``.
+
+    The copy of the log follows, as far as they need it. Until it has, readers stop: that is better than not to know.
+    Raises `ServiceUnavailable` or `Unchecked` when the log cannot be read.
+    """
     present = set(place.names(DIRECTORY) or ())
+    sizes: dict[str, int] = {}
     for bundle in _in_store():
         name = f"{DIRECTORY}/{bundle.evidence_id}{layout.SUFFIX}"
         if name not in present:
             place.write(name, bundle.raw)
+        origin, size = bundle.claimed_tree
+        sizes[origin] = max(size, sizes.get(origin, 0))
+    logcopy.bring_up_to_date(trust, place, sizes)
 
 
 def _candidates(places: Sequence[Place]) -> Iterator[Bundle]:
@@ -89,18 +98,24 @@ def _in_store() -> Iterator[Bundle]:
 
 
 def _verified(verifier: Verifier, bundle: Bundle, policy: Policy) -> VerifiedStatement | None:
-    """`bundle` if a revoker of `policy` signed it; None for anything else: anybody may leave files here."""
+    """`bundle` if a revoker of `policy` signed it; None for anything else: anybody may leave files here.
+
+    Raises `Refusal` or `Unchecked` when a revoker signed it and the rest cannot be shown, such as that its log is the
+    one seen before.
+    """
     try:
-        said = bundle.statement
-        return verifier.verify(
-            bundle,
-            predicate_type=_TYPES,
-            identities=policy.revokers,
-            subjects=[said.subjects[0].sha256],
-            revocations=NOTHING_REVOCABLE,
-        )
-    except Error:
+        said, signer = bundle.statement, verifier.signer(bundle)
+    except Refusal:
         return None
+    if said.predicate_type not in _TYPES or not any(matcher.matches(signer) for matcher in policy.revokers):
+        return None
+    return verifier.verify(
+        bundle,
+        predicate_type=_TYPES,
+        identities=policy.revokers,
+        subjects=[said.subjects[0].sha256],
+        revocations=NOTHING_REVOCABLE,
+    )
 
 
 def _read(found: Sequence[VerifiedStatement]) -> tuple[list[Revocation], VerifiedStatement | None]:

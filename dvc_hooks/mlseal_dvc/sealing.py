@@ -137,7 +137,7 @@ class _Sealer:
         if any(policy.revokers for policy in self._desk.governance.applicable("push")):
             places = {str(place): place for pointer in work if (place := self._desk.place_of(pointer))}
             for place in places.values():
-                revoked.copy_from_store(place)
+                revoked.copy_from_store(self._desk.trust, place)
 
     def _existing(self, pointer: Pointer) -> Attested | None:
         """Valid evidence; None when there is none or it is too old. Invalid evidence is replaced by our own.

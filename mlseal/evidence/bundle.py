@@ -57,6 +57,18 @@ class Bundle:
         """Hex SHA-256 of the signed bytes; the same for every encoding of this evidence."""
         return self.statement.evidence_id
 
+    @property
+    def claimed_tree(self) -> tuple[str, int]:
+        """Origin and size of the log's tree that its proof is about, unverified. Raises `MalformedEvidence`."""
+        try:
+            note = self.document["verificationMaterial"]["tlogEntries"][0]["inclusionProof"]["checkpoint"]["envelope"]
+            origin, size = note.split("\n")[:2]
+            return str(origin), int(size)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise MalformedEvidence(
+                "the bundle holds no checkpoint", got=f"{type(error).__name__}: {error}"[:80]
+            ) from error
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Bundle:
         """The bundle in a file. Raises `Unreadable` if it is missing, empty or too large."""

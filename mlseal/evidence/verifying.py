@@ -177,9 +177,20 @@ class Verifier:
         except Error:
             raise
         except Exception as error:
-            raise ForgedEvidence(
-                "the bundle cannot be verified", got=f"{type(error).__name__}: {error}"[:200]
-            ) from error
+            raise _unverifiable(error) from error
+
+    def signer(self, bundle: Bundle) -> Identity:
+        """Who signed `bundle`, by steps 0 to 3 alone: nothing else about it may be believed.
+
+        For choosing whose bundles must verify. What a listed identity signed has to pass `verify` or stop the caller;
+        passing it over because the log cannot be compared just now would hide it. Raises as `verify`.
+        """
+        try:
+            return self._facts(bundle).identity
+        except Error:
+            raise
+        except Exception as error:
+            raise _unverifiable(error) from error
 
     def _verify(
         self,
@@ -221,6 +232,10 @@ class Verifier:
             self._seen.clear()
         self._seen[bundle.sha256] = facts
         return facts
+
+
+def _unverifiable(error: Exception) -> ForgedEvidence:
+    return ForgedEvidence("the bundle cannot be verified", got=f"{type(error).__name__}: {error}"[:200])
 
 
 def self_verify(bundle: Bundle, trust: Trust, *, clock: Clock = utcnow) -> None:

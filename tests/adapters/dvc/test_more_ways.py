@@ -139,6 +139,52 @@ def test_withdrawn_data_are_refused(scene: Scene, authority, tmp_path: Path) -> 
     late = scene.newcomer("late")
     assert "withdrawn" in late.dvc("pull", ok=False).stderr
     assert not (late.cwd / "data.csv").exists()
+    (reader.cwd / "data.csv").unlink()
+    shutil.rmtree(reader.cwd / ".dvc" / "cache")
+    assert "withdrawn" in reader.dvc("pull", ok=False).stderr  # who saw the log before it held the withdrawal
+    assert not (reader.cwd / "data.csv").exists()
+
+
+def test_an_older_copy_of_the_log_does_not_hide_a_withdrawal(scene: Scene, authority, tmp_path: Path) -> None:
+    """Who writes to the remote can put the log's copy back; a revoker's word that it cannot reach must then stop."""
+    revokers = f'revokers: [{{issuer: "{authority.issuer}", san: "{authority.san("monitor")}"}}]\n'
+    scene.owner.env["MLSEAL_STORE"] = str(tmp_path / "store")
+    scene.owner.mlseal("revoke", "--snapshot")
+    scene.policy.write_text(policy_text(authority.issuer, authority.san("producer"), revokers))
+    scene.add("data.csv")
+    scene.owner.dvc("push")
+    log = scene.evidence / "log"
+    older = tmp_path / "older"
+    shutil.copytree(log, older)
+    reader = scene.newcomer()
+    reader.dvc("pull")
+    evidence = json.loads(scene.owner.mlseal("dvc", "evidence", "data.csv", "--json").stdout)["evidenceId"]
+    scene.owner.mlseal("revoke", evidence, "--reason", "withdrawn")
+    scene.owner.dvc("push", ok=False)
+    shutil.rmtree(log)
+    shutil.copytree(older, log)
+    (reader.cwd / "data.csv").unlink()
+    shutil.rmtree(reader.cwd / ".dvc" / "cache")
+    done = reader.dvc("pull", ok=False)
+    assert "tile/" in done.stderr and "remedy" in done.stderr
+    assert not (reader.cwd / "data.csv").exists()
+
+
+def test_what_strangers_leave_among_the_revocations_stops_nobody(scene: Scene, authority, tmp_path: Path) -> None:
+    revokers = f'revokers: [{{issuer: "{authority.issuer}", san: "{authority.san("monitor")}"}}]\n'
+    scene.owner.env["MLSEAL_STORE"] = str(tmp_path / "store")
+    scene.owner.mlseal("revoke", "--snapshot")
+    scene.policy.write_text(policy_text(authority.issuer, authority.san("producer"), revokers))
+    data = scene.add("data.csv")
+    scene.owner.dvc("push")
+    place = scene.evidence / "revocations"
+    (bundle,) = scene.bundles()
+    (place / f"{'0' * 64}.sigstore.json").write_bytes(b"{")
+    (place / f"{'1' * 64}.sigstore.json").write_bytes(bundle.read_bytes())  # another type, by another identity
+    (place / f"{'2' * 64}.sigstore.json").write_bytes(bundle.read_bytes().replace(b'"logIndex":"', b'"logIndex":"9'))
+    reader = scene.newcomer()
+    reader.dvc("pull")
+    assert (reader.cwd / data.name).read_bytes() == data.read_bytes()
 
 
 def test_a_policy_with_revokers_wants_a_snapshot(scene: Scene, authority) -> None:
