@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Misuse, Unchecked
 from mlseal.evidence.identity import Identity
-from mlseal.stages import provenance
+from mlseal.stages import provenance, tables
 from mlseal.stages.base import Context, DatasetPath, EntryPath, FilePath, Finding, ModelPath, require, stage
-from mlseal.stages.governance import decisions, disclosure, tables
+from mlseal.stages.governance import decisions, disclosure
+from mlseal.stages.governance import groups as grouping
 from mlseal.stages.governance.decisions import Rule
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlseal.stages.governance.contingency import Counts, Estimate
-    from mlseal.stages.governance.tables import Coded
+    from mlseal.stages.governance.groups import Coded
 
 _AGREEMENT = 1e-9
 _LIBRARIES = ("fairlearn", "numpy", "pandas", "scikit-learn")
@@ -101,8 +102,8 @@ def fairness(
     entry = tables.entry(context.measured["dataset"], table)
     frame = tables.read(context.private_file("dataset", entry))
     truth = decisions.binary(tables.column(frame, outcome, "outcome"), f"column {outcome!r}")
-    groups = tables.groups(tables.column(frame, attribute, "attribute"), attribute)
-    clusters = tables.code(tables.column(frame, cluster, "cluster")) if cluster else None
+    groups = grouping.groups(tables.column(frame, attribute, "attribute"), attribute)
+    clusters = grouping.code(tables.column(frame, cluster, "cluster")) if cluster else None
     features = None
     if rule.column is not None:
         decision, ties = decisions.binary(tables.column(frame, rule.column, "decision"), f"column {rule.column!r}"), 0
