@@ -42,6 +42,8 @@ class Pointer:
         rev: git revision; None for the workspace.
         unchanged: tells whether the workspace already holds this version, as DVC sees it.
         source: opens the repository that ``dvc import`` took it from (a DVC `Repo`); None for everything else.
+        listed: the directory object that DVC makes of the files listed in the ``.dvc`` file itself (``files:``, as
+            cloud-versioned remotes have them); None where the file names an object instead.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Pointer:
     dependencies: tuple[Dependency, ...]
     unchanged: Callable[[], bool]
     source: Callable[[], Any] | None = None
+    listed: bytes | None = None
 
     @property
     def isdir(self) -> bool:
@@ -70,7 +73,9 @@ class Pointer:
         return self.path, self.hash_name, self.oid
 
     def directory_object(self) -> bytes | None:
-        """The bytes of the directory object in the local cache, unverified; None if it is not there."""
+        """The bytes of the directory object as DVC will use it, unverified; None if it is not in the local cache."""
+        if self.listed is not None:
+            return self.listed
         try:
             with open(self.cache_path(self.oid), "rb") as file:
                 return file.read()
@@ -165,6 +170,7 @@ def pointer_of(out: Any, rev: str | None, prefix: str) -> Pointer:
         dependencies=dependencies,
         unchanged=lambda: bool(out.exists) and not out.changed_checksum(),
         source=(lambda: stage.deps[0].fs.repo) if stage.is_repo_import else None,
+        listed=bytes(out.get_obj().as_bytes()) if out.files else None,
     )
 
 

@@ -132,7 +132,14 @@ def _settle(desk: Desk, outcome: Outcome) -> None:
 
 
 def _something_here(pointer: Pointer) -> bool:
-    return os.path.lexists(pointer.cache_path(pointer.oid))
+    """Whether DVC could place anything of it: of a directory listed in its ``.dvc`` file, any file will do."""
+    if pointer.listed is None:
+        return os.path.lexists(pointer.cache_path(pointer.oid))
+    try:
+        oids = objects.read_tree(pointer.listed, pointer.path).values()
+    except Refusal:  # nobody can have signed such a list
+        return True
+    return any(os.path.lexists(pointer.cache_path(oid)) for oid in oids)
 
 
 def _brought_by_fetch(pointer: Pointer, since: int) -> list[tuple[str, str]]:
