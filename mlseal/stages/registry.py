@@ -21,6 +21,7 @@ from mlseal.stages.base import Stage
 BUILTIN: dict[str, str] = {
     "governance.fairness": "mlseal.stages.governance.fairness:fairness",
     "ingestion.source": "mlseal.stages.ingestion.source:source",
+    "training.dp": "mlseal.stages.training.dp:private",
     "training.run": "mlseal.stages.training.run:train",
 }
 """Name → ``module:object``. A new stage is one file and one line here."""

@@ -30,6 +30,7 @@ def test_released_uris_stay():
         "https://in-toto.io/attestation/test-result/v0.1",
         "https://mlseal.dev/data-policy/v0.1",
         "https://mlseal.dev/data-provenance/v0.1",
+        "https://mlseal.dev/dp-training/v0.1",
         "https://mlseal.dev/fairness/v0.1",
         "https://mlseal.dev/human-approval/v0.1",
         "https://mlseal.dev/ownership/v0.1",

@@ -17,6 +17,7 @@ from mlseal.errors import MalformedEvidence, UnknownName
 from mlseal.evidence.predicates import (
     data_policy,
     data_provenance,
+    dp_training,
     fairness,
     human_approval,
     oms_signature,
@@ -33,6 +34,7 @@ from mlseal.evidence.predicates import (
 MODULES: tuple[ModuleType, ...] = (
     data_policy,
     data_provenance,
+    dp_training,
     fairness,
     human_approval,
     oms_signature,

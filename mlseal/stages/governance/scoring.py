@@ -3,8 +3,9 @@
     python -I scoring.py --model DIR --data FEATURES.parquet --kind decision|score --out FILE
 
 Any program with this command line can take its place (``--scorer``). It runs in a child process because loading a
-pickle runs the model's code. It imports neither MLflow nor mlseal: the flavour's two facts, file and format, are read
-from ``MLmodel`` as MLflow writes them. Output: one number a row, in row order, as text.
+pickle runs the model's code. It does not import MLflow: the flavour's two facts, file and format, are read from
+``MLmodel`` as MLflow writes them. A model of plain numbers (`mlseal.stages.dense`) is read, not unpickled. Output: one
+number a row, in row order, as text.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ def load(directory: Path) -> Any:
     import yaml
 
     flavors = yaml.safe_load((directory / "MLmodel").read_text(encoding="utf-8")).get("flavors", {})
+    if "mlseal_dense" in flavors:
+        from mlseal.stages import dense
+
+        return dense.read(directory)
     flavor = flavors.get("sklearn")
     if flavor is None:
         sys.exit(f"the model has no scikit-learn flavour (it has {sorted(flavors)}); pass --scorer PROGRAM")

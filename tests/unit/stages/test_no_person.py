@@ -71,6 +71,19 @@ def calls_of(authority, people, table, script, model):
             "table": table,
             "minimum_positives": 50,
         },
+        "training.dp": {
+            "dataset": people,
+            "table": table,
+            "out": model.with_name(f"{model.name}-private"),
+            "outcome": "need",
+            "features": "group",
+            "unit_column": "house",
+            "rows_per_unit": 2,
+            "truncate": "true",
+            "epsilon": 8,
+            "delta": 0.001,
+            "epochs": 1,
+        },
     }
     assert set(calls) == set(registry.BUILTIN), "a new stage joins this test"
     return {name: {key: str(value) for key, value in arguments.items()} for name, arguments in calls.items()}
