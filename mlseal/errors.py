@@ -16,6 +16,7 @@ Error:
     │   ├─ ServiceUnavailable CA, time-stamping authority or log did not answer in time
     │   ├─ Unreadable         a file or directory cannot be read
     │   ├─ MissingExtra       an optional library is not installed
+    │   ├─ Cancelled          the run was stopped from outside    exit 130
     │   └─ Pending            the answer is being computed         HTTP 409
     └─ Misuse      the caller is wrong                    exit 2    HTTP 400
         ├─ PolicyInvalid      a policy that cannot be loaded
@@ -143,6 +144,12 @@ class Unreadable(Unchecked):
 
 class MissingExtra(Unchecked):
     """An optional library is not installed; the remedy names the extra."""
+
+
+class Cancelled(Unchecked):
+    """The run was stopped from outside, by a signal or its caller; nothing was signed about it."""
+
+    exit_code = 130
 
 
 class Pending(Unchecked):

@@ -9,6 +9,7 @@ evidence missing, stale, insufficient, or not checkable        ``errors.Unchecke
 the caller is wrong                                            ``errors.Misuse``, click's own 2
 a fault of mlseal itself                                       anything else                  1
 interrupted (Ctrl-C) · the reader of the output went away      ``KeyboardInterrupt`` · EPIPE  130 · 141
+a run of a stage was stopped (Ctrl-C or SIGTERM)               ``errors.Cancelled``           130
 =============================================================  =============================  ====
 
 Every code but 0 is a stop. Results go to standard output, failures to standard error as one sentence, or as one

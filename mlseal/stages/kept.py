@@ -8,14 +8,14 @@ emptied at any time.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from pathlib import Path
 
 from mlseal.errors import Error
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.store import Store
-from mlseal.stages.base import copy
+from mlseal.stages.context import copy
+from mlseal.stages.workspace import remove
 
 
 class Kept:
@@ -56,12 +56,3 @@ class Kept:
         for spoilt in (target, kept):
             remove(spoilt)
         return False
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a directory as far as possible."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ class Progress:
         self._started = time.monotonic()
         self._status: object | None = None
         self._lock = threading.Lock()
+        self._step = ""
 
     def log(self, line: str) -> None:
         """Show one line of a child's output."""
@@ -37,6 +38,11 @@ class Progress:
                 self._status.console.print(line, markup=False, highlight=False)  # type: ignore[attr-defined]
             else:
                 print(line, file=sys.stderr, flush=True)  # noqa: T201 - a person watches standard error
+
+    def step(self, done: int, total: int | None, what: str) -> None:
+        """Note how far the work is; shown with the next sign of life, so that it costs nothing to say it often."""
+        of = f" of {total}" if total is not None else ""
+        self._step = f" · {done}{of} {what}"
 
     def __enter__(self) -> Self:
         if not self._quiet:
@@ -56,7 +62,7 @@ class Progress:
         if sys.stderr.isatty():
             self._spin()
         while not self._done.wait(_EVERY):
-            print(f"{self.title}: {self._seconds()} s …", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{self.title}{self._step}: {self._seconds()} s …", file=sys.stderr, flush=True)  # noqa: T201
 
     def _spin(self) -> None:
         from rich.console import Console
@@ -66,7 +72,7 @@ class Progress:
             with self._lock:
                 self._status = status
             while not self._done.wait(0.5):
-                status.update(f"{self.title} · {self._seconds()} s")
+                status.update(f"{self.title}{self._step} · {self._seconds()} s")
             with self._lock:
                 self._status = None
 

@@ -2,8 +2,8 @@
 
     python -m mlseal.stages.reference docs/stages
 
-rewrites what stands between the two marks of each page ``NAME.md``; a test compares them, so that no page can say what
-the code does not.
+rewrites what stands between the two marks of each page ``NAME.md``, and the list of all stages, ``stages.md`` beside
+that directory; a test compares them, so that no page can say what the code does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ END = "<!-- end of generated part -->"
 
 def render(stage: Stage) -> str:
     """Markdown of what follows from the signature of `stage`, with both marks."""
-    short = next(name for name, uri in predicates.SHORT.items() if uri == stage.predicate_type)
+    short = _short(stage)
     extra = f"`pip install 'mlseal[{stage.extra}]'`" if stage.extra else "nothing beyond mlseal"
     lines = [
         BEGIN,
@@ -46,6 +46,37 @@ def _row(parameter: Parameter) -> str:
     return f"| `{parameter.flag}` | {kind} | {default} | {parameter.help} |"
 
 
+def listing() -> str:
+    """The page that lists every built-in stage: what it measures, what it does not prove, its extra, its cost."""
+    lines = [
+        BEGIN,
+        "",
+        "# Every stage",
+        "",
+        "What each measures, what none of its findings proves, what it needs and what it takes: *seconds*, *minutes* or",
+        "*hours* on a small table or model with two cores. [How stages work, and how to write one](stages/README.md).",
+    ]
+    for name in sorted(registry.BUILTIN):
+        one = registry.load(name).stage
+        extra = f"`pip install 'mlseal[{one.extra}]'`" if one.extra else "nothing beyond mlseal"
+        lines += [
+            "",
+            f"## [`{name}`](stages/{name}.md)",
+            "",
+            one.summary.replace("``", "`"),
+            "",
+            f"- Evidence: [`{_short(one)}`](predicates/{_short(one)}.md)",
+            f"- Needs: {extra}",
+            f"- Takes {one.cost or 'nobody said how long'}",
+            "- Does not prove " + "; ".join(one.not_proven or ("nobody said what",)),
+        ]
+    return "\n".join([*lines, "", END, ""])
+
+
+def _short(stage: Stage) -> str:
+    return next(name for name, uri in predicates.SHORT.items() if uri == stage.predicate_type)
+
+
 def update(page: str, stage: Stage) -> str:
     """`page` with its generated part renewed. Raises `Misuse` when the marks are missing."""
     before, begin, rest = page.partition(BEGIN)
@@ -56,7 +87,8 @@ def update(page: str, stage: Stage) -> str:
 
 
 def main(directory: Path) -> None:
-    """Renew every page in `directory`."""
+    """Renew every page in `directory` and the list beside it."""
+    (directory.parent / "stages.md").write_text(listing(), encoding="utf-8")
     for name in registry.BUILTIN:
         page = directory / f"{name}.md"
         page.write_text(update(page.read_text(encoding="utf-8"), registry.load(name).stage), encoding="utf-8")

@@ -12,35 +12,38 @@ Steps, performed under these numbers:
 7. signed (which verifies the signature again) and stored;
 8. outputs are published under their final name, then the bundle is written to ``out``.
 
-Whatever goes wrong, outputs are removed and nothing is published: an output without evidence never appears.
+Whatever goes wrong, outputs are removed and nothing is published: an output without evidence never appears. So it is
+with a run that is stopped (`mlseal.stages.cancellation`) or killed: what it left the next run removes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Error, Misuse, Unchecked, Unreadable
-from mlseal.evidence import naming, planning, predicates, statement
+from mlseal.evidence import naming, planning
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, rfc3339, utcnow
-from mlseal.evidence.digest import Measured, Subject, measure
-from mlseal.evidence.predicates import slsa_provenance, test_result
-from mlseal.evidence.predicates.base import Measurement, Preflight
+from mlseal.evidence.digest import Measured, measure
+from mlseal.evidence.predicates.base import Preflight
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.store import Store
 from mlseal.stages import registry
 from mlseal.stages.arguments import Arguments, parse
 from mlseal.stages.base import Context, Finding, Stage, require_unchanged
+from mlseal.stages.cancellation import Cancellation
 from mlseal.stages.harness import harness_of, plan_of
-from mlseal.stages.kept import Kept, remove
+from mlseal.stages.kept import Kept
 from mlseal.stages.progress import Progress
 from mlseal.stages.registry import Registered
+from mlseal.stages.staged import publish, staged
+from mlseal.stages.stating import state
+from mlseal.stages.workspace import sweep, workspace
 
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
@@ -73,6 +76,7 @@ def run(
     reuse: bool = False,
     purpose: str | None = None,
     preflight: planning.Judge = planning.unjudged,
+    cancellation: Cancellation | None = None,
 ) -> Bundle:
     """Run stage `name`, sign what it found, keep the bundle in `store` and write it to `out`.
 
@@ -91,9 +95,10 @@ def run(
             a data policy governs an input nothing serves again: what it allows is asked of each run.
         purpose: why this runs, as a data policy writes it; None if nothing was stated.
         preflight: judges the plan; the default stops whatever has a data policy.
+        cancellation: by which the caller may stop the run; SIGINT and SIGTERM stop it in any case.
 
     Raises whatever the stage raises, `DigestMismatch` when an input changed, `ServiceUnavailable` when nothing could
-    sign; outputs do not exist then.
+    sign, `Cancelled` when it was stopped; outputs do not exist then.
     """
 
     def archive() -> Archive:
@@ -109,11 +114,20 @@ def run(
         if out is not None:
             known.write(out)
         return known
-    with Progress(name, quiet=quiet) as progress:
+    stop = cancellation or Cancellation()
+    with Progress(name, quiet=quiet) as progress, stop.listening():
         ran = performed(
-            name, arguments, run_id=asking.run_id, clock=clock, archive=archive, log=progress.log, clear=asking.clear
+            name,
+            arguments,
+            run_id=asking.run_id,
+            clock=clock,
+            archive=archive,
+            log=progress.log,
+            show=progress.step,
+            clear=asking.clear,
+            cancellation=stop,
         )
-        with ran as done:
+        with ran as done, stop.shielded():
             bundle = signer.sign(done.statement)  # 7
             store.put(bundle)
             done.publish()  # 8
@@ -168,14 +182,14 @@ def _again(
     from mlseal.stages.reuse import find
 
     outputs = parse(registry.load(name).stage, arguments, naming.in_force()).outputs
-    with _staged(outputs) as staging:
+    with staged(outputs) as staging:
 
         def restore(sha256: str) -> bool:
             return all(kept.take(sha256, path) for path in staging.values())
 
         found = find(name, arguments, signer, archive, restore, asking.ungoverned)
         if found is not None:
-            _publish(staging, outputs)
+            publish(staging, outputs)
         return found
 
 
@@ -197,7 +211,9 @@ def performed(
     run_id: str | None = None,
     clock: Clock = utcnow,
     log: Callable[[str], None] = lambda _: None,
+    show: Callable[[int, int | None, str], None] = lambda *_: None,
     clear: Clear = lambda *_: None,
+    cancellation: Cancellation | None = None,
 ) -> Iterator[Performed]:
     """Steps 1 to 6. Outputs that were not published by the end of the block are removed.
 
@@ -210,43 +226,59 @@ def performed(
     started = rfc3339(clock())
     before = {key: measure(path) for key, path in parsed.inputs.items()}  # 2
     cleared = clear(registered, parsed, before)
-    with _staged(parsed.outputs) as staging, tempfile.TemporaryDirectory(prefix="mlseal-stage-") as workspace:
+    stop = cancellation or Cancellation()
+    sweep()
+    with staged(parsed.outputs) as staging, workspace(list(staging.values())) as work, stop.releasing():
         context = Context(
             run_id=run_id or secrets.token_hex(8),
             clock=clock,
             started_on=started,
             measured=before,
-            workspace=Path(workspace),
+            workspace=work,
             harness_base=harness_of(registered, parsed, before),
             log=log,
             archive=archive,
             naming=names,
+            show=show,
+            cancellation=stop,
         )
         finding = _call(stage, {**parsed.inputs, **staging, **parsed.values}, context)  # 3
         for key, path in parsed.inputs.items():  # 4
             require_unchanged(key, before[key], measure(path))
         after = {key: _output(stage, key, path, parsed.outputs[key].name) for key, path in staging.items()}  # 5
-        made = _state(registered, finding, {**before, **after}, context, cleared)  # 6
-        yield Performed(made, lambda: _publish(staging, parsed.outputs), parsed.outputs)
+        made = state(registered, finding, {**before, **after}, context, cleared)  # 6
+        yield Performed(made, lambda: publish(staging, parsed.outputs), parsed.outputs)
 
 
 def _call(stage: Stage, arguments: Mapping[str, Any], context: Context) -> Finding:
     try:
         finding = stage.function(**arguments, context=context)
     except Error:
+        context.check()  # a child that was ended because the run is to stop did not fail
         raise
     except MemoryError as error:
         raise Unchecked(f"stage {stage.name} ran out of memory", remedy="give it more, or a smaller input") from error
     except Exception as error:
-        # A bug or a foreign library's exception is one sentence too, and never a pass; `__cause__` keeps the trace.
+        context.check()
+        # A bug or a foreign library's exception is one sentence too, and never a pass; `__cause__` keeps the trace. Its
+        # message may quote the data, and sentences end in the logs of clusters: the place says enough.
         raise Unchecked(
             f"stage {stage.name} stopped on an unexpected {type(error).__name__}",
-            got=str(error)[:300] or "no message",
+            got=_place(error),
             remedy="run again with MLSEAL_DEBUG=1 to see where, and report it",
         ) from error
     if not isinstance(finding, Finding):
         raise Misuse(f"stage {stage.name} returned no finding", got=type(finding).__name__)
+    context.check()
     return finding
+
+
+def _place(error: Exception) -> str:
+    """Module and line that raised `error`."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"line {frame.tb_lineno} of {frame.tb_frame.f_globals.get('__name__')}" if frame else "no place"
 
 
 def _output(stage: Stage, key: str, path: Path, name: str) -> Measured:
@@ -256,95 +288,3 @@ def _output(stage: Stage, key: str, path: Path, name: str) -> Measured:
         return measure(path, name=name)
     except Unreadable as error:
         raise Unchecked(f"stage {stage.name} left no usable output {key}", got=error.message) from error
-
-
-def _state(
-    registered: Registered,
-    finding: Finding,
-    measured: Mapping[str, Measured],
-    context: Context,
-    cleared: Preflight | None,
-) -> Statement:
-    stage = registered.stage
-    fields = _fields(registered, finding, context, cleared)
-    predicates.check(stage.predicate_type, fields)
-    subjects: list[Subject] = []
-    for name in finding.subjects:
-        if name not in measured:
-            raise Misuse(f"stage {stage.name} names a subject {name!r} that is neither input nor output")
-        subjects.extend(measured[name].subjects)
-    return statement.make(subjects, stage.predicate_type, fields, names=context.naming)
-
-
-def _fields(registered: Registered, finding: Finding, context: Context, cleared: Preflight | None) -> dict[str, Any]:
-    """The predicate: what the stage found and what the runner knows, in the shape that the evidence type has for it."""
-    uri, fields = registered.stage.predicate_type, dict(finding.fields)
-    harness = context.harness(finding.libraries).to_json()
-    # We vouch for our own measuring only; a policy that trusts a provider's asks for `declared` and names it.
-    strength = "declared" if registered.foreign else finding.strength
-    seed = {} if finding.seed is None else {"seed": finding.seed}
-    judged = {} if cleared is None else {"preflight": cleared.to_json()}
-    if issubclass(predicates.MODELS[uri], Measurement):
-        times = {"startedOn": context.started_on, "finishedOn": context.now()}
-        said = {
-            "harness": harness,
-            "strength": strength,
-            "runId": context.run_id,
-            "notProven": list(finding.not_proven),
-        }
-        return {**fields, **said, **times, **seed, **judged}
-    if uri == test_result.URI:
-        about = {"version": harness["version"], "provider": harness["provider"], "strength": strength}
-        configuration = {
-            "name": harness["name"],
-            "digest": {"sha256": harness["configDigest"]},
-            "annotations": {**about, "runId": context.run_id, **seed, **_annotated(cleared)},
-        }
-        return {**fields, "configuration": [*fields.get("configuration", []), configuration]}
-    if registered.foreign:
-        raise Misuse(
-            f"stage {registered.stage.name} makes evidence that cannot name its provider",
-            got=uri,
-            expected="a measurement or a test-result",
-        )
-    return {**fields, **judged} if uri == slsa_provenance.URI else fields
-
-
-def _annotated(cleared: Preflight | None) -> dict[str, str]:
-    """The verdict in a type whose format is not ours: annotations hold texts and numbers only."""
-    if cleared is None:
-        return {}
-    return {"preflight": cleared.verdict, **({"purpose": cleared.purpose} if cleared.purpose else {})}
-
-
-@contextlib.contextmanager
-def _staged(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
-    """Hidden paths on the same file system as the final ones; what was not published is removed."""
-    staging: dict[str, Path] = {}
-    try:
-        for key, path in outputs.items():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise Unreadable(f"cannot write {path}", got=error.strerror, remedy="check the path") from error
-            staging[key] = path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}"
-        yield staging
-    finally:
-        for path in staging.values():
-            remove(path)
-
-
-def _publish(staging: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
-    for key, path in staging.items():
-        final = outputs[key]
-        try:
-            if path.is_dir():
-                path.rename(final)  # refuses a directory that is not empty
-            else:
-                # Unlike rename, an exclusive create cannot replace a file that appeared meanwhile.
-                final.touch(exist_ok=False)
-                path.replace(final)
-        except OSError as error:
-            raise Unreadable(
-                f"cannot publish {final}", got=error.strerror, remedy="free the name and run the stage again"
-            ) from error

@@ -85,12 +85,14 @@ def apply(rule: Rule, scores: NDArray[np.float64]) -> tuple[NDArray[np.int64], i
 
 
 def binary(values: NDArray[Any], what: str) -> NDArray[np.int64]:
-    """`values` as 0 and 1. Raises `Misuse` naming what else there is."""
+    """`values` as 0 and 1. Raises `Misuse` naming other numbers; texts, which may be people's names, are counted."""
     import numpy as np
 
     found = np.unique(values)
     if not set(found.tolist()) <= {0, 1}:
-        raise Misuse(f"{what} must be 0 and 1", got=", ".join(map(str, found[:5].tolist())))
+        numbers = np.issubdtype(found.dtype, np.number)
+        got = ", ".join(map(str, found[:5].tolist())) if numbers else f"{len(found)} different texts"
+        raise Misuse(f"{what} must be 0 and 1", got=got)
     return values.astype(np.int64)
 
 

@@ -43,7 +43,13 @@ class _Sample:
     clusters: Coded | None
 
 
-@stage("governance.fairness", predicate="fairness", extra="fairness")
+@stage(
+    "governance.fairness",
+    predicate="fairness",
+    extra="fairness",
+    cost="seconds: one scoring of the table, then replicates over a table of counts",
+    not_proven=_NOT_PROVEN,
+)
 def fairness(
     model: ModelPath,  # noqa: ARG001 - read through the context, as a proven copy
     dataset: DatasetPath,  # noqa: ARG001 - same
@@ -144,7 +150,7 @@ def fairness(
         seed=seed,
         strength="declared" if rule.column else "measured",
         libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
-        not_proven=(*_NOT_PROVEN, *((_DECLARED,) if rule.column else () if verified else (_UNVERIFIED,))),
+        not_proven=((_DECLARED,) if rule.column else () if verified else (_UNVERIFIED,)),
     )
 
 

@@ -12,21 +12,21 @@ from mlseal.stages.ingestion import publishers
 _OURS = "data-provenance"
 _NOT_PROVEN = (
     "that the data are true, lawful, complete or representative",
-    "that the lineage recorded by the signer happened as recorded",
     "that a later step read the same bytes: compare the digests in its own evidence",
 )
-_PUBLISHED = (
-    "that the data are true, lawful, complete or representative",
-    "that the publisher has not withdrawn the signature since",
-    "that a later step read the same bytes: compare the digests in its own evidence",
-)
-_UNSIGNED = (
-    "where the data come from: nobody signed them, and the name is what the caller said",
-    "that a later step read the same bytes: compare the digests in its own evidence",
-)
+_SIGNED = ("that the lineage recorded by the signer happened as recorded",)
+_PUBLISHED = ("that the publisher has not withdrawn the signature since",)
+_UNSIGNED = ("where the data come from: nobody signed them, and the name is what the caller said",)
 
 
-@stage("ingestion.source", predicate="source-verification", reusable=None, releases=DIGESTS)  # withdrawals must count
+@stage(
+    "ingestion.source",
+    predicate="source-verification",
+    reusable=None,  # withdrawals must count
+    releases=DIGESTS,
+    cost="seconds: two passes over the bytes of the data",
+    not_proven=_NOT_PROVEN,
+)
 def source(
     dataset: DatasetPath,
     issuer: str = "",
@@ -105,7 +105,7 @@ def source(
     return Finding(
         subjects=("dataset",),
         fields={**_evidence(context, predicate, Identity(issuer, san), revokers), **sizes},
-        not_proven=_NOT_PROVEN,
+        not_proven=_SIGNED,
     )
 
 

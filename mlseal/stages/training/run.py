@@ -40,7 +40,13 @@ def as_here(predicate: Mapping[str, Any]) -> bool:
     return builder == expected and all(internal.get(name) == value for name, value in _environment().items())
 
 
-@stage("training.run", predicate="slsa-provenance", reusable=as_here)
+@stage(
+    "training.run",
+    predicate="slsa-provenance",
+    reusable=as_here,
+    cost="minutes: what the script takes, and reading data and model twice",
+    not_proven=_NOT_PROVEN,
+)
 def train(
     script: CodePath,  # noqa: ARG001 - read through the context, as a proven copy
     data: DatasetPath,

@@ -8,6 +8,8 @@ import pytest
 
 from mlseal.errors import DigestMismatch, MissingExtra, Misuse, UnknownName
 from mlseal.evidence import predicates
+from mlseal.evidence.digest import measure
+from mlseal.evidence.predicates.base import Harness
 from mlseal.stages import base, registry
 from mlseal.stages.base import Context, DatasetPath, FilePath, Finding, OutputModel, Settings, stage
 
@@ -123,7 +125,7 @@ def test_a_missing_extra_names_the_extra():
 def _context(tmp_path, measured):
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    harness = base.Harness(name="a.b", version="1", provider="p", config_digest="0" * 64)
+    harness = Harness(name="a.b", version="1", provider="p", config_digest="0" * 64)
     return Context("r", lambda: None, "", {"model": measured}, workspace, harness, print, lambda: None)
 
 
@@ -134,10 +136,10 @@ def test_a_private_copy_is_proven_and_a_change_in_between_refuses(tmp_path):
     (model / "sub" / "b").write_text("b")
     (model / "attestations").mkdir()
     (model / "attestations" / "x").write_text("unmeasured")
-    measured = base.measure(model)
+    measured = measure(model)
     context = _context(tmp_path, measured)
     copy = context.private_copy("model")
-    assert base.measure(copy, name="model").sha256 == measured.sha256
+    assert measure(copy, name="model").sha256 == measured.sha256
     assert not (copy / "attestations").exists()
     assert context.private_file("model", "sub/b").read_text() == "b"
     shutil.rmtree(context.workspace / "model")

@@ -1,4 +1,7 @@
-"""Marked rows go through every stage; no mark comes out, neither in a bundle nor in the certificate that the log keeps."""
+"""Names of files are hidden where they are committed, also in verdicts, in what serves again and from guesses.
+
+That no stage lets a row or a name out is asked of each in `test_every_stage`.
+"""
 
 import base64
 
@@ -12,7 +15,7 @@ from mlseal.evidence.predicates import data_provenance
 from mlseal.policy import gate
 from mlseal.policy import verdict as verdicts
 from mlseal.policy.load import parse
-from mlseal.stages import registry, runner
+from mlseal.stages import runner
 from tests.unit.stages.test_source import CLAIM
 
 MARK = "canary"
@@ -57,7 +60,7 @@ def everything(bundle) -> bytes:
 
 
 def calls_of(authority, people, table, script, model):
-    """One call of every built-in stage on this data, this script and this model."""
+    """One call of a stage of each of three kinds on this data, this script and this model."""
     calls = {
         "ingestion.source": {"dataset": people, "issuer": authority.issuer, "san": authority.san("producer")},
         "training.run": {"script": script, "data": people, "out": model},
@@ -85,20 +88,7 @@ def calls_of(authority, people, table, script, model):
             "epochs": 1,
         },
     }
-    assert set(calls) == set(registry.BUILTIN), "a new stage joins this test"
     return {name: {key: str(value) for key, value in arguments.items()} for name, arguments in calls.items()}
-
-
-def test_every_built_in_stage_keeps_rows_to_itself(authority, people, tmp_path):
-    authority.signer("producer").sign(
-        statement.make(measure(people).subjects, data_provenance.URI, {**CLAIM, "remote": str(tmp_path)})
-    )
-    (tmp_path / "train.py").write_text(SCRIPT)
-    for name, arguments in calls_of(authority, people, "people.csv", tmp_path / "train.py", tmp_path / "model").items():
-        made = runner.run(
-            name, arguments, signer=authority.signer("evaluator"), store=authority.store, quiet=True, run_id="run"
-        )
-        assert MARK.encode() not in everything(made), name
 
 
 @pytest.mark.parametrize("mode", ["committed", "plain"])

@@ -1,0 +1,74 @@
+"""A finding and what the runner knows → a statement, in the shape that the evidence type has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlseal.errors import Misuse
+from mlseal.evidence import predicates, statement
+from mlseal.evidence.digest import Measured, Subject
+from mlseal.evidence.predicates import slsa_provenance, test_result
+from mlseal.evidence.predicates.base import Measurement, Preflight
+from mlseal.evidence.statement import Statement
+from mlseal.stages.base import Context, Finding
+from mlseal.stages.registry import Registered
+
+
+def state(
+    registered: Registered,
+    finding: Finding,
+    measured: Mapping[str, Measured],
+    context: Context,
+    cleared: Preflight | None,
+) -> Statement:
+    """The statement of `finding`, checked against its own schema. Raises `MalformedEvidence` or `Misuse`."""
+    stage = registered.stage
+    fields = _fields(registered, finding, context, cleared)
+    predicates.check(stage.predicate_type, fields)
+    subjects: list[Subject] = []
+    for name in finding.subjects:
+        if name not in measured:
+            raise Misuse(f"stage {stage.name} names a subject {name!r} that is neither input nor output")
+        subjects.extend(measured[name].subjects)
+    return statement.make(subjects, stage.predicate_type, fields, names=context.naming)
+
+
+def _fields(registered: Registered, finding: Finding, context: Context, cleared: Preflight | None) -> dict[str, Any]:
+    uri, fields = registered.stage.predicate_type, dict(finding.fields)
+    harness = context.harness(finding.libraries).to_json()
+    # We vouch for our own measuring only; a policy that trusts a provider's asks for `declared` and names it.
+    strength = "declared" if registered.foreign else finding.strength
+    seed = {} if finding.seed is None else {"seed": finding.seed}
+    judged = {} if cleared is None else {"preflight": cleared.to_json()}
+    if issubclass(predicates.MODELS[uri], Measurement):
+        times = {"startedOn": context.started_on, "finishedOn": context.now()}
+        said = {
+            "harness": harness,
+            "strength": strength,
+            "runId": context.run_id,
+            "notProven": list(dict.fromkeys((*registered.stage.not_proven, *finding.not_proven))),
+        }
+        return {**fields, **said, **times, **seed, **judged}
+    if uri == test_result.URI:
+        about = {"version": harness["version"], "provider": harness["provider"], "strength": strength}
+        configuration = {
+            "name": harness["name"],
+            "digest": {"sha256": harness["configDigest"]},
+            "annotations": {**about, "runId": context.run_id, **seed, **_annotated(cleared)},
+        }
+        return {**fields, "configuration": [*fields.get("configuration", []), configuration]}
+    if registered.foreign:
+        raise Misuse(
+            f"stage {registered.stage.name} makes evidence that cannot name its provider",
+            got=uri,
+            expected="a measurement or a test-result",
+        )
+    return {**fields, **judged} if uri == slsa_provenance.URI else fields
+
+
+def _annotated(cleared: Preflight | None) -> dict[str, str]:
+    """The verdict in a type whose format is not ours: annotations hold texts and numbers only."""
+    if cleared is None:
+        return {}
+    return {"preflight": cleared.verdict, **({"purpose": cleared.purpose} if cleared.purpose else {})}
