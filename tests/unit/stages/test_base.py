@@ -112,7 +112,7 @@ def test_every_stage_file_is_registered_and_every_registration_has_a_file():
         match
         for moment in moments
         for file in (root / moment).glob("*.py")
-        for match in re.findall(r'^@stage\("([a-z._]+)"', file.read_text(), flags=re.M)
+        for match in re.findall(r'^@stage\(\s*"([a-z._]+)"', file.read_text(), flags=re.M)
     }
     assert declared == set(registry.BUILTIN)
 
