@@ -54,7 +54,7 @@ def listing() -> str:
         "# Every stage",
         "",
         "What each measures, what none of its findings proves, what it needs and what it takes: *seconds*, *minutes*",
-        "or *hours* on a small table or model with two cores. [How stages work, and how to write one](stages/README.md).",
+        "or *hours* on a small table or model with two cores. [How stages work](stages/README.md).",
     ]
     for name in sorted(registry.BUILTIN):
         one = registry.load(name).stage

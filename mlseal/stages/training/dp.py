@@ -44,7 +44,14 @@ _RELEASED = (
 )
 
 
-@stage("training.dp", predicate="dp-training", extra="privacy", releases=Bounds("epsilon", "delta", "unit"))
+@stage(
+    "training.dp",
+    predicate="dp-training",
+    extra="privacy",
+    releases=Bounds("epsilon", "delta", "unit"),
+    cost="minutes: DP-SGD takes a gradient of each unit at every step, and torch takes seconds to start",
+    not_proven=_NOT_PROVEN,
+)
 def private(
     dataset: DatasetPath,  # noqa: ARG001 - read through the context, as a proven copy
     out: OutputModel,
@@ -125,7 +132,7 @@ def private(
         "preprocessing": {"source": "stated", "digest": _digest(bounds), "columns": len(bounds)},
         "nonPrivateReleases": [*_RELEASED, *(text.strip() for text in also_released.split(";") if text.strip())],
     }
-    return Finding(("out",), fields, not_proven=_NOT_PROVEN, libraries=dpsgd.versions(), seed=seed)
+    return Finding(("out",), fields, libraries=dpsgd.versions(), seed=seed)
 
 
 def _names(features: str) -> list[str]:

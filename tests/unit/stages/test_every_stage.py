@@ -198,16 +198,17 @@ def modules_of(extra: str) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("name", [n for n in sorted(registry.BUILTIN) if registry.load(n).stage.extra])
-def test_without_its_libraries_a_stage_names_the_extra(authority, world, monkeypatch, name):
+def test_without_its_libraries_a_stage_names_the_extra(authority, world, name):
     case, stage = case_of(name), registry.load(name).stage
     arguments, folder = complete(name, world, (case.extra_case or case.make)(world))
+    archive = Archive.open(authority.trust, authority.store)
     hidden = modules_of(stage.extra)
     assert hidden, f"extra {stage.extra} brings nothing"
-    for module in {m for m in sys.modules if m.partition(".")[0] in hidden} | set(hidden):
-        monkeypatch.setitem(sys.modules, module, None)
-    archive = Archive.open(authority.trust, authority.store)
-    with pytest.raises(MissingExtra) as caught, runner.performed(name, arguments, archive=lambda: archive):
-        pass
+    with pytest.MonkeyPatch.context() as patch:  # ends before the hooks of plugins that use such a library
+        for module in {m for m in sys.modules if m.partition(".")[0] in hidden} | set(hidden):
+            patch.setitem(sys.modules, module, None)
+        with pytest.raises(MissingExtra) as caught, runner.performed(name, arguments, archive=lambda: archive):
+            pass
     assert f"mlseal[{stage.extra}]" in str(caught.value)
     assert not list(folder.iterdir())
 
