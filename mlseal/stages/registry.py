@@ -22,6 +22,7 @@ BUILTIN: dict[str, str] = {
     "governance.fairness": "mlseal.stages.governance.fairness:fairness",
     "ingestion.source": "mlseal.stages.ingestion.source:source",
     "training.dp": "mlseal.stages.training.dp:private",
+    "training.encrypted_scoring": "mlseal.stages.training.encrypted_scoring:encrypted_scoring",
     "training.run": "mlseal.stages.training.run:train",
 }
 """Name → ``module:object``. A new stage is one file and one line here."""

@@ -32,6 +32,7 @@ def test_released_uris_stay():
         "https://mlseal.dev/data-provenance/v0.1",
         "https://mlseal.dev/dp-training/v0.1",
         "https://mlseal.dev/fairness/v0.1",
+        "https://mlseal.dev/he-computation/v0.1",
         "https://mlseal.dev/human-approval/v0.1",
         "https://mlseal.dev/ownership/v0.1",
         "https://mlseal.dev/revocation-snapshot/v0.1",

@@ -87,6 +87,12 @@ def calls_of(authority, people, table, script, model):
             "delta": 0.001,
             "epochs": 1,
         },
+        "training.encrypted_scoring": {
+            "model": model.with_name(f"{model.name}-private"),
+            "dataset": people,
+            "table": table,
+            "out": model.with_name(f"{model.name}-scores.csv"),
+        },
     }
     return {name: {key: str(value) for key, value in arguments.items()} for name, arguments in calls.items()}
 
