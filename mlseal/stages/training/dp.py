@@ -120,7 +120,7 @@ def private(
     examples = units.examples(frame, names, bounds, outcome, unit_column, rows_per_unit, truncate=truncate)
     figures = _figures(len(examples), epsilon, delta, clipping_norm)
     recipe = _recipe(len(examples), figures, epochs, batch, learning_rate, hidden, seed)
-    trained = dpsgd.train(examples, recipe, float(figures["delta"]))
+    trained = dpsgd.train(examples, recipe, float(figures["delta"]), context.progress)
     _write(out, names, bounds, trained)
     fields = {
         "dataset": _dataset(context),

@@ -11,6 +11,7 @@ import importlib.metadata
 import math
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -64,8 +65,10 @@ class Trained:
     estimates: dict[str, float]
 
 
-def train(examples: Examples, recipe: Recipe, delta: float) -> Trained:
-    """Train on `examples` and check every premise.
+def train(
+    examples: Examples, recipe: Recipe, delta: float, progress: Callable[[int, int, str], None] = lambda *_: None
+) -> Trained:
+    """Train on `examples` and check every premise; `progress` is told of each epoch.
 
     Raises `Unchecked` when one does not hold, when the accountants disagree, or when the weights are not finite.
     """
@@ -95,7 +98,8 @@ def train(examples: Examples, recipe: Recipe, delta: float) -> Trained:
         )
         require_one_gradient_a_unit(private, data)
         sizes = []
-        for _ in range(recipe.epochs):
+        for epoch in range(recipe.epochs):
+            progress(epoch, recipe.epochs, "epochs")
             for part in sampled:
                 sizes.append(len(part[0]))
                 optimizer.zero_grad()
