@@ -14,7 +14,8 @@ enforce, performed under these numbers:
 
 1. The image is set and fits (`mlseal_kfp.step`). The verdict file has the digest that decide reported.
 2. The model is hashed again, from its bytes.
-3. The verdict verifies as a statement about these bytes by an identity that the policies name as gate, unrevoked.
+3. The verdict verifies as a statement about these bytes by an identity that the policies name as gate, unrevoked;
+   nothing that a revoker signed after it is withheld.
 4. It was made for this run (nonce), this action, and by exactly the policies that apply here.
 5. It allows: exit status 0 and the digest of what passed. Refused exits 10, undecided 11.
 """
@@ -34,6 +35,7 @@ from mlseal.errors import (
     Refusal,
     RuleBroken,
     Unchecked,
+    Withheld,
 )
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import MEDIA_TYPE, Bundle
@@ -100,6 +102,7 @@ def enforce(task: Task, outputs: Outputs, reference: str, *, clock: Clock = utcn
         archive.refresh()
         applying = _applying(policies, action, clock)
         verified = _verified(bundle, measured, applying, archive)  # 3
+        _require_no_hidden_withdrawal(verified, applying, archive)  # 3
     details = _details(verified)
     _require_this_run(details, nonce, action)  # 4
     _require_these_policies(details, applying)
@@ -274,6 +277,22 @@ def _verified(bundle: Bundle, measured: Measured, applying: tuple[Policy, ...], 
         for policy in applying
     ]
     return verified[0]
+
+
+def _require_no_hidden_withdrawal(verified: VerifiedStatement, applying: tuple[Policy, ...], archive: Archive) -> None:
+    """A pod may have no store, so that older evidence is not shown here; only what came later can take this back."""
+    origins = [log.origin for log in archive.trust.logs]  # oldest first
+    signed = (origins.index(verified.log.origin), verified.log.index)
+    revokers = [matcher for policy in applying for matcher in policy.revokers]
+    for leaf in archive.unresolved():
+        later = (origins.index(leaf.origin), leaf.index) > signed
+        if later and any(matcher.matches(leaf.identity) for matcher in revokers):
+            raise Withheld(
+                "somebody who may revoke signed something after the verdict, and nobody shows it",
+                got=f"leaf {leaf.index} of {leaf.origin}, evidence {leaf.evidence_id[:16]}… by {leaf.identity}",
+                expected=f"its bundle in {archive.store.root}",
+                remedy="run the pipeline again, with a store that holds it",
+            )
 
 
 def _details(verified: VerifiedStatement) -> slsa_vsa.Details:

@@ -301,12 +301,17 @@ class _Local:
 def _revocations(archive: Archive, trusted: Sequence[Identity]) -> Revocations:
     """What was taken back, by a gate or by anyone of the authority's own.
 
-    Raises `Withheld` for a leaf of theirs that nobody shows: it might be a revocation.
+    Raises `Withheld` for a leaf of theirs that nobody shows, for it might be a revocation; unless its own signer, a
+    gate or a monitor took it back. Anyone else who could would hide with it what closes a load.
     """
+    from mlseal.evidence.trust import LocalRole
+
     revokers: list[IdentityMatcher] = [*trusted, _Local(archive.trust)]
     revocations = archive.revocations(revokers)
-    for leaf in archive.unresolved(revocations):
-        if any(matcher.matches(leaf.identity) for matcher in revokers):
+    trusted_to_account: list[IdentityMatcher] = [*trusted, LocalRole(archive.trust, "monitor")]
+    for leaf in archive.unresolved():
+        mine = any(matcher.matches(leaf.identity) for matcher in revokers)
+        if mine and not archive.accounted(leaf, trusted_to_account):
             raise Withheld(
                 "the log holds evidence that nobody shows, and it might be a revocation",
                 got=f"leaf {leaf.index} by {leaf.identity.san}",

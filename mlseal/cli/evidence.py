@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mlseal.errors import Misuse, Unchecked
+from mlseal.errors import Error, Misuse, Unchecked
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import rfc3339
@@ -213,7 +213,12 @@ def revoke(
     made: dict[str, Any] = {}
     if evidence_id is not None:
         made["revocation"] = revoke_one(archive, signer, evidence_id, reason=reason, comment=comment).evidence_id
-    made["snapshot"] = sign_snapshot(archive, signer, valid_for=timedelta(hours=valid_hours)).evidence_id
+    try:
+        made["snapshot"] = sign_snapshot(archive, signer, valid_for=timedelta(hours=valid_hours)).evidence_id
+    except Error:
+        if evidence_id is not None:
+            click.echo(f"{evidence_id} is revoked; what follows is about the snapshot alone", err=True)
+        raise
     say(
         as_json,
         made,
@@ -260,11 +265,7 @@ def _require_not_revoked(verified: Any, trust: Any, store_path: Path | None, rev
     """Refuse what was taken back; returns why that is not known, where nothing demands that it is."""
     from mlseal.evidence.archive import Archive
 
-    issuer = verified.identity.issuer
-    monitor = (
-        [Identity(issuer, issuer.removesuffix("/issuer") + "/roles/monitor")] if trust.local_issuer(issuer) else []
-    )
-    heard = revokers or [verified.identity, *monitor]
+    heard = revokers or [verified.identity, trust_roots.LocalRole(trust, "monitor")]
     try:
         archive = Archive.open(trust, store_path)
         archive.refresh()

@@ -104,11 +104,23 @@ def log_recover(trust_path: str | None, store_path: Path | None, as_json: bool) 
 @click.option(
     "--tiles", "tiles_dir", type=click.Path(path_type=Path), help="Directory with ORIGIN/checkpoint and ORIGIN/tile/…."
 )
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="FILE",
+    help="Its revokers may account for what nobody shows; repeatable (default: the policies in force, else a monitor).",
+)
 @TRUST
 @STORE
 @JSON
 def audit(
-    directory: Path | None, tiles_dir: Path | None, trust_path: str | None, store_path: Path | None, as_json: bool
+    directory: Path | None,
+    tiles_dir: Path | None,
+    policies: tuple[str, ...],
+    trust_path: str | None,
+    store_path: Path | None,
+    as_json: bool,
 ) -> None:
     """Verify a whole history offline: every log entry and every bundle.
 
@@ -119,6 +131,7 @@ def audit(
     from mlseal.evidence import audit as auditing
     from mlseal.evidence.store import Store, resolve
     from mlseal.evidence.tiles import service_tiles
+    from mlseal.policy import load
 
     for named in filter(None, (directory, tiles_dir, store_path)):
         _require_directory(named)
@@ -133,13 +146,15 @@ def audit(
             expected="DIR/ORIGIN/checkpoint",
             remedy="pass --tiles DIR ('mlseal log export' writes one)",
         )
+    revokers = [matcher for policy in load.in_force(policies) for matcher in policy.revokers]
     with bar("auditing") as advance:
-        report = auditing.audit(chosen, store, tiles, progress=advance)
+        report = auditing.audit(chosen, store, tiles, revokers=revokers, progress=advance)
     document = {
         "treeSize": report.tree_size,
         "verified": len(report.verified),
         "passed": report.passed,
         "unlogged": report.unlogged,
+        "accounted": report.accounted,
         "findings": [{"where": f.where, **f.error.to_dict()} for f in report.findings],
     }
     if as_json:
@@ -147,6 +162,8 @@ def audit(
     else:
         for finding in report.findings:
             click.echo(f"  {finding.where}: {finding.error}")
+        for words in report.accounted:
+            click.echo(f"  {words}, and nobody shows it")
         for evidence_id in report.unlogged:
             click.echo(f"  {evidence_id[:16]}…: in the store, in no log")
     if not report.passed:
@@ -156,7 +173,9 @@ def audit(
             expected="every leaf resolved and verified",
         )
     if not as_json:
-        click.echo(f"audited {report.tree_size} log entries, {len(report.verified)} bundles verified, nothing missing")
+        shown = f"audited {report.tree_size} log entries, {len(report.verified)} bundles verified, "
+        gone = len(report.accounted)
+        click.echo(shown + (f"{gone} taken back and not shown" if gone else "nothing missing"))
 
 
 def _require_directory(path: Path) -> None:

@@ -89,6 +89,13 @@ class Archive:
         """Leaves that nobody shows a bundle for and that no listed identity accounted for by a revocation."""
         return [leaf for leaf in self.index.unresolved() if revocations.of(leaf.evidence_id) is None]
 
+    def accounted(self, leaf: Leaf, revokers: Sequence[IdentityMatcher]) -> bool:
+        """Whether its own signer or one of `revokers` took back what nobody shows at `leaf`.
+
+        Nobody else is asked: who could take back what somebody else signed could hide a withdrawal, by withholding it.
+        """
+        return self.revocations([leaf.identity, *revokers]).of(leaf.evidence_id) is not None
+
     def require_shown(self, identities: Sequence[IdentityMatcher]) -> None:
         """Raise `Withheld` when one of `identities` signed something that nobody shows: it may be a revocation."""
         for leaf in self.index.unresolved():

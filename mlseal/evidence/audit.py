@@ -3,14 +3,15 @@
 Needs only a trust root, the log's tiles and the bundle store; no service, no network, no key. The steps:
 
 1. Each log of the root: the checkpoint's signature, the tree over all entries, consistency with the pinned checkpoint.
-2. Each leaf resolves to a bundle, or was accounted for by a revocation in the log.
+2. Each leaf resolves to a bundle, or one of the revokers took it back. Who they are the caller says; else they are the
+   monitors of the authority. Its own signer does not suffice: a failed result would vanish.
 3. Each bundle verifies, at the leaf that the log gives it, with the certificate that the log recorded.
 4. Bundles that are in the store but not in a log are reported: nobody can prove when they came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from mlseal.errors import Error, ForgedEvidence, MalformedEvidence, Withheld
 from mlseal.evidence import predicates
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.clock import Clock, utcnow
-from mlseal.evidence.predicates import revocation as revocation_predicate
-from mlseal.evidence.revocation import NOTHING_REVOCABLE
+from mlseal.evidence.identity import IdentityMatcher
+from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocations
 from mlseal.evidence.store import Store
-from mlseal.evidence.trust import Trust
+from mlseal.evidence.trust import LocalRole, Trust
 from mlseal.evidence.verifying import VerifiedStatement
 from mlseal.tlog.tiles import DirectoryTiles, TileSource
 
@@ -36,12 +37,16 @@ class Finding:
 
 @dataclass
 class Report:
-    """What an audit saw. It passes only if something was checked and nothing was found."""
+    """What an audit saw. It passes only if something was checked and nothing was found.
+
+    ``accounted`` names the leaves whose bundle nobody shows because a revoker took it back, and that revoker.
+    """
 
     tree_size: int = 0
     verified: list[VerifiedStatement] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unlogged: list[str] = field(default_factory=list)
+    accounted: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -54,24 +59,26 @@ def audit(
     store: Store,
     tiles: Mapping[str, TileSource],
     *,
+    revokers: Sequence[IdentityMatcher] = (),
     clock: Clock = utcnow,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Audit `store` against the logs of `trust`; see the module for the steps.
 
+    `revokers` may take back what nobody shows any more; by default the monitors of the authority.
+
     Errors of single bundles are collected; an unreadable log or a split view ends the audit (raised).
     """
     archive = Archive(trust, store, tiles, clock)
     report = Report(tree_size=archive.refresh())  # (1)
-    revoked = {
-        str(bundle.statement.predicate.get("evidenceId")) for bundle in archive.of_type([revocation_predicate.URI])
-    }
+    revocations = _revocations(archive, revokers or [LocalRole(trust, "monitor")], report)
     ids = list(store.ids())
     # The index remembers what it saw once; an audit is about what is shown now.
     shown = set(ids) - {leaf.evidence_id for leaf in archive.index.unresolved()}
-    accounted = shown | revoked
     for leaf in archive.index.leaves():  # (2)
-        if leaf.evidence_id not in accounted:
+        if (taken_back := revocations.of(leaf.evidence_id)) is not None and leaf.evidence_id not in shown:
+            report.accounted.append(f"leaf {leaf.index} of {leaf.origin}: {taken_back.reason} by {taken_back.by}")
+        elif leaf.evidence_id not in shown:
             error = Withheld(
                 "no bundle for this leaf",
                 got=f"{leaf.evidence_id} signed by {leaf.identity}",
@@ -85,6 +92,14 @@ def audit(
             progress(done, len(ids))
     report.verified.sort(key=lambda v: (v.log.origin, v.log.index))
     return report
+
+
+def _revocations(archive: Archive, revokers: Sequence[IdentityMatcher], report: Report) -> Revocations:
+    try:
+        return archive.revocations(revokers)
+    except Error as error:
+        report.findings.append(Finding("the revocations", error))
+        return NOTHING_REVOCABLE
 
 
 def _check(archive: Archive, evidence_id: str, report: Report) -> None:

@@ -40,9 +40,13 @@ def snapshot(archive: Archive, signer: Signer, *, valid_for: timedelta) -> Bundl
     Only its own: a snapshot that repeated the revocations of others would lend them its signer's authority, and a
     producer could have a failed result of its own taken off the books that way. Revocations by other listed identities
     count by themselves, from the log.
+
+    Raises `Withheld` when the signer's own earlier statements are not all shown: one may be a revocation, and a list
+    without it would be false.
     """
     archive.refresh()
     own = [signer.identity()]
+    archive.require_shown(own)
     revoked = []
     for bundle in archive.of_type([revocation.URI]):
         if archive.signed_by(bundle.evidence_id, own):

@@ -23,6 +23,7 @@ from mlseal.errors import DigestMismatch, MalformedEvidence, NotInitialised, Sta
 from mlseal.evidence import canonical, paths
 from mlseal.evidence.bundle import unbase64, write_atomic
 from mlseal.evidence.clock import SKEW, Clock, parse_rfc3339, utcnow
+from mlseal.evidence.identity import Identity, RoleMember
 
 _CLIENT_CONFIG = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 _ROOT_PREFIX = "application/vnd.dev.sigstore.trustedroot"
@@ -147,6 +148,23 @@ class Trust:
         What must outlive a rotation (pinned checkpoints, unpublished signatures) lies elsewhere, whatever the root.
         """
         return paths.private(paths.state_dir() / "trust" / self.fingerprint.removeprefix("sha256:")[:32])
+
+
+@dataclass(frozen=True)
+class LocalRole:
+    """Whoever an authority of `trust` itself gave `role`: ``https://NAME/roles/ROLE``, or a person with that role."""
+
+    trust: Trust
+    role: str
+
+    def matches(self, other: Identity) -> bool:
+        """Whether `other` holds the role, vouched for by the authority's own issuer."""
+        itself = f"{other.issuer.removesuffix('/issuer')}/roles/{self.role}"
+        held = other.san == itself or RoleMember(other.issuer, self.role).matches(other)
+        return held and self.trust.local_issuer(other.issuer)
+
+    def __str__(self) -> str:
+        return f"a {self.role} of the authority"
 
 
 def load(path: str | os.PathLike[str], *, clock: Clock = utcnow) -> Trust:

@@ -25,6 +25,7 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import SKEW, Clock, parse_rfc3339, rfc3339, utcnow
 from mlseal.evidence.digest import Measured, Subject
 from mlseal.evidence.identity import Identity
+from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.planning import Cleared, Plan, Privacy
 from mlseal.evidence.predicates import data_policy, human_approval
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
@@ -77,8 +78,7 @@ class _Judgement:
         self.now = self.clock()
         self.owners: tuple[Matcher, ...] = tuple(m for policy in self.policies for m in policy.data_owners)
         self.revokers: tuple[Matcher, ...] = tuple(m for policy in self.policies for m in policy.revokers)
-        # What an owner or a revoker took back is accounted for, shown or not.
-        self.hidden = self.archive.unresolved(self.archive.revocations([*self.owners, *self.revokers]))
+        self.hidden = self.archive.unresolved()
 
     def run(self) -> None:
         self._require_shown()
@@ -123,13 +123,16 @@ class _Judgement:
             who = leaf.identity
             named = any(matcher.matches(who) for matcher in (*self.owners, *self.revokers))
             if named or (not self.owners and _in_owner_role(who)):
-                self._withheld(who, leaf.evidence_id, "it may be a data policy or its withdrawal")
+                self._withheld(leaf, "it may be a data policy or its withdrawal")
 
-    def _withheld(self, who: Identity, evidence_id: str, why: str) -> None:
+    def _withheld(self, leaf: Leaf, why: str) -> None:
+        """Stop, unless the signer of `leaf` or a listed revoker took it back."""
+        if self.archive.accounted(leaf, self.revokers):
+            return
         raise Withheld(
-            f"the log holds evidence by {who} that nobody shows: {why}",
-            got=f"evidence {evidence_id}",
-            expected=str(self.archive.store.path(evidence_id)),
+            f"the log holds evidence by {leaf.identity} that nobody shows: {why}",
+            got=f"evidence {leaf.evidence_id}",
+            expected=str(self.archive.store.path(leaf.evidence_id)),
             remedy="put its bundle into the store (in a pipeline: connect known_evidence), or have it revoked",
         )
 
@@ -143,7 +146,7 @@ class _Judgement:
             found.append(self._verified(bundle, leaf.identity, digests))
             for hidden in self.hidden:
                 if hidden.identity == leaf.identity:
-                    self._withheld(leaf.identity, hidden.evidence_id, "it may take their data policy back")
+                    self._withheld(hidden, "it may take their data policy back")
         return found
 
     def _verified(self, bundle: Bundle, signer: Identity, digests: set[str]) -> VerifiedStatement:
@@ -260,7 +263,7 @@ class _Judgement:
         matchers = tuple(who.matcher for who in asked.by)
         for leaf in self.hidden:
             if any(matcher.matches(leaf.identity) for matcher in matchers):
-                self._withheld(leaf.identity, leaf.evidence_id, "it may be a rejection")
+                self._withheld(leaf, "it may be a rejection")
         people = {person(approval.identity) for approval in self._approving(fact, matchers, measured)}
         people -= {person(self.plan.by)}
         if len(people) < asked.distinct:

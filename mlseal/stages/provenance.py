@@ -13,7 +13,7 @@ from mlseal.evidence.archive import Archive
 from mlseal.evidence.digest import Measured
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.predicates import uri_of
-from mlseal.evidence.revocation import EvidenceRevoked, Revocations
+from mlseal.evidence.revocation import EvidenceRevoked
 from mlseal.evidence.verifying import VerifiedStatement
 from mlseal.stages.base import Context
 
@@ -46,9 +46,9 @@ def newest(
         raise Misuse("the identity that must have signed is not named", expected="an issuer and a SAN")
     archive = context.archive()
     archive.refresh()
-    heard = [signer, *(Identity(issuer, san) for san, issuer in (revokers or {}).items())]
-    revoked = archive.revocations(heard)
-    _require_nothing_withheld(archive, heard, revoked)
+    listed = [Identity(issuer, san) for san, issuer in (revokers or {}).items()]
+    revoked = archive.revocations([signer, *listed])
+    _require_nothing_withheld(archive, signer, listed)
     candidates = archive.candidates([measured.sha256], [predicate])
     if not candidates:
         raise NoEvidence(
@@ -74,9 +74,9 @@ def newest(
     )
 
 
-def _require_nothing_withheld(archive: Archive, heard: Sequence[Identity], revoked: Revocations) -> None:
-    for leaf in archive.unresolved(revoked):
-        if leaf.identity in heard:
+def _require_nothing_withheld(archive: Archive, signer: Identity, revokers: Sequence[Identity]) -> None:
+    for leaf in archive.unresolved():
+        if leaf.identity in (signer, *revokers) and not archive.accounted(leaf, revokers):
             raise Withheld(
                 f"the log holds evidence by {leaf.identity} that nobody shows",
                 got=f"leaf {leaf.index} of {leaf.origin}, evidence {leaf.evidence_id[:16]}…",

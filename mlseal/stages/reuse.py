@@ -1,8 +1,9 @@
 """Evidence that exists already for the same question about the same bytes.
 
 A hit is a bundle that verifies now, not a row of a cache: the log holds it, the same identity signed it, it names the
-same stage, version, configuration, seed and input digests, and that identity has not revoked it. The inputs are hashed
-to look it up, so nothing changed goes unseen. A verdict is never reused: it is no stage.
+same stage, version, configuration, seed and input digests, and neither that identity nor a monitor of the authority
+has revoked it, nor signed anything that nobody shows. The inputs are hashed to look it up, so nothing changed goes
+unseen. A verdict is never reused: it is no stage.
 
 A stage that makes something is not run again if what it made can be put back: from a copy whose digest is the one in
 the verified evidence (`mlseal.stages.kept`). If there is no such copy it runs.
@@ -21,6 +22,7 @@ from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.predicates import slsa_provenance
 from mlseal.evidence.predicates.base import Harness, Measurement
 from mlseal.evidence.revocation import EvidenceRevoked
+from mlseal.evidence.trust import LocalRole
 from mlseal.stages import registry
 from mlseal.stages.arguments import Arguments, parse
 from mlseal.stages.harness import harness_of
@@ -28,7 +30,7 @@ from mlseal.stages.registry import Registered
 
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
-    from mlseal.evidence.identity import Identity
+    from mlseal.evidence.identity import Identity, IdentityMatcher
     from mlseal.evidence.signing import Signer
 
 
@@ -66,7 +68,10 @@ def find(
     wanted = harness_of(registered, parsed, measured)
     own = signer.identity()
     archive.refresh()
-    revocations = archive.revocations([own])
+    revokers: list[IdentityMatcher] = [own, LocalRole(archive.trust, "monitor")]
+    if any(revoker.matches(leaf.identity) for leaf in archive.unresolved() for revoker in revokers):
+        return None  # what nobody shows may be a revocation
+    revocations = archive.revocations(revokers)
     read = [one.sha256 for one in measured.values()]
     # What a stage makes is not known beforehand, so its evidence is found by type; otherwise by what was measured.
     known = _of_type(archive, kind, own) if parsed.outputs else reversed(archive.candidates(read, [kind]))

@@ -54,6 +54,9 @@ class _Line:
     def close(self) -> None:
         self._sock.close()
 
+    def __del__(self) -> None:
+        self.close()  # of a thread that ended, or of one whose `Connection` went away in another
+
 
 class _Reads(io.RawIOBase):
     """The reading side of a `_Line`: one `recv` each, as long as there is time."""

@@ -432,6 +432,37 @@ def test_revoked_verdict(allowed: Case) -> None:
     assert allowed.run("enforce")[0] == Refusal.exit_code
 
 
+def test_withdrawal_that_nobody_shows_stops(allowed: Case) -> None:
+    """What a revoker signed after the verdict may be its withdrawal; what came before it cannot be."""
+    from mlseal.evidence.revoking import revoke
+
+    shown: dict[Path, bytes] = {}
+
+    def hide(bundle: Bundle) -> None:
+        path = allowed.authority.store.path(bundle.evidence_id)
+        shown[path] = path.read_bytes()
+        path.unlink()
+        for index in allowed.authority.trust.state_directory().glob("index-*"):
+            index.unlink()  # a pod knows nothing
+
+    archive = Archive.open(allowed.authority.trust, allowed.authority.store)
+    archive.refresh()
+    by_monitor = [
+        b for b in archive.of_type(["revocation-snapshot"]) if "monitor" in str(archive.index.leaf(b.evidence_id))
+    ]
+    verdict = Bundle.read(allowed.artifacts["verdict"][0])
+    try:
+        hide(by_monitor[-1])
+        assert allowed.run("enforce")[0] == 0
+        hide(revoke(archive, allowed.authority.signer("monitor"), verdict.evidence_id, reason="withdrawn"))
+        code, err = allowed.run("enforce")
+        assert (code, "after the verdict, and nobody shows it" in err) == (Unchecked.exit_code, True), err
+    finally:
+        for path, raw in shown.items():
+            path.write_bytes(raw)
+    assert allowed.run("enforce")[0] == Refusal.exit_code
+
+
 # --- a pod: no store, no memory --------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,10 @@ NOTICED = {
         {"model_name": "free"}, gate.Refusal, "no policy governs"
     ),
     "_applying: policy … names no gate, so no verdict can be believed": (gate.test_policy_without_gate_is_refused, {}),
+    "_require_no_hidden_withdrawal: somebody who may revoke signed something after the verdict, and nobody shows it": (
+        gate.test_withdrawal_that_nobody_shows_stops,
+        {},
+    ),
     "_details: the verdict is not one of ours: it has no mlseal details": _read(0),
     "_details: the verdict contradicts itself": _read(1),
     "_require_this_run: the verdict was made for another run": _read(4),

@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 from mlseal_mlflow import decision, loading, stopping, transaction
 
-from mlseal.errors import Error
+from mlseal.errors import Error, Revoked, Withheld
 from mlseal.evidence import statement
 from mlseal.evidence.clock import utcnow
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.predicates import slsa_vsa
+from mlseal.evidence.revoking import revoke
 from tests.attacks.mutants import mutant, names
 
 pytestmark = pytest.mark.slow
@@ -225,6 +226,32 @@ CALLS: dict[Any, dict[str, Callable[[Any, Scene], object]]] = {
     },
 }
 ROWS = [(module, where) for module, calls in CALLS.items() for where in calls]
+
+
+def test_nobody_accounts_for_a_withheld_withdrawal_but_a_monitor(
+    module_desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The reviewer takes the verdict back, a producer withholds that and takes it back in turn."""
+    scene = Scene(module_desk, monkeypatch, tmp_path)
+    monkeypatch.setattr(loading, "_SETTLE", ())
+    authority = scene.desk.authority
+    measured = scene.measured(proven=True)
+    verdict = scene.judged(measured)
+    loading.require_allowed(measured, USE, tmp_path / "none")
+    withdrawal = revoke(scene.archive(), authority.signer("reviewer"), verdict.evidence_id, reason="withdrawn")
+    path = authority.store.path(withdrawal.evidence_id)
+    shown = path.read_bytes()
+    path.unlink()
+    try:
+        revoke(scene.archive(), authority.signer("producer"), withdrawal.evidence_id, reason="withdrawn")
+        with pytest.raises(Withheld, match="nobody shows"):
+            loading.require_allowed(measured, USE, tmp_path / "none")
+        revoke(scene.archive(), authority.signer("monitor"), withdrawal.evidence_id, reason="withdrawn")
+        loading.require_allowed(measured, USE, tmp_path / "none")
+    finally:
+        path.write_bytes(shown)
+    with pytest.raises(Revoked):
+        loading.require_allowed(measured, USE, tmp_path / "none")
 
 
 @pytest.mark.parametrize("module", CALLS, ids=lambda module: module.__name__)

@@ -177,6 +177,37 @@ def test_what_a_revoker_signed_must_be_shown(alone):
     opened(alone).require_shown(monitor(alone))
 
 
+def test_a_snapshot_is_no_list_of_what_its_signer_does_not_see(alone):
+    bundle = alone.signer("producer").sign(claim())
+    taken = revoke(opened(alone), alone.signer("monitor"), bundle.evidence_id, reason="withdrawn")
+    shown = alone.store.path(taken.evidence_id).read_bytes()
+    alone.store.path(taken.evidence_id).unlink()
+    with pytest.raises(Withheld, match="nobody shows entry 1 "):
+        snapshot(opened(alone), alone.signer("monitor"), valid_for=timedelta(hours=1))
+    failed = alone.run("revoke", bundle.evidence_id, "--store", str(alone.store.root))
+    assert failed.returncode == 11
+    assert f"{bundle.evidence_id} is revoked; what follows is about the snapshot alone" in failed.stderr
+    alone.store.path(taken.evidence_id).write_bytes(shown)
+    said = snapshot(opened(alone), alone.signer("monitor"), valid_for=timedelta(hours=1)).statement.predicate
+    assert [entry["evidenceId"] for entry in said["revoked"]] == [bundle.evidence_id]
+
+
+def test_only_its_signer_and_listed_revokers_account_for_what_nobody_shows(alone):
+    bundle = alone.signer("producer").sign(claim())
+    taken = revoke(opened(alone), alone.signer("monitor"), bundle.evidence_id, reason="withdrawn")
+    revoke(opened(alone), alone.signer("producer"), taken.evidence_id, reason="withdrawn")
+    alone.store.path(taken.evidence_id).unlink()
+    for file in alone.trust.state_directory().glob("index-*"):
+        file.unlink()  # a judge who never saw it
+    archive = opened(alone)
+    (leaf,) = archive.unresolved()
+    assert not archive.accounted(leaf, [])
+    assert archive.accounted(leaf, [Identity(alone.issuer, alone.san("producer"))])
+    revoke(archive, alone.signer("monitor"), taken.evidence_id, reason="superseded")
+    archive.refresh()
+    assert archive.accounted(leaf, [])
+
+
 def test_spoilt_revocation_stops_instead_of_being_passed_over(alone):
     bundle = alone.signer("producer").sign(claim())
     archive = opened(alone)
@@ -266,6 +297,35 @@ def test_audit_notices(alone, tmp_path, damage):
         Store(alone.dir / "evidence").put(Bundle(json.dumps(document).encode()))
     report = audit(alone.trust, alone.store, service_tiles(alone.trust))
     assert report.passed == (damage == "nothing")
+
+
+def test_audit_takes_the_word_of_a_revoker_for_what_is_gone_and_no_producers(alone):
+    """Or whoever signed a failed result could withhold it and take it back."""
+    failed = alone.signer("producer").sign(claim("FAILED"))
+    revoke(opened(alone), alone.signer("producer"), failed.evidence_id, reason="withdrawn")
+    alone.store.path(failed.evidence_id).unlink()
+
+    def audited(*options):
+        done = alone.call("audit", "--json", "--store", str(alone.store.root), *options)
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    code, said = audited()
+    assert (code, said["accounted"]) == (11, [])
+    assert [found["where"] for found in said["findings"]] == [f"leaf 0 of {alone.trust.logs[0].origin}"]
+    policy = alone.dir / "revokers.yaml"
+    who = f'{{issuer: "{alone.issuer}", san: "{alone.san("producer")}"}}'
+    policy.write_text(
+        f"policy: p/1\napplies: [{{tool: any, action: verify}}]\nrevokers: [{who}]\n"
+        f"require: [{{predicate: test-result, by: [{who}]}}]\n"
+    )
+    assert audited("--policy", str(policy))[0] == 0, "whom a policy lists may"
+    revoke(opened(alone), alone.signer("monitor"), failed.evidence_id, reason="withdrawn")
+    code, said = audited()
+    assert code == 0
+    assert said["accounted"] == [
+        f"leaf 0 of {alone.trust.logs[0].origin}: withdrawn by {Identity(alone.issuer, alone.san('monitor'))}"
+    ]
 
 
 def test_audit_of_an_empty_log_does_not_pass(alone):

@@ -1,11 +1,13 @@
 """Signing against a real service: what fails leaves nothing behind, what crashes loses nothing."""
 
+import gc
 import os
 import signal
 import socket
 import subprocess
 import threading
 import time
+import warnings
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -101,6 +103,30 @@ def test_a_trickle_of_bytes_does_not_stretch_the_deadline(sent):
         with pytest.raises(ServiceUnavailable, match="within 0.5 s"):
             Connection(f"http://127.0.0.1:{server.getsockname()[1]}", 0.5).request("GET", "/")
         assert time.monotonic() - started < 4
+
+
+def test_connections_of_threads_that_ended_are_closed(authority, recwarn):
+    """As are those of threads that go on when the whole client goes away in another."""
+    client = Connection(authority.trust.endpoints.ca, 30)
+    ask, go = threading.Event(), threading.Event()
+
+    def work(client):
+        assert client.request("GET", "/").status == 404
+        ask.set()
+        go.wait(30)
+
+    threads = [threading.Thread(target=work, args=(client,)) for _ in range(2)]
+    warnings.simplefilter("always", ResourceWarning)
+    for thread in threads:
+        thread.start()
+    assert ask.wait(30)
+    go.set()
+    for thread in threads:
+        thread.join()
+        del thread
+    del client, threads
+    gc.collect()
+    assert [str(seen.message) for seen in recwarn if issubclass(seen.category, ResourceWarning)] == []
 
 
 def test_a_service_that_reads_nothing_ends_at_the_deadline():

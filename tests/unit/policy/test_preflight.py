@@ -273,6 +273,22 @@ def test_a_withheld_policy_stops_the_run(authority, state, train):
         train()
 
 
+def test_one_owner_does_not_account_for_what_another_withholds(authority, state, train):
+    hers = state(purposes=[], role="reviewer")
+    revoke(authority, hers, "withdrawn", role="owner")
+    hidden = authority.store.path(hers.evidence_id)
+    raw = hidden.read_bytes()
+    hidden.unlink()
+    both = [policy(authority), policy(authority, by="reviewer")]
+    try:
+        with pytest.raises(Withheld, match="nobody shows"):
+            train(policies=both)
+    finally:
+        hidden.write_bytes(raw)
+    with pytest.raises(RuleBroken):
+        train(policies=both)
+
+
 def test_a_spoilt_policy_stops_the_run(authority, state, train):
     path = authority.store.path(state().evidence_id)
     assert train()

@@ -133,7 +133,7 @@ def test_clients_that_hang_do_not_block_others(shared):
             hanging.append(plug)
         started = time.monotonic()
         assert shared.bundle(77)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < server.REQUEST_SECONDS, "they are waited for so long"
     finally:
         for plug in hanging:
             plug.close()
@@ -191,14 +191,14 @@ def test_slow_clients_get_a_deadline_however_they_drip(small):
         except OSError:
             pass
         assert refusal(plug.recv(4096)) == 408
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < len(data) * 0.05, "dripping all of it takes so long"
 
 
 def test_body_that_never_comes(small):
     path, _ = small
     started = time.monotonic()
-    assert refusal(exchange(path, b"POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")) == 408
-    assert time.monotonic() - started < 3
+    assert refusal(exchange(path, b"POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc", timeout=60)) == 408
+    assert time.monotonic() - started < server.REQUEST_SECONDS, "the deadline of this server is shorter"
 
 
 def test_idle_connections_are_closed_silently(small):
@@ -216,7 +216,8 @@ def test_a_fault_says_nothing_about_the_inside(small):
 
 
 def test_one_peer_cannot_take_every_connection(small, monkeypatch):
-    path, _ = small
+    path, made = small
+    made.idle_seconds = made.request_seconds = 60  # what is plugged in must stay so, however slow the machine is
     monkeypatch.setattr(server, "MAX_PER_PEER", 5)
     plugs = []
     try:
@@ -224,13 +225,12 @@ def test_one_peer_cannot_take_every_connection(small, monkeypatch):
             plug = socket.socket(socket.AF_UNIX)
             plug.connect(str(path))
             plugs.append(plug)
-        time.sleep(0.2)
         # Nothing is sent: the kernel may drop an answer that it delivers to somebody whose request was never read.
         assert refusal(exchange(path, b"")) == 503
     finally:
         for plug in plugs:
             plug.close()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         with suppress(ConnectionResetError):  # refused once more, as above
             if exchange(path, b"GET /x HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200"):

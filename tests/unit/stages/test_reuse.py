@@ -110,6 +110,26 @@ def test_revoked_evidence_is_not_served(authority, train, reason):
     assert again.evidence_id != newest.evidence_id
 
 
+def test_what_a_monitor_took_back_is_not_served(authority, train):
+    first = train()
+    revoke(opened(authority), authority.signer("evaluator"), first.evidence_id, reason="withdrawn")
+    assert train() == first, "anyone can sign a revocation"
+    revoke(opened(authority), authority.signer("monitor"), first.evidence_id, reason="withdrawn")
+    assert train() != first
+
+
+@pytest.mark.parametrize("role", ["producer", "monitor"])
+def test_nothing_serves_while_a_revocation_may_be_withheld(authority, train, role):
+    first = train()
+    taken = revoke(opened(authority), authority.signer(role), first.evidence_id, reason="superseded")
+    path = authority.store.path(taken.evidence_id)
+    hidden = path.rename(path.with_suffix(".hidden"))
+    for file in authority.trust.state_directory().glob("index-*"):
+        file.unlink()  # or the index would say that it was shown once
+    assert train() != first
+    hidden.rename(path)
+
+
 def test_what_was_made_is_made_anew_when_its_evidence_vanished(authority, train):
     first = train()
     assert train() == first  # now the index knows it

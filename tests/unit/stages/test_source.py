@@ -155,6 +155,23 @@ def test_what_is_withheld_stops_instead_of_letting_an_older_one_pass(authority, 
         path.write_bytes(original)
 
 
+def test_what_a_revoker_said_is_not_accounted_for_by_whom_it_concerns(authority, verify, data):
+    bundle = sign(authority, data)
+    hidden = revoke(authority, bundle, role="monitor")
+    revoke(authority, hidden)
+    path = authority.store.path(hidden.evidence_id)
+    original = path.read_bytes()
+    revokers = f'{{"{authority.san("monitor")}": "{authority.issuer}"}}'
+    path.unlink()
+    try:
+        with pytest.raises(Withheld, match="nobody shows"):
+            verify(data, revokers=revokers)
+    finally:
+        path.write_bytes(original)
+    with pytest.raises(Revoked):
+        verify(data, revokers=revokers)
+
+
 def test_fairness_loads_a_model_only_with_its_producers_provenance(authority, people, model, program, tmp_path):
     built = tmp_path / "trained"
     source = model(["signal"], "prepared")
