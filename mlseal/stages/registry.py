@@ -21,6 +21,8 @@ from mlseal.stages.base import Stage
 BUILTIN: dict[str, str] = {
     "governance.fairness": "mlseal.stages.governance.fairness:fairness",
     "ingestion.source": "mlseal.stages.ingestion.source:source",
+    "testing.code": "mlseal.stages.testing.code_scan:code_scan",
+    "testing.dependencies": "mlseal.stages.testing.dependencies:dependencies",
     "training.dp": "mlseal.stages.training.dp:private",
     "training.encrypted_scoring": "mlseal.stages.training.encrypted_scoring:encrypted_scoring",
     "training.run": "mlseal.stages.training.run:train",

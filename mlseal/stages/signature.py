@@ -49,6 +49,8 @@ CodePath = Annotated[Path, Input("code")]
 """A Python program: one file, or a directory with ``__main__.py``."""
 OutputModel = Annotated[Path, Output("model")]
 """Where the stage puts the model that it makes."""
+OutputFile = Annotated[Path, Output("file")]
+"""Where the stage puts a single file that it makes, such as a report."""
 OutputDataset = Annotated[Path, Output("dataset")]
 """Where the stage puts the data set that it makes."""
 EntryPath = Annotated[str, FileName()]

@@ -29,6 +29,7 @@ from mlseal.evidence.predicates import (
     slsa_vsa,
     source_verification,
     test_result,
+    vulns,
     waiver,
 )
 
@@ -47,6 +48,7 @@ MODULES: tuple[ModuleType, ...] = (
     slsa_vsa,
     source_verification,
     test_result,
+    vulns,
     waiver,
 )
 """Every predicate module, in alphabetical order."""
