@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "waive": Command("mlseal.cli.policy:waive", "Sign a waiver of one rule, with a reason and an end."),
     "revoke": Command("mlseal.cli.evidence:revoke", "Withdraw a piece of evidence, or sign a revocation snapshot."),
     "policy": Command("mlseal.cli.policy:policy", "Check policies, and run their negative controls."),
+    "budget": Command("mlseal.cli.budget:budget", "Show what is left of the privacy budgets of data."),
     "log": Command("mlseal.cli.log:log", "List what the log holds."),
     "lineage": Command("mlseal.cli.lineage:lineage", "Show what a thing was made from, or what was made of it."),
     "names": Command("mlseal.cli.names:names", "Resolve committed names of files, and erase the salts behind them."),

@@ -50,6 +50,7 @@ class Plan:
         releases: ``digests`` when the evidence says no more of the data than digests and sizes, the privacy that the
             stage keeps, or None when nothing bounds what it gives away.
         run_id: of the pipeline run or invocation.
+        predicate_type: of the evidence that the run will make.
     """
 
     stage: str
@@ -59,6 +60,7 @@ class Plan:
     outputs: Mapping[str, str]
     releases: Literal["digests"] | Privacy | None
     run_id: str
+    predicate_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,14 @@ class Cleared:
     Attributes:
         verdict: to be signed by whoever runs; None where there was nothing to judge.
         data_policies: evidence ids of the owners' policies that were obeyed.
+        reservation: of the owners' privacy budgets, to be signed before the verdict; None where nothing is drawn.
+        confirm: asked with the evidence id of the signed reservation; raises if another run was faster.
     """
 
     verdict: Statement | None = None
     data_policies: tuple[str, ...] = ()
+    reservation: Statement | None = None
+    confirm: Callable[[str], None] = lambda _: None
 
 
 Judge = Callable[["Plan", "Archive"], Cleared]

@@ -8,6 +8,8 @@
 3. A superseded one is passed over if its signer has put a newer one in its place. Withdrawn or ended it allows nothing.
 4. Each that stands must allow the run: purpose, who runs, privacy, what is put out, approvals. So the most restrictive
    wins, and a weaker second one lifts nothing.
+5. Where one has a privacy budget, the run's part is reserved: signed, on the log, and looked at again there, since
+   another run may have been faster (`mlseal.policy.budget`).
 
 The verdict is a SLSA verification summary about the inputs. Whoever runs signs it, and its id goes into the evidence of
 the run: it binds what was allowed to what was done, and is no gate's verdict.
@@ -15,21 +17,23 @@ the run: it binds what was allowed to what was done, and is no gate's verdict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from mlseal.errors import Withheld
+from mlseal.errors import RuleBroken, Withheld
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import SKEW, Clock, parse_rfc3339, rfc3339, utcnow
-from mlseal.evidence.digest import Measured, Subject
+from mlseal.evidence.digest import Measured
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.planning import Cleared, Plan, Privacy
 from mlseal.evidence.predicates import data_policy, human_approval
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
 from mlseal.evidence.verifying import VerifiedStatement
+from mlseal.policy import budget
+from mlseal.policy.budget import Account, Cost
 from mlseal.policy.case import person, short, weakest
 from mlseal.policy.model import Matcher, Policy
 from mlseal.policy.verdict import Allowed, Input, Outcome, Reason, Refused, Undecided, Verdict, raise_for, to_statement
@@ -60,7 +64,11 @@ class Preflight:
         verdict = judged.verdict()
         raise_for(verdict)
         standing = tuple(fact.evidence_id for fact in judged.standing)
-        return Cleared(to_statement(verdict, nonce=plan.run_id, judge=JUDGE_ID), standing)
+        signed = to_statement(verdict, nonce=plan.run_id, judge=JUDGE_ID)
+        if not judged.accounts or not isinstance(plan.releases, Privacy):
+            return Cleared(signed, standing)
+        reserved = budget.reservation(plan, plan.releases, judged.accounts)  # (5)
+        return Cleared(signed, standing, reserved, judged.confirm)
 
 
 @dataclass
@@ -73,6 +81,7 @@ class _Judgement:
     found: dict[str, VerifiedStatement] = field(default_factory=dict)
     standing: list[VerifiedStatement] = field(default_factory=list)
     read: list[VerifiedStatement] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.now = self.clock()
@@ -112,7 +121,7 @@ class _Judgement:
                 **({"purpose": self.plan.purpose} if self.plan.purpose else {}),
             },
             time=self.now,
-            subjects=tuple(_apart(subjects.values())),
+            subjects=budget.apart(subjects.values()),
         )
 
     # --- what there is ------------------------------------------------------------------------------------------------
@@ -201,6 +210,8 @@ class _Judgement:
         self._purpose(fact, claim)
         self._who(fact, claim)
         self._privacy(fact, claim)
+        if claim.budget is not None and self.plan.releases != "digests":
+            self._budget(fact, claim, claim.budget)
         self._export(fact, claim)
         if claim.approvals is not None:
             self._approvals(fact, claim.approvals, measured)
@@ -252,6 +263,44 @@ class _Judgement:
         if not within or kept.unit.casefold() != least.unit.casefold():
             got = f"epsilon {kept.epsilon}, delta {kept.delta}, for each {kept.unit}"
             self._say(fact, "privacy", "demands more privacy than this run keeps", got=got, expected=expected)
+
+    def _budget(self, fact: VerifiedStatement, claim: data_policy.Predicate, stated: data_policy.Budget) -> None:
+        kept, account = self.plan.releases, Account.of(fact, stated)
+        if not isinstance(kept, Privacy) or kept.unit.casefold() != account.unit:
+            got = f"for each {kept.unit}" if isinstance(kept, Privacy) else f"stage {self.plan.stage}, without a bound"
+            self._say(fact, "budget", "counts what runs give away", got=got, expected=f"a bound for each {stated.unit}")
+            return
+        runners = None if claim.run_by is None else [who.matcher for who in claim.run_by]
+        for leaf in self.hidden:
+            if runners is None or any(matcher.matches(leaf.identity) for matcher in runners):
+                self._withheld(leaf.identity, leaf.evidence_id, "it may draw on the privacy budget")
+        known = budget.ledger(self.archive, account, self.revokers)
+        self.read += [one.fact for one in known.reservations if one.fact not in self.read]
+        wanted = Cost(Decimal(kept.epsilon), Decimal(kept.delta))
+        if known.affords(wanted):
+            self.accounts += [account] if account not in self.accounts else []
+            return
+        self._say(
+            fact,
+            "budget",
+            f"has not enough of its privacy budget left for {wanted}",
+            got=f"{known.spent} spent or reserved",
+            expected=f"at most {account.limit} for each {stated.unit}",
+            remedy="mlseal budget DATA shows who drew on it; the owner releases what was abandoned: mlseal revoke",
+        )
+
+    def confirm(self, reservation: str) -> None:
+        """Look at the log again: the reservation came in time on each account, or `RuleBroken` is raised."""
+        self.archive.refresh()
+        for account in self.accounts:
+            known = budget.ledger(self.archive, account, self.revokers)
+            if not known.holds(reservation):
+                raise RuleBroken(
+                    "another run drew on the privacy budget first",
+                    got=f"{known.spent} spent or reserved",
+                    expected=f"at most {account.limit}",
+                    remedy="run again: what is left is looked at anew",
+                )
 
     def _export(self, fact: VerifiedStatement, claim: data_policy.Predicate) -> None:
         for name, kind in self.plan.outputs.items():
@@ -331,12 +380,3 @@ def _claim(fact: VerifiedStatement) -> data_policy.Predicate:
 def _in_owner_role(who: Identity) -> bool:
     base = who.issuer.removesuffix("/issuer") + _OWNER
     return who.san == base or who.san.startswith(base + "/")
-
-
-def _apart(subjects: Iterable[Subject]) -> Iterator[Subject]:
-    """Subjects with a name each: a statement has no two of one name, and two inputs may be called alike."""
-    taken: set[str] = set()
-    for subject in subjects:
-        name = subject.name if subject.name not in taken else f"{subject.name} ({subject.sha256[:16]})"
-        taken.add(name)
-        yield Subject(name, subject.sha256)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from mlseal.errors import MissingExtra, Misuse
 from mlseal.evidence import predicates
+from mlseal.evidence.planning import Privacy
 from mlseal.evidence.predicates.base import Strength
 from mlseal.stages.context import Context, copy, require_same, require_unchanged
 from mlseal.stages.signature import (
@@ -76,7 +77,9 @@ __all__ = [
     "stage",
 ]
 
-JUDGEMENTS = frozenset({"human-approval", "ownership", "revocation", "revocation-snapshot", "slsa-vsa", "waiver"})
+JUDGEMENTS = frozenset(
+    {"budget-reservation", "human-approval", "ownership", "revocation", "revocation-snapshot", "slsa-vsa", "waiver"}
+)
 """Evidence of people and gates. A stage measures; it can neither approve nor judge nor take back."""
 COSTS = ("seconds", "minutes", "hours")
 """The first word of `Stage.cost`: what a run takes on a small table or model with two cores."""
@@ -115,6 +118,8 @@ class Finding:
         libraries: libraries that did the measuring, with versions.
         seed: of every random choice.
         strength: ``declared`` when the stage took somebody's word for what it did not see.
+        spent: the privacy that it really gave away, where it declares `Bounds`; None for all that it reserved. At most
+            that, or the run is refused.
     """
 
     subjects: tuple[str, ...]
@@ -123,6 +128,7 @@ class Finding:
     libraries: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     strength: Strength = "measured"
+    spent: Privacy | None = None
 
 
 # --- the decorator ----------------------------------------------------------------------------------------------------

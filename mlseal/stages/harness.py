@@ -36,12 +36,18 @@ def plan_of(
     stage: Stage, parsed: Arguments, measured: Mapping[str, Measured], *, by: Identity, purpose: str | None, run_id: str
 ) -> Plan:
     """What is about to run. Raises `Misuse` when a bound of privacy is no decimal number."""
+    kept = stage.releases if stage.releases == "digests" else kept_by(stage, parsed)
+    return Plan(stage.name, purpose, by, measured, _kinds(stage), kept, run_id, stage.predicate_type)
+
+
+def kept_by(stage: Stage, parsed: Arguments) -> Privacy | None:
+    """The privacy that this run of `stage` will keep, from its arguments; None where nothing bounds it."""
     releases = stage.releases
-    if isinstance(releases, Bounds):
-        named = (parsed.values.get(name) for name in (releases.epsilon, releases.delta, releases.unit))
-        epsilon, delta, unit = ("" if value is None else _decimal(value) for value in named)
-        return Plan(stage.name, purpose, by, measured, _kinds(stage), Privacy(epsilon, delta or "0", unit), run_id)
-    return Plan(stage.name, purpose, by, measured, _kinds(stage), releases, run_id)
+    if not isinstance(releases, Bounds):
+        return None
+    named = (parsed.values.get(name) for name in (releases.epsilon, releases.delta, releases.unit))
+    epsilon, delta, unit = ("" if value is None else _decimal(value) for value in named)
+    return Privacy(epsilon, delta or "0", unit)
 
 
 def _kinds(stage: Stage) -> dict[str, str]:

@@ -4,7 +4,8 @@ Steps, performed under these numbers:
 
 1. the stage and its arguments: unknown, missing or ill-typed ones are the caller's mistake;
 2. inputs are hashed from their bytes, without any cache, and the planned run is judged (`preflight`): what an owner's
-   data policy does not allow stops here, before any work, and the verdict that lets it go on is signed;
+   data policy does not allow stops here, before any work; what it draws on a privacy budget is reserved; and the
+   verdict that lets it go on is signed;
 3. the stage runs, outputs going to a hidden place beside their final one;
 4. inputs are hashed again: a change in between refuses;
 5. outputs are hashed;
@@ -37,12 +38,12 @@ from mlseal.stages import registry
 from mlseal.stages.arguments import Arguments, parse
 from mlseal.stages.base import Context, Finding, Stage, require_unchanged
 from mlseal.stages.cancellation import Cancellation
-from mlseal.stages.harness import harness_of, plan_of
+from mlseal.stages.harness import harness_of, kept_by, plan_of
 from mlseal.stages.kept import Kept
 from mlseal.stages.progress import Progress
 from mlseal.stages.registry import Registered
 from mlseal.stages.staged import publish, staged
-from mlseal.stages.stating import state
+from mlseal.stages.stating import settle, state
 from mlseal.stages.workspace import sweep, workspace
 
 if TYPE_CHECKING:
@@ -154,9 +155,22 @@ class _Asking:
         cleared = self._ask(registered, parsed, measured)
         if cleared.verdict is None:
             return None
-        verdict = self.signer.sign(cleared.verdict)
-        self.store.put(verdict)
-        return Preflight(verdict=verdict.evidence_id, purpose=self.purpose, data_policies=list(cleared.data_policies))
+        reserved = None
+        if cleared.reservation is not None:
+            reserved = self._sign(cleared.reservation)
+            cleared.confirm(reserved)
+        return Preflight(
+            verdict=self._sign(cleared.verdict),
+            purpose=self.purpose,
+            data_policies=list(cleared.data_policies),
+            reservation=reserved,
+        )
+
+    def _sign(self, what: Statement) -> str:
+        """Sign and keep `what`; its evidence id."""
+        bundle = self.signer.sign(what)
+        self.store.put(bundle)
+        return bundle.evidence_id
 
     def ungoverned(self, registered: Registered, parsed: Arguments, measured: Mapping[str, Measured]) -> bool:
         """Whether no data policy governs an input, so that evidence may serve again."""
@@ -246,7 +260,8 @@ def performed(
         for key, path in parsed.inputs.items():  # 4
             require_unchanged(key, before[key], measure(path))
         after = {key: _output(stage, key, path, parsed.outputs[key].name) for key, path in staging.items()}  # 5
-        made = state(registered, finding, {**before, **after}, context, cleared)  # 6
+        settled = settle(cleared, finding, kept_by(stage, parsed))
+        made = state(registered, finding, {**before, **after}, context, settled)  # 6
         yield Performed(made, lambda: publish(staging, parsed.outputs), parsed.outputs)
 
 

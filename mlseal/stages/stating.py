@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
-from mlseal.errors import Misuse
+from mlseal.errors import Misuse, RuleBroken
 from mlseal.evidence import predicates, statement
 from mlseal.evidence.digest import Measured, Subject
+from mlseal.evidence.planning import Privacy
 from mlseal.evidence.predicates import slsa_provenance, test_result
-from mlseal.evidence.predicates.base import Measurement, Preflight
+from mlseal.evidence.predicates.base import Measurement, Preflight, Spent
 from mlseal.evidence.statement import Statement
 from mlseal.stages.base import Context, Finding
 from mlseal.stages.registry import Registered
@@ -32,6 +34,25 @@ def state(
             raise Misuse(f"stage {stage.name} names a subject {name!r} that is neither input nor output")
         subjects.extend(measured[name].subjects)
     return statement.make(subjects, stage.predicate_type, fields, names=context.naming)
+
+
+def settle(cleared: Preflight | None, finding: Finding, reserved: Privacy | None) -> Preflight | None:
+    """What the evidence says of the reservation: all of it was spent, or what the stage says.
+
+    Raises `RuleBroken` when that is more; what was reserved stays spent then.
+    """
+    if cleared is None or cleared.reservation is None or reserved is None:
+        return cleared
+    spent = finding.spent or reserved
+    within = Decimal(spent.epsilon) <= Decimal(reserved.epsilon) and Decimal(spent.delta) <= Decimal(reserved.delta)
+    if not within or spent.unit.casefold() != reserved.unit.casefold():
+        raise RuleBroken(
+            "the stage gave away more privacy than was reserved for it",
+            got=f"epsilon {spent.epsilon}, delta {spent.delta}, for each {spent.unit}",
+            expected=f"at most epsilon {reserved.epsilon}, delta {reserved.delta}, for each {reserved.unit}",
+            remedy="throw the output away; what was reserved counts as spent",
+        )
+    return cleared.model_copy(update={"spent": Spent(epsilon=spent.epsilon, delta=spent.delta)})
 
 
 def _fields(registered: Registered, finding: Finding, context: Context, cleared: Preflight | None) -> dict[str, Any]:

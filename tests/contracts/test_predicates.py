@@ -29,6 +29,7 @@ def test_released_uris_stay():
     assert set(predicates.MODELS) == {
         "https://in-toto.io/attestation/test-result/v0.1",
         "https://in-toto.io/attestation/vulns/v0.2",
+        "https://mlseal.dev/budget-reservation/v0.1",
         "https://mlseal.dev/data-policy/v0.1",
         "https://mlseal.dev/data-provenance/v0.1",
         "https://mlseal.dev/dp-training/v0.1",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlseal.errors import MalformedEvidence, UnknownName
 from mlseal.evidence.predicates import (
+    budget_reservation,
     data_policy,
     data_provenance,
     dp_training,
@@ -34,6 +35,7 @@ from mlseal.evidence.predicates import (
 )
 
 MODULES: tuple[ModuleType, ...] = (
+    budget_reservation,
     data_policy,
     data_provenance,
     dp_training,

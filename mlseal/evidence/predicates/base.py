@@ -71,6 +71,13 @@ class Harness(Model):
     inputs_digest: Sha256 | None = None
 
 
+class Spent(Model):
+    """What a run gave away of each unit, at most; at most what it reserved."""
+
+    epsilon: Decimal
+    delta: Decimal
+
+
 class Preflight(Model):
     """What was judged before the work started.
 
@@ -78,11 +85,15 @@ class Preflight(Model):
         verdict: evidence id of the signed verdict.
         purpose: why the data were used, as whoever ran it stated.
         data_policies: evidence ids of the owners' data policies that were obeyed; empty if the inputs have none.
+        reservation: evidence id of what was set aside of the owners' privacy budgets; absent where none has one.
+        spent: what became of it.
     """
 
     verdict: Sha256
     purpose: str | None = None
     data_policies: list[Sha256] = Field(default_factory=list)
+    reservation: Sha256 | None = None
+    spent: Spent | None = None
 
 
 class Measurement(Model):

@@ -9,6 +9,7 @@ Example::
     {"purposes": ["evaluation", "hospital.example/study-17"],
      "minimumPrivacy": {"maxEpsilon": "8", "maxDelta": "0.00001", "unit": "person"},
      "runBy": [{"issuer": "https://oidc.example", "san": "https://oidc.example/roles/producer"}],
+     "budget": {"cohort": "hospital.example/patients-2026", "maxEpsilon": "8", "maxDelta": "0.0001", "unit": "person"},
      "approvals": {"distinct": 1, "by": [{"issuer": "https://login.example", "emailDomain": "hospital.example"}]},
      "noExport": ["dataset"], "expires": "2027-11-23T00:00:00Z",
      "notProven": ["that copies made before, or parts of the data, are used alike"], "nonce": "…"}
@@ -73,6 +74,20 @@ class MinimumPrivacy(Model):
     unit: str = Field(min_length=1, max_length=100)
 
 
+class Budget(Model):
+    """What all runs together may give away of each unit; each run sets its part aside before it starts.
+
+    Attributes:
+        cohort: whose privacy it is, an id of the owner's: all data of the owner's that name the same cohort draw on one
+            budget. Absent, these data have one of their own.
+    """
+
+    cohort: Annotated[str, StringConstraints(pattern=rf"^{_ID}$", max_length=_MAX_PURPOSE)] | None = None
+    max_epsilon: Decimal
+    max_delta: Decimal
+    unit: str = Field(min_length=1, max_length=100)
+
+
 class Approvals(Model):
     """How many distinct people must have approved the use of these data, and who they may be."""
 
@@ -84,7 +99,8 @@ class Predicate(Model):
     """Data policy v0.1.
 
     Attributes:
-        minimum_privacy: absent if none is demanded.
+        minimum_privacy: of each run; absent if none is demanded.
+        budget: of all runs together; absent if nobody counts.
         run_by: who may use the data; absent for anybody.
         no_export: what no stage may put out that was given these data.
         expires: after this the owner allows nothing.
@@ -92,6 +108,7 @@ class Predicate(Model):
 
     purposes: list[Purpose]
     minimum_privacy: MinimumPrivacy | None = None
+    budget: Budget | None = None
     run_by: list[Who] | None = None
     approvals: Approvals | None = None
     no_export: list[Literal["dataset", "model"]] = Field(default_factory=list)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlseal.errors import Misuse, Unchecked
 from mlseal.evidence import accounting, canonical
+from mlseal.evidence.planning import Privacy
 from mlseal.stages import dense, tables
 from mlseal.stages.base import (
     Bounds,
@@ -132,7 +133,8 @@ def private(
         "preprocessing": {"source": "stated", "digest": _digest(bounds), "columns": len(bounds)},
         "nonPrivateReleases": [*_RELEASED, *(text.strip() for text in also_released.split(";") if text.strip())],
     }
-    return Finding(("out",), fields, libraries=dpsgd.versions(), seed=seed)
+    spent = Privacy(str(fields["epsilon"]), str(fields["delta"]), unit)
+    return Finding(("out",), fields, libraries=dpsgd.versions(), seed=seed, spent=spent)
 
 
 def _names(features: str) -> list[str]:
