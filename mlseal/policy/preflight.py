@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NoReturn
 
 from mlseal.errors import RuleBroken, Withheld
 from mlseal.evidence.archive import Archive
@@ -136,8 +137,10 @@ class _Judgement:
 
     def _withheld(self, leaf: Leaf, why: str) -> None:
         """Stop, unless the signer of `leaf` or a listed revoker took it back."""
-        if self.archive.accounted(leaf, self.revokers):
-            return
+        if not self.archive.accounted(leaf, self.revokers):
+            self._missing_entry(leaf, why)
+
+    def _missing_entry(self, leaf: Leaf, why: str) -> NoReturn:
         raise Withheld(
             f"the log holds evidence by {leaf.identity} that nobody shows: {why}",
             got=f"evidence {leaf.evidence_id}",
@@ -271,9 +274,12 @@ class _Judgement:
             self._say(fact, "budget", "counts what runs give away", got=got, expected=f"a bound for each {stated.unit}")
             return
         runners = None if claim.run_by is None else [who.matcher for who in claim.run_by]
+        # Whoever drew on the budget cannot hide that by taking it back; its owner can.
+        released = self.archive.revocations([account.owner, *self.revokers])
         for leaf in self.hidden:
-            if runners is None or any(matcher.matches(leaf.identity) for matcher in runners):
-                self._withheld(leaf.identity, leaf.evidence_id, "it may draw on the privacy budget")
+            listed = runners is None or any(matcher.matches(leaf.identity) for matcher in runners)
+            if listed and released.of(leaf.evidence_id) is None:
+                self._missing_entry(leaf, "it may draw on the privacy budget")
         known = budget.ledger(self.archive, account, self.revokers)
         self.read += [one.fact for one in known.reservations if one.fact not in self.read]
         wanted = Cost(Decimal(kept.epsilon), Decimal(kept.delta))

@@ -316,6 +316,17 @@ def test_a_reservation_that_nobody_shows_leaves_the_budget_unknown(authority, al
     assert run("0.1")
 
 
+def test_who_drew_on_it_cannot_hide_that_by_taking_it_back_but_the_owner_can(authority, allow, run, data):
+    allow()
+    judge, archive = Preflight(()), opened(authority)
+    hidden = authority.signer(store=None).sign(judge(plan(authority, data, "0.9"), archive).reservation)
+    release(authority, hidden.evidence_id, "producer")
+    with pytest.raises(Withheld, match="may draw on the privacy budget"):
+        run("0.9")
+    release(authority, hidden.evidence_id)
+    assert run("0.9")
+
+
 def test_entries_of_who_may_not_run_need_not_be_shown(authority, allow, run, data):
     """In a shared log others' bundles lie elsewhere; whoever the owner does not let run cannot have drawn on it."""
     allow(more={"runBy": [{"issuer": authority.issuer, "san": authority.san("producer")}]})
