@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "sign": Command("mlseal.cli.evidence:sign", "Sign a statement about a file or directory."),
     "verify": Command("mlseal.cli.evidence:verify", "Verify one bundle, and that the bytes at hand are its subject."),
     "gate": Command("mlseal.cli.policy:gate", "Judge a file or directory by a policy; exit 0 only when allowed."),
+    "guard": Command("mlseal.cli.guard:guard", "Stand between callers and a model that serves; start it verified."),
     "explain": Command("mlseal.cli.policy:explain", "Say what a policy wants for a subject and what is missing."),
     "approve": Command("mlseal.cli.policy:approve", "Sign a human approval."),
     "waive": Command("mlseal.cli.policy:waive", "Sign a waiver of one rule, with a reason and an end."),
