@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "approve": Command("mlseal.cli.policy:approve", "Sign a human approval."),
     "waive": Command("mlseal.cli.policy:waive", "Sign a waiver of one rule, with a reason and an end."),
     "revoke": Command("mlseal.cli.evidence:revoke", "Withdraw a piece of evidence, or sign a revocation snapshot."),
+    "monitor": Command("mlseal.cli.monitor:monitor", "Act on a monitoring report: an alarm takes evidence back."),
     "policy": Command("mlseal.cli.policy:policy", "Check policies, and run their negative controls."),
     "budget": Command("mlseal.cli.budget:budget", "Show what is left of the privacy budgets of data."),
     "log": Command("mlseal.cli.log:log", "List what the log holds."),

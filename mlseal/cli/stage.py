@@ -15,7 +15,7 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.stages import registry
 from mlseal.stages.base import Parameter, Stage
 
-_ROLES = {"ingestion": "producer", "training": "producer"}
+_ROLES = {"ingestion": "producer", "training": "producer", "monitoring": "monitor"}
 
 
 class _Stages(click.Group):

@@ -20,7 +20,9 @@ from mlseal.stages.base import Stage
 
 BUILTIN: dict[str, str] = {
     "governance.fairness": "mlseal.stages.governance.fairness:fairness",
+    "inference.guard": "mlseal.stages.inference.guard:guard",
     "ingestion.source": "mlseal.stages.ingestion.source:source",
+    "monitoring.drift": "mlseal.stages.monitoring.drift:drift",
     "testing.code": "mlseal.stages.testing.code_scan:code_scan",
     "testing.dependencies": "mlseal.stages.testing.dependencies:dependencies",
     "training.dp": "mlseal.stages.training.dp:private",

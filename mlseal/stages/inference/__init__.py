@@ -1,0 +1,1 @@
+"""Stages about a model that serves."""

@@ -1,0 +1,1 @@
+"""Stages that watch a model in use."""
