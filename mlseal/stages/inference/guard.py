@@ -42,7 +42,14 @@ class _Tally:
     seconds: list[float] = field(default_factory=list)
 
 
-@stage("inference.guard", predicate="guard-evaluation", extra="guard", reusable=None)
+@stage(
+    "inference.guard",
+    predicate="guard-evaluation",
+    extra="guard",
+    reusable=None,
+    cost="seconds: each request goes to two servers, one at a time",
+    not_proven=_NOT_PROVEN,
+)
 def guard(
     model: ModelPath,  # noqa: ARG001 - the subject; the guard must say that it serves this digest
     requests: FilePath,  # noqa: ARG001 - read through the context, as a proven copy
@@ -80,10 +87,9 @@ def guard(
         token = _token(context, guard_url) if bearer is not None else None
         off, on = _Tally(), _Tally()
         for number, (kind, body) in enumerate(asked):
+            context.progress(number, len(asked), "requests")
             _send(client, _base(upstream_url), kind, body, None, off)
             _send(client, _base(guard_url), kind, body, token, on)
-            if number % 500 == 499:
-                context.log(f"inference.guard: {number + 1} of {len(asked)} requests")
     if not off.answered[ORDINARY] or not on.answered[ORDINARY]:
         raise Unchecked(
             "no ordinary request was answered, so nothing was measured",
@@ -98,7 +104,7 @@ def guard(
         "level": level,
         "latency": _latency(off.seconds, on.seconds),
     }
-    return Finding(subjects=("model",), fields=fields, not_proven=_NOT_PROVEN, libraries={"httpx": httpx.__version__})
+    return Finding(subjects=("model",), fields=fields, libraries={"httpx": httpx.__version__})
 
 
 def _read(file: Path) -> list[tuple[str, bytes]]:

@@ -27,7 +27,13 @@ _NOT_PROVEN = (
 )
 
 
-@stage("monitoring.drift", predicate="drift", extra="monitor")
+@stage(
+    "monitoring.drift",
+    predicate="drift",
+    extra="monitor",
+    cost="seconds: the detector over twice as many drawn streams as trials, then over the stream",
+    not_proven=_NOT_PROVEN,
+)
 def drift(
     model: ModelPath,  # noqa: ARG001 - the subject; its digest is what the runner takes
     reference: DatasetPath,  # noqa: ARG001 - read through the context, as a proven copy
@@ -84,8 +90,9 @@ def drift(
     scale = streams.scale_of(known, names)
     make = streams.factory(detector, sensitivity, seed)
     rng = np.random.default_rng(seed)
-    quiet, changed = _calibrate(scale.apply(known), min(len(seen), _LONGEST), shift, trials, make, rng)
-    context.log(f"monitoring.drift: {trials} streams drawn; watching {len(seen)} rows")
+    quiet, changed = _calibrate(
+        scale.apply(known), min(len(seen), _LONGEST), shift, trials, make, rng, context.progress
+    )
     found = streams.alarms(scale.apply(seen), make)
     high = proportions.interval(quiet["alarmed"], trials, level)[1]
     low = proportions.interval(changed["detected"], trials, level)[0]
@@ -111,7 +118,7 @@ def drift(
         "sufficient": low >= minimum_power and high <= maximum_false_alarms,
     }
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return Finding(subjects=("model",), fields=fields, seed=seed, libraries=libraries, not_proven=_NOT_PROVEN)
+    return Finding(subjects=("model",), fields=fields, seed=seed, libraries=libraries)
 
 
 def _require_sane(names: list[str], shift: float, trials: int, level: float, known_change: int) -> None:
@@ -137,13 +144,15 @@ def _calibrate(
     trials: int,
     make: Callable[[], Any],
     rng: np.random.Generator,
+    progress: Callable[[int, int, str], None],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Streams of `length` rows drawn from the reference: what happens without a change, and with one half-way.
 
     An alarm before the change does not count as its detection.
     """
     alarmed, alarms, delays, half = 0, 0, [], length // 2
-    for _ in range(trials):
+    for trial in range(trials):
+        progress(trial, trials, "streams")
         drawn = reference[rng.integers(0, len(reference), length)]
         rows = [row for column in streams.alarms(drawn, make) for row in column]
         alarmed, alarms = alarmed + bool(rows), alarms + len(rows)
