@@ -100,6 +100,7 @@ def test_every_command_of_the_table_is_a_command_with_help():
 WITHOUT_JSON = {
     "serve",
     "completion",
+    "guard",
     "mlflow prompt",
     "mlflow serve",
     "dvc gateway",

@@ -124,7 +124,7 @@ def make(guard: Guard) -> Starlette:
     from starlette.routing import Route
 
     @asynccontextmanager
-    async def life(app: Starlette) -> AsyncIterator[None]:
+    async def _life(app: Starlette) -> AsyncIterator[None]:
         async with httpx.AsyncClient(
             base_url=guard.upstream.url,
             trust_env=False,
@@ -134,25 +134,25 @@ def make(guard: Guard) -> Starlette:
             app.state.client = client
             yield
 
-    async def invocations(request: Request) -> Response:
+    async def _invocations_(request: Request) -> Response:
         return await _answered(guard, request, lambda: _invoke(guard, request, request.app.state.client))
 
-    async def ping(request: Request) -> Response:
+    async def _ping_(request: Request) -> Response:
         return await _answered(guard, request, lambda: _ping(guard, request.app.state.client))
 
-    async def posture(_: Request) -> Response:
+    async def _posture_(_: Request) -> Response:
         return JSONResponse(guard.posture())
 
-    async def missing(_: Request, error: Exception) -> Response:
+    async def _missing_(_: Request, error: Exception) -> Response:
         status = int(getattr(error, "status_code", 404))
         return JSONResponse({"error": "UnknownName", "message": "there is nothing here"}, status_code=status)
 
     routes = [
-        Route("/invocations", invocations, methods=["POST"]),
-        Route("/ping", ping, methods=["GET"]),
-        Route("/posture", posture, methods=["GET"]),
+        Route("/invocations", _invocations_, methods=["POST"]),
+        Route("/ping", _ping_, methods=["GET"]),
+        Route("/posture", _posture_, methods=["GET"]),
     ]
-    return Starlette(routes=routes, lifespan=life, exception_handlers={404: missing, 405: missing})
+    return Starlette(routes=routes, lifespan=_life, exception_handlers={404: _missing_, 405: _missing_})
 
 
 async def _answered(guard: Guard, request: Request, act: Callable[[], Awaitable[Response]]) -> Response:
