@@ -28,7 +28,9 @@ from mlseal.evidence.digest import Manifest
 from mlseal_dvc.gateway_admission import Admission
 from mlseal_dvc.gateway_ledger import Ledger
 from mlseal_dvc.gateway_log import LogKeeper
+from mlseal_dvc.gateway_parts import Parts
 from mlseal_dvc.gateway_paths import Target
+from mlseal_dvc.gateway_paths import target as as_target
 from mlseal_dvc.gateway_spool import Limits, Received, Spool
 from mlseal_dvc.gateway_upstream import Source, Upstream, UpstreamFailed, read_small
 
@@ -135,6 +137,20 @@ class Gateway:
     def size(self, target: Target) -> int | None:
         """Bytes of the stored file. Raises `UpstreamFailed`."""
         return self._upstream.size(target.name)
+
+    def files(self, directory: str) -> list[tuple[str, int]]:
+        """Names and sizes of what is stored below `directory`, of the kinds that `gateway_paths` knows.
+
+        Raises `UpstreamFailed`, also where the store cannot be listed.
+        """
+        found = self._upstream.files(directory)
+        if found is None:
+            raise UpstreamFailed("this store cannot be listed", got=str(self._upstream))
+        return [(name, size) for name, size in found if as_target(f"/{name}") is not None]
+
+    def parts(self) -> Parts:
+        """A new place for objects that come in parts; one for each server."""
+        return Parts(self._spool.root, self._spool)
 
     def _note(self, target: Target) -> None:
         """Whoever pushes reads the bundle first, so a lost ledger fills again. What does not hold is not noted."""

@@ -29,6 +29,10 @@ _SHAPES: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
 )
 
 
+class Malformed(Exception):
+    """The request is not answered as it was meant; (status, sentence)."""
+
+
 @dataclass(frozen=True)
 class Target:
     """One file that the gateway knows of.

@@ -74,7 +74,7 @@ class Spool:
     """
 
     def __init__(self, root: Path, limits: Limits) -> None:
-        self.limits, self._lock, self._incoming = limits, threading.Lock(), 0
+        self.root, self.limits, self._lock, self._incoming = root, limits, threading.Lock(), 0
         self._in, self._wait, self.quarantine = (
             paths.private(root / name) for name in ("incoming", "waiting", "quarantine")
         )
@@ -110,6 +110,18 @@ class Spool:
         finally:
             file.unlink(missing_ok=True)
             self._take(-taken)
+
+    def hold(self, count: int) -> None:
+        """Count bytes that stay here longer than their request. Raises `Full`, and then does not."""
+        try:
+            self._take(count)
+        except Full:
+            self._take(-count)
+            raise
+
+    def release(self, count: int) -> None:
+        """They are gone."""
+        self._take(-count)
 
     def _take(self, count: int) -> None:
         with self._lock:

@@ -47,8 +47,11 @@ class Upstream(Protocol):
     def put(self, name: str, file: Path, *, replace: bool = False) -> bool:
         """Store `file`; False if another is there and stays. Raises `UpstreamFailed`, and then nothing is there."""
 
-    def names(self, directory: str) -> list[str] | None:
-        """Names of the files below `directory`; None where listing is not possible. Raises `UpstreamFailed`."""
+    def files(self, directory: str) -> list[tuple[str, int]] | None:
+        """Names and sizes of the files below `directory`, sorted; None where listing is not possible.
+
+        Raises `UpstreamFailed`.
+        """
 
 
 class DirectoryUpstream:
@@ -101,11 +104,12 @@ class DirectoryUpstream:
                 aside.unlink(missing_ok=True)
         return True
 
-    def names(self, directory: str) -> list[str] | None:
+    def files(self, directory: str) -> list[tuple[str, int]] | None:
         """See `Upstream`."""
         with _failing(self):
             found = (Path(base, name) for base, _, files in os.walk(self._root / directory) for name in files)
-            return sorted(p.relative_to(self._root).as_posix() for p in found if not p.name.startswith("."))
+            kept = (path for path in found if not path.name.startswith("."))
+            return sorted((path.relative_to(self._root).as_posix(), path.stat().st_size) for path in kept)
 
     def __str__(self) -> str:
         return str(self._root)
@@ -152,7 +156,7 @@ class HttpUpstream:
             self._good(answer)
         return True
 
-    def names(self, directory: str) -> list[str] | None:
+    def files(self, directory: str) -> list[tuple[str, int]] | None:
         """See `Upstream`."""
         del directory
         return None
@@ -256,13 +260,14 @@ class S3Upstream:
                 self._client.abort_multipart_upload(**upload)
             raise
 
-    def names(self, directory: str) -> list[str] | None:
+    def files(self, directory: str) -> list[tuple[str, int]] | None:
         """See `Upstream`."""
         with _failing(self):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{directory}/"
             )
-            return sorted(row["Key"].removeprefix(self._prefix) for page in pages for row in page.get("Contents", []))
+            rows = (row for page in pages for row in page.get("Contents", []))
+            return sorted((row["Key"].removeprefix(self._prefix), int(row["Size"])) for row in rows)
 
     def _at(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}{name}"}
@@ -291,9 +296,9 @@ class EvidenceUpstream:
 
     def names(self, directory: str) -> list[str] | None:
         """See `Place`."""
-        found = self._upstream.names(evidence_name(directory))
+        found = self._upstream.files(evidence_name(directory))
         top = len(evidence_name(""))
-        return None if found is None else [name[top:] for name in found]
+        return None if found is None else [name[top:] for name, _ in found]
 
     def __str__(self) -> str:
         return f"{self._upstream}/{evidence_name('')}".rstrip("/")

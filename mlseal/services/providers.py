@@ -131,7 +131,7 @@ class KeySource:
                 data = Path(self._where).read_bytes()
             else:
                 data = self._get(self._where or self._discovered())
-            return _public_keys(canonical.parse(data, what=f"keys of {self._issuer}", limit=_MAX_DOCUMENT))
+            return public_keys(canonical.parse(data, what=f"keys of {self._issuer}", limit=_MAX_DOCUMENT))
         except MalformedEvidence as error:
             raise ServiceUnavailable(error.message, got=error.got) from error
         except OSError as error:
@@ -254,7 +254,7 @@ def _filled(template: str, claims: Mapping[str, Any]) -> str:
     return result
 
 
-def _public_keys(document: Any) -> list[tuple[str | None, PublicKey]]:
+def public_keys(document: Any) -> list[tuple[str | None, PublicKey]]:
     """The signature keys of a JWKS that are of a kind we verify with; symmetric and unknown ones are passed over."""
     import jwt
 

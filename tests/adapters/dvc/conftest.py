@@ -7,14 +7,16 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from adapters.dvc.buckets import Bucket, new_bucket
-from adapters.dvc.people import Person, Scene, policy_text
+from adapters.dvc.gates import SUFFIX, Gate, Push, start
+from adapters.dvc.people import COLLIDING, Person, Scene, fresh, policy_text
+from mlseal_dvc.gateway_upstream import DirectoryUpstream
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,56 @@ def s3() -> Iterator[str]:
 def bucket(s3: str) -> Bucket:
     """A bucket of its own for each test."""
     return new_bucket(s3)
+
+
+@pytest.fixture(scope="module")
+def push(
+    _module_authority: Any,
+    interpreters: dict[str, Path],
+    templates: Templates,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Push:
+    """One signed push, made once: a file that has an MD5 twin, and a directory."""
+    base = tmp_path_factory.mktemp("pushed")
+    repo, remote, policy = base / "repo", base / "remote", base / "policy.yaml"
+    policy.write_text(policy_text(_module_authority.issuer, _module_authority.san("producer")))
+    shutil.copytree(templates.repo, repo, symlinks=True)
+    (repo / ".dvc" / "config").write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    url = {remote}\n")
+    own = {"MLSEAL_POLICY": str(policy), "MLSEAL_STATE_DIR": str(base / "s"), "DVC_SITE_CACHE_DIR": str(base / "d")}
+    owner = Person(interpreters["auto"], _module_authority.env | own, repo)
+    scene = Scene(owner, repo, remote, policy, lambda: owner)
+    owner.commit("begin")
+    scene.add("data.csv", COLLIDING[0] + SUFFIX)
+    scene.add("imgs", {name: fresh() for name in ("a", "b", "c")})
+    owner.dvc("push")
+    return Push(remote, _module_authority.issuer, _module_authority.san("producer"), _module_authority.trusted_root)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """The directory behind the gateway."""
+    made = tmp_path / "store"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def open_gate(authority: Any, push: Push, store: Path, tmp_path: Path) -> Iterator[Callable[..., Gate]]:
+    """Starts gateways that end with the test."""
+    made: list[Gate] = []
+
+    def make(upstream: Any = None, state: str = "state", **options: Any) -> Gate:
+        made.append(start(upstream or DirectoryUpstream(store), tmp_path / state, push, **options))
+        return made[-1]
+
+    yield make
+    for gate in made:
+        gate.stop()
+
+
+@pytest.fixture
+def gate(open_gate: Callable[..., Gate]) -> Gate:
+    return open_gate()
 
 
 def _reader_env(env: dict[str, str], home: Path) -> dict[str, str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import socket
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from adapters.dvc.people import COLLIDING
 from mlseal_dvc.gateway import Gateway, open_gateway
 from mlseal_dvc.gateway_admission import Admission
 from mlseal_dvc.gateway_http import GatewayServer
@@ -19,6 +22,8 @@ from mlseal_dvc.gateway_spool import Limits
 from mlseal_dvc.session import Session
 
 from mlseal.evidence.identity import Identity
+
+SUFFIX = b"one of two files with this MD5\n"
 
 
 @dataclass
@@ -141,6 +146,9 @@ def start(
     policy: Path | None = None,
     limits: Limits | None = None,
     grace: float = 10.0,
+    callers: Any = None,
+    bucket: str | None = None,
+    tls: ssl.SSLContext | None = None,
     **options: bool,
 ) -> Gate:
     """A gateway in front of `upstream` that admits what the signer of `push` signs, or `san` instead."""
@@ -152,9 +160,23 @@ def start(
     ledger = Ledger(state / "ledger.db")
     admission = Admission(trust.load(push.trust), session, upstream, ledger)
     gateway = open_gateway(upstream, admission, ledger, state, limits or Limits(), **options)
-    server = GatewayServer(socket.create_server(("127.0.0.1", 0)), gateway, head_seconds=5, grace=grace)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = GatewayServer(listener, gateway, callers=callers, bucket=bucket, tls=tls, head_seconds=5, grace=grace)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     return Gate(server, gateway, admission, ledger, state)
+
+
+def stored(store: Path) -> list[str]:
+    return sorted(p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file())
+
+
+def file_of(push: Push) -> str:
+    md5 = hashlib.md5(COLLIDING[0] + SUFFIX).hexdigest()
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
+
+
+def directory_of(push: Push) -> str:
+    return next(name for name in push.objects if name.endswith(".dir"))
 
 
 class WebStore(ThreadingHTTPServer):

@@ -17,79 +17,13 @@ from typing import Any
 
 import pytest
 from adapters.dvc.buckets import CREDENTIALS, Bucket
-from adapters.dvc.conftest import Templates
-from adapters.dvc.gates import Gate, Push, WebStore, start
+from adapters.dvc.gates import SUFFIX, Gate, Push, WebStore, directory_of, file_of, start, stored
 from adapters.dvc.people import COLLIDING, Person, Scene, fresh, policy_text
 from mlseal_dvc.gateway_paths import target
 from mlseal_dvc.gateway_spool import Limits
 from mlseal_dvc.gateway_upstream import DirectoryUpstream, open_upstream
 
 from mlseal.errors import DigestMismatch, Misuse, NoEvidence, Unchecked
-
-SUFFIX = b"one of two files with this MD5\n"
-
-
-@pytest.fixture(scope="module")
-def push(
-    _module_authority: Any,
-    interpreters: dict[str, Path],
-    templates: Templates,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Push:
-    """One signed push, made once: a file that has an MD5 twin, and a directory."""
-    base = tmp_path_factory.mktemp("pushed")
-    repo, remote, policy = base / "repo", base / "remote", base / "policy.yaml"
-    policy.write_text(policy_text(_module_authority.issuer, _module_authority.san("producer")))
-    shutil.copytree(templates.repo, repo, symlinks=True)
-    (repo / ".dvc" / "config").write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    url = {remote}\n")
-    own = {"MLSEAL_POLICY": str(policy), "MLSEAL_STATE_DIR": str(base / "s"), "DVC_SITE_CACHE_DIR": str(base / "d")}
-    owner = Person(interpreters["auto"], _module_authority.env | own, repo)
-    scene = Scene(owner, repo, remote, policy, lambda: owner)
-    owner.commit("begin")
-    scene.add("data.csv", COLLIDING[0] + SUFFIX)
-    scene.add("imgs", {name: fresh() for name in ("a", "b", "c")})
-    owner.dvc("push")
-    return Push(remote, _module_authority.issuer, _module_authority.san("producer"), _module_authority.trusted_root)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """The directory behind the gateway."""
-    made = tmp_path / "store"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def open_gate(authority: Any, push: Push, store: Path, tmp_path: Path) -> Iterator[Callable[..., Gate]]:
-    """Starts gateways that end with the test."""
-    made: list[Gate] = []
-
-    def make(upstream: Any = None, state: str = "state", **options: Any) -> Gate:
-        made.append(start(upstream or DirectoryUpstream(store), tmp_path / state, push, **options))
-        return made[-1]
-
-    yield make
-    for gate in made:
-        gate.stop()
-
-
-@pytest.fixture
-def gate(open_gate: Callable[..., Gate]) -> Gate:
-    return open_gate()
-
-
-def stored(store: Path) -> list[str]:
-    return sorted(p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file())
-
-
-def file_of(push: Push) -> str:
-    md5 = hashlib.md5(COLLIDING[0] + SUFFIX).hexdigest()
-    return f"files/md5/{md5[:2]}/{md5[2:]}"
-
-
-def directory_of(push: Push) -> str:
-    return next(name for name in push.objects if name.endswith(".dir"))
 
 
 def test_evidence_then_data_come_in_and_arrive_unchanged(gate: Gate, push: Push, store: Path) -> None:
@@ -496,7 +430,7 @@ def team(scene: Scene, tmp_path: Path) -> Iterator[Team]:
     write_certificate(certificate, key)
     keeper = scene.newcomer("keeper", clone=False)
     command = [keeper.python, "-m", "mlseal", "dvc", "gateway", "--listen", "127.0.0.1:0", "--upstream", store]
-    command += ["--cert", certificate, "--key", key, "--state", state, "--policy", scene.policy]
+    command += ["--cert", certificate, "--key", key, "--state", state, "--policy", scene.policy, "--anonymous"]
     with subprocess.Popen(
         [str(word) for word in command], env=keeper.env, cwd=tmp_path, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -11,6 +11,7 @@ SOURCE = """
     by: [{issuer: https://oidc.example, san: producer}]
 """
 LISTED = 'unsigned: [{name: uci-adult, sha256: "%s", owner: "the data board", until: "2026-12-31T00:00:00Z"}]\n'
+OTHER = '[{name: other, owner: "the data board", until: "2026-12-31T00:00:00Z"}, {'
 TARGET = samples.digest("target")
 
 
@@ -22,29 +23,25 @@ def listing(sha256=TARGET):
     return LISTED % sha256
 
 
-@pytest.fixture
-def judged(world, header):
-    def go(body, entries="", **more):
-        world.add("source-verification", "producer", body)
-        return world.judge(SOURCE, header=header.replace("require:", entries + "require:"), **more)
-
-    return go
+def judged(world, header, body, entries=""):
+    world.add("source-verification", "producer", body)
+    return world.judge(SOURCE, header=header.replace("require:", entries + "require:"))
 
 
-def test_signed_sources_need_no_listing(judged):
-    assert judged({}).kind == "allowed"
+def test_signed_sources_need_no_listing(world, header):
+    assert judged(world, header, {}).kind == "allowed"
 
 
-def test_unsigned_sources_count_only_when_listed(judged):
-    assert judged(unsigned()).kind == "refused"
+def test_unsigned_sources_count_only_when_listed(world, header):
+    assert judged(world, header, unsigned()).kind == "refused"
 
 
-def test_a_listed_source_counts_in_whatever_letter_case(judged):
-    assert judged(unsigned("UCI-Adult"), listing()).kind == "allowed"
+def test_a_listed_source_counts_in_whatever_letter_case(world, header):
+    assert judged(world, header, unsigned("UCI-Adult"), listing()).kind == "allowed"
 
 
-def test_a_listing_by_name_alone_takes_any_bytes(judged):
-    assert judged(unsigned(), listing().replace(f', sha256: "{TARGET}"', "")).kind == "allowed"
+def test_a_listing_by_name_alone_takes_any_bytes(world, header):
+    assert judged(world, header, unsigned(), listing().replace(f', sha256: "{TARGET}"', "")).kind == "allowed"
 
 
 @pytest.mark.parametrize(
@@ -54,11 +51,12 @@ def test_a_listing_by_name_alone_takes_any_bytes(judged):
         (unsigned(), listing(samples.digest("other")), "other bytes"),
         (unsigned(sha256=samples.digest("other")), listing(samples.digest("other")), "names other bytes"),
         (unsigned(), listing().replace("2026-12-31", "2026-11-22"), "has ended"),
+        (unsigned(), listing().replace("2026-12-31", "2026-11-22").replace("[{", OTHER), "has ended"),
     ],
-    ids=["look-alike", "other digest", "other claim", "ended"],
+    ids=["look-alike", "other digest", "other claim", "ended", "ended beside another"],
 )
-def test_look_alikes_other_bytes_and_ended_listings_refuse(judged, body, entries, word):
-    verdict = judged(body, entries)
+def test_look_alikes_other_bytes_and_ended_listings_refuse(world, header, body, entries, word):
+    verdict = judged(world, header, body, entries)
     assert verdict.kind == "refused" and word in verdict.summary()
 
 
