@@ -58,6 +58,7 @@ def perform(arguments: Sequence[str]) -> None:
     stage, reference, document = _arguments(arguments)
     image.require_here(reference)  # 1
     task = executor_input.parse(document)  # 2
+    _load_sigstore()
     with Outputs(task) as outputs:
         if stage in GATES:
             from mlseal_kfp import gating
@@ -68,6 +69,20 @@ def perform(arguments: Sequence[str]) -> None:
 
             staging.run(stage, task, outputs, reference)  # 3 to 5
         outputs.publish()  # 6
+
+
+def _load_sigstore() -> None:
+    """Import sigstore-python without boto3, which it imports where it is installed, for keys that it never uses here.
+
+    A third of the import. What a stage itself imports afterwards finds boto3 again.
+    """
+    if "boto3" in sys.modules:
+        return
+    sys.modules["boto3"] = None  # type: ignore[assignment]  # an import of it fails as if it were absent
+    try:
+        import sigstore.verify  # noqa: F401
+    finally:
+        del sys.modules["boto3"]
 
 
 def _arguments(arguments: Sequence[str]) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ Any exception refuses. One instance serves a process; it holds no verdict and no
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import json
@@ -222,6 +223,7 @@ def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
     trust = trust_roots.resolve()
     store = _store()
     archive = Archive.open(trust, store)
+    atexit.register(archive.close)
     source = source_for("gate", trust)
     _require_gate(source(), trust)
     signer = Signer(trust, source, store=store)

@@ -55,6 +55,10 @@ class Archive:
         chosen = store if isinstance(store, Store) else stores.resolve(Path(store) if store else None)
         return cls(trust, chosen, service_tiles(trust) if tiles is None else tiles, clock)
 
+    def close(self) -> None:
+        """Close the index; nothing can be looked up any more."""
+        self.index.close()
+
     def refresh(self) -> int:
         """Index every log up to its checkpoint; returns the tree sizes' sum, the size a verdict records.
 

@@ -60,8 +60,12 @@ class Index:
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Close the database."""
-        self._db.close()
+        """Close the database. An index that is dropped closes itself; who shares one between threads closes it."""
+        if (database := getattr(self, "_db", None)) is not None:
+            database.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def update(self, log: LogKey, tiles: TileSource) -> int:
         """Bring the index up to the log's checkpoint and return its tree size.

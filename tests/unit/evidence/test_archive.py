@@ -1,8 +1,10 @@
 """Index, revocations and audit over a real log: absence is noticed, whoever deletes."""
 
+import gc
 import json
 import os
 import shutil
+import sqlite3
 import time
 from datetime import timedelta
 
@@ -72,6 +74,18 @@ def test_index_is_incremental_and_can_be_rebuilt(alone):
     for file in archive.trust.state_directory().glob("index-*"):
         file.unlink()
     assert list(opened(alone).index.leaves()) == rows
+
+
+def test_an_archive_that_is_dropped_leaves_no_open_database(alone):
+    dropped, closed = opened(alone), opened(alone)
+    databases = [one.index._db for one in (dropped, closed)]
+    closed.close()
+    closed.close()
+    del dropped
+    gc.collect()
+    for database in databases:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            database.execute("select 1")
 
 
 def test_withheld_bundle_is_an_unresolved_leaf(alone):
