@@ -114,3 +114,27 @@ def unjudged(plan: Plan, archive: Archive) -> Cleared:
             remedy="run it with 'mlseal run', or give the runner mlseal.policy.preflight.judge",
         )
     return Cleared()
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What it takes to ask the owners of data whether they may be used; the runner lends it to a stage.
+
+    A stage whose clients hold data of several owners has each client ask about its own.
+
+    Attributes:
+        judge: as the runner has it; the default stops whatever has a data policy.
+        by: gives the identity that runs; None where there is no signer, and then nothing that has a policy is cleared.
+        purpose: why this runs, as stated.
+    """
+
+    judge: Judge = unjudged
+    by: Callable[[], Identity] | None = None
+    purpose: str | None = None
+
+    def clear(
+        self, stage: str, inputs: Mapping[str, Measured], outputs: Mapping[str, str], archive: Archive, run_id: str
+    ) -> Cleared:
+        """The answer about these inputs, as if nothing bounded what the stage gives away. Raises to stop."""
+        judge, who = (unjudged, Identity("", "")) if self.by is None else (self.judge, self.by())
+        return judge(Plan(stage, self.purpose, who, inputs, outputs, None, run_id), archive)

@@ -12,6 +12,7 @@ from mlseal.errors import DigestMismatch, Unreadable
 from mlseal.evidence.clock import Clock, rfc3339
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.naming import PLAIN, Naming
+from mlseal.evidence.planning import Asking
 from mlseal.evidence.predicates.base import Harness
 from mlseal.stages.cancellation import Cancellation
 
@@ -35,6 +36,7 @@ class Context:
         cancellation: whether the run is to stop.
         archive: opens the verified evidence at hand; raises when no trust is configured.
         naming: how names of files are written in evidence; subjects are written so without a stage's doing.
+        asking: what it takes to ask the owners of parts of an input; the inputs as a whole are cleared already.
     """
 
     run_id: str
@@ -48,6 +50,7 @@ class Context:
     naming: Naming = PLAIN
     show: Callable[[int, int | None, str], None] = lambda *_: None
     cancellation: Cancellation = field(default_factory=Cancellation)
+    asking: Asking = field(default_factory=Asking)
 
     @property
     def cancelled(self) -> bool:

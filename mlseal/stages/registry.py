@@ -27,6 +27,7 @@ BUILTIN: dict[str, str] = {
     "testing.dependencies": "mlseal.stages.testing.dependencies:dependencies",
     "training.dp": "mlseal.stages.training.dp:private",
     "training.encrypted_scoring": "mlseal.stages.training.encrypted_scoring:encrypted_scoring",
+    "training.federated": "mlseal.stages.training.federated:federated",
     "training.run": "mlseal.stages.training.run:train",
 }
 """Name → ``module:object``. A new stage is one file and one line here."""

@@ -127,6 +127,7 @@ def run(
             show=progress.step,
             clear=asking.clear,
             cancellation=stop,
+            asking=planning.Asking(preflight, signer.identity, asking.purpose),
         )
         with ran as done, stop.shielded():
             bundle = signer.sign(done.statement)  # 7
@@ -228,6 +229,7 @@ def performed(
     show: Callable[[int, int | None, str], None] = lambda *_: None,
     clear: Clear = lambda *_: None,
     cancellation: Cancellation | None = None,
+    asking: planning.Asking | None = None,
 ) -> Iterator[Performed]:
     """Steps 1 to 6. Outputs that were not published by the end of the block are removed.
 
@@ -255,6 +257,7 @@ def performed(
             naming=names,
             show=show,
             cancellation=stop,
+            asking=asking or planning.Asking(),
         )
         finding = _call(stage, {**parsed.inputs, **staging, **parsed.values}, context)  # 3
         for key, path in parsed.inputs.items():  # 4

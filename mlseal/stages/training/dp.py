@@ -113,7 +113,7 @@ def private(
         values, a unit with more rows than places and ids in several spellings stop it; there is no model then.
     """
     require("opacus", "privacy")
-    names = _names(features)
+    names = units.names_of(features)
     bounds = units.ranges_of(ranges or {}, names)
     _require_sane(rows_per_unit, epochs, batch, learning_rate, hidden)
     entry = tables.entry(context.measured["dataset"], table)
@@ -135,13 +135,6 @@ def private(
     }
     spent = Privacy(str(fields["epsilon"]), str(fields["delta"]), unit)
     return Finding(("out",), fields, libraries=dpsgd.versions(), seed=seed, spent=spent)
-
-
-def _names(features: str) -> list[str]:
-    names = [name.strip() for name in features.split(",") if name.strip()]
-    if not names or len(set(names)) != len(names):
-        raise Misuse("features are named once each, separated by commas", got=features[:80] or "nothing")
-    return names
 
 
 def _require_sane(rows: int, epochs: int, batch: int, learning_rate: float, hidden: int) -> None:

@@ -39,6 +39,14 @@ class Examples:
         return len(self.features)
 
 
+def names_of(features: str) -> list[str]:
+    """Columns separated by commas. Raises `Misuse` for none, or for one twice."""
+    names = [name.strip() for name in features.split(",") if name.strip()]
+    if not names or len(set(names)) != len(names):
+        raise Misuse("features are named once each, separated by commas", got=features[:80] or "nothing")
+    return names
+
+
 def ranges_of(settings: Mapping[str, str], features: Sequence[str]) -> dict[str, tuple[float, float]]:
     """``NAME=LOW:HIGH`` as numbers. Raises `Misuse` for a column that is no feature, or an empty range."""
     found = {}
