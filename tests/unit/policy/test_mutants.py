@@ -270,8 +270,9 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("if not judged.found and not asked:", "if not judged.found:"),
         ("        raise_for(verdict)", "        pass"),
         ("        self._require_shown()", "        pass"),
-        ("self.archive.revocations([*self.owners, *self.revokers])", "self.archive.revocations([*self.owners])"),
-        ("self.archive.revocations([*self.owners, *self.revokers])", "self.archive.revocations([*self.revokers])"),
+        ("if not self.archive.accounted(leaf, self.revokers):", "if False:"),
+        ("if not self.archive.accounted(leaf, self.revokers):", "if True:"),
+        ("self.archive.accounted(leaf, self.revokers)", "self.archive.accounted(leaf, [])"),
         ("held = [fact for fact in facts if self._stands(fact, facts)]", "held = facts[:1]"),
         (
             "held = [fact for fact in facts if self._stands(fact, facts)]",

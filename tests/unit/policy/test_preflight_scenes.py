@@ -59,8 +59,11 @@ class Imagined:
         found = [(what.evidence_id, why) for what, why, by in self.revoked if any(m.matches(by) for m in revokers)]
         return Revocations({name: Revocation(name, why, "x") for name, why in found})
 
-    def unresolved(self, revocations: Revocations) -> list[Any]:
-        return [leaf for leaf in self.hidden if revocations.of(leaf.evidence_id) is None]
+    def unresolved(self) -> list[Any]:
+        return self.hidden
+
+    def accounted(self, leaf: Any, revokers: Any) -> bool:
+        return self.revocations([leaf.identity, *revokers]).of(leaf.evidence_id) is not None
 
     def candidates(self, digests: Any, types: Any) -> list[Any]:
         return [
