@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "serve": Command("mlseal.cli.trust:serve", "Run the trust service: certificates, time stamps, the log."),
     "trust": Command("mlseal.cli.trust:trust", "Pin, show, export and rotate trust roots; grant and fetch tokens."),
     "run": Command("mlseal.cli.stage:run", "Run one stage and sign what it found."),
+    "import": Command("mlseal.cli.stage:import_report", "Sign what another tool's report says, as declared."),
     "sign": Command("mlseal.cli.evidence:sign", "Sign a statement about a file or directory."),
     "verify": Command("mlseal.cli.evidence:verify", "Verify one bundle, and that the bytes at hand are its subject."),
     "gate": Command("mlseal.cli.policy:gate", "Judge a file or directory by a policy; exit 0 only when allowed."),

@@ -40,6 +40,28 @@ def run() -> None:
     """
 
 
+@click.command("import")
+@click.argument("report", type=click.Path(path_type=Path))
+@click.option("--format", "report_format", required=True, metavar="FORMAT", help="sarif, cyclonedx or json.")
+@click.option("--about", required=True, type=click.Path(path_type=Path), help="What the report is about.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the bundle.")
+@click.option("--run-id", help="Id of the pipeline run; random if absent.")
+@click.option("--purpose", metavar="TEXT", help="Why this runs, as the data policies of the inputs write it.")
+@click.option("--role", default="evaluator", show_default=True, help="Role to sign as.")
+@TRUST
+@STORE
+@TOKEN
+@JSON
+def import_report(report: Path, report_format: str, about: Path, **values: Any) -> None:
+    """Sign what another tool's REPORT says about a file or directory, as declared (docs/stages/testing.report.md).
+
+    \b
+    Example: mlseal import zap.sarif --format sarif --about service/ -o zap.sigstore.json
+    """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    given = {"report": str(report), "about": str(about), "format": report_format}
+    _run(registry.load("testing.report").stage, {**values, **given})
+
+
 def _command(stage: Stage) -> click.Command:
     moment = stage.name.partition(".")[0]
     options: list[click.Parameter] = [_option(parameter) for parameter in stage.parameters]

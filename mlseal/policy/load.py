@@ -129,7 +129,7 @@ class _Builder:
             raise _wrong(self._name, self._document, (*place, "of"), f"{part.of} states no inputs by digest")
         if part.input is not None and part.of is None:
             raise _wrong(self._name, self._document, (*place, "input"), "input needs of")
-        if part.strength == "measured" and "strength" not in of_predicate(uri).fields:
+        if part.strength == "measured" and not _states_strength(uri):
             raise _wrong(
                 self._name,
                 self._document,
@@ -172,6 +172,13 @@ class _Builder:
                 expected=error.expected,
                 remedy=error.remedy,
             ) from error
+
+
+def _states_strength(uri: str) -> bool:
+    """Whether evidence of that type says how it came about: in a field, or where the type has another place for it."""
+    return "strength" in of_predicate(uri).fields or isinstance(
+        getattr(predicates.MODELS[uri], "strength", None), property
+    )
 
 
 def _wrong(

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlseal.evidence.predicates.base import Model, ResourceDescriptor
+from mlseal.evidence.predicates.base import Model, ResourceDescriptor, Strength
 
 URI = "https://in-toto.io/attestation/test-result/v0.1"
 SHORT = "test-result"
@@ -28,3 +28,14 @@ class Predicate(Model):
     passed_tests: list[str] = Field(default_factory=list)
     warned_tests: list[str] = Field(default_factory=list)
     failed_tests: list[str] = Field(default_factory=list)
+
+    @property
+    def strength(self) -> Strength:
+        """What the configurations say under ``annotations.strength``, the weakest if several; declared if none does.
+
+        The type is not ours and has no such field; the runner writes it there.
+        """
+        said = {(one.annotations or {}).get("strength") for one in self.configuration} - {None}
+        if said == {"measured"}:
+            return "measured"
+        return "inferred" if "inferred" in said else "declared"
