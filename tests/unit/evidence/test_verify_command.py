@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -21,7 +20,7 @@ applies:
 
 
 @pytest.fixture
-def signed(authority, tmp_path):
+def signed(authority, tmp_path, monkeypatch):
     """A file, its evidence and a function that verifies them with the authority's own store."""
     data = tmp_path / "data.csv"
     data.write_text(str(time.time_ns()))
@@ -36,16 +35,18 @@ def signed(authority, tmp_path):
         if "--store" not in options:
             options = (*options, "--store", str(authority.store.root))
         # A state of its own: a verifier that saw the log before cannot do without it, see test_mutations.
-        return replace(authority.home, extra={"XDG_STATE_HOME": str(tmp_path / "state")}).run(
-            "verify", "evidence.json", "--subject", "data.csv", *expected, *options, cwd=tmp_path
-        )
+        with monkeypatch.context() as patch:
+            patch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+            return authority.call(
+                "verify", str(tmp_path / "evidence.json"), "--subject", str(data), *expected, *options
+            )
 
     verify.evidence_id = bundle.evidence_id
     return verify
 
 
 def take_back(authority, evidence_id, role):
-    done = authority.run("revoke", evidence_id, "--role", role, "--store", str(authority.store.root))
+    done = authority.call("revoke", evidence_id, "--role", role, "--store", str(authority.store.root))
     assert done.returncode == 0, done.stderr
 
 
