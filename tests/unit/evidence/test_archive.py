@@ -198,7 +198,7 @@ def test_a_snapshot_is_no_list_of_what_its_signer_does_not_see(alone):
     alone.store.path(taken.evidence_id).unlink()
     with pytest.raises(Withheld, match="nobody shows entry 1 "):
         snapshot(opened(alone), alone.signer("monitor"), valid_for=timedelta(hours=1))
-    failed = alone.run("revoke", bundle.evidence_id, "--store", str(alone.store.root))
+    failed = alone.call("revoke", bundle.evidence_id, "--store", str(alone.store.root))
     assert failed.returncode == 11
     assert f"{bundle.evidence_id} is revoked; what follows is about the snapshot alone" in failed.stderr
     alone.store.path(taken.evidence_id).write_bytes(shown)
@@ -376,8 +376,8 @@ def test_what_was_seen_before_and_is_gone_is_missing(alone):
     gone = alone.signer("producer").sign(claim())
     alone.signer("producer").sign(claim())
     store = ("--store", str(alone.store.root))
-    assert alone.run("audit", *store).returncode == 0
+    assert alone.call("audit", *store).returncode == 0
     alone.store.path(gone.evidence_id).unlink()
-    done = alone.run("audit", *store)
+    done = alone.call("audit", *store)
     assert done.returncode == 11 and "no bundle for this leaf" in done.stdout and gone.evidence_id in done.stdout
-    assert "1 unresolved" in alone.run("log", "show", *store).stdout
+    assert "1 unresolved" in alone.call("log", "show", *store).stdout

@@ -18,7 +18,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def signature(authority, model, tmp_path):
-    done = authority.run(
+    done = authority.call(
         "sign",
         str(model),
         "--type",
@@ -38,7 +38,7 @@ def stock(authority, model, signature):
 
 def test_stock_model_signing_accepts_it_and_so_do_we(authority, model, signature):
     assert stock(authority, model, signature).san == authority.san("producer")
-    ours = authority.run(
+    ours = authority.call(
         "verify",
         str(signature),
         "--subject",
@@ -63,7 +63,7 @@ def test_both_notice(authority, model, signature, change):
         (model / "a" / "x").unlink()
     with pytest.raises(Rejected):
         stock(authority, model, signature)
-    ours = authority.run(
+    ours = authority.call(
         "verify",
         str(signature),
         "--subject",

@@ -75,11 +75,11 @@ def test_pins_of_a_retired_log_outlive_the_rotation(alone):
 def test_log_pin_keeps_the_pin_of_a_retired_log(alone):
     key = state.load(alone.state).keys().log
     alone.signer().sign(claim())
-    assert alone.run("log", "pin").returncode == 0
+    assert alone.call("log", "pin").returncode == 0
     rotate(alone)
     log = alone.trust.logs[0]
     (alone.state / "logs" / log.origin / "checkpoint").write_text(forked(alone, key, 1))
-    done = alone.run("log", "pin")
+    done = alone.call("log", "pin")
     assert done.returncode == 10, done.stdout
     assert "two trees" in done.stderr
 
@@ -146,7 +146,7 @@ def test_what_was_logged_and_not_published_is_recovered_after_a_rotation(alone, 
         alone.stop()
         alone.start()
     assert unresolved(alone) == [said.evidence_id]
-    done = alone.run("log", "recover", "--store", str(alone.store.root))
+    done = alone.call("log", "recover", "--store", str(alone.store.root))
     assert "published 1 bundle(s)" in done.stdout, done.stderr
     assert unresolved(alone) == []
     archive = Archive.open(alone.trust, alone.store)
@@ -158,7 +158,7 @@ def test_what_was_logged_is_recovered_under_the_old_root_too(alone, tmp_path):
     said = claim()
     blocked(alone, tmp_path, said)
     old = rotate(alone)
-    done = alone.run("log", "recover", "--trust", old, "--store", str(alone.store.root))
+    done = alone.call("log", "recover", "--trust", old, "--store", str(alone.store.root))
     assert "published 1 bundle(s)" in done.stdout, done.stderr
 
 

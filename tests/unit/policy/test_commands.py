@@ -24,7 +24,7 @@ def model(tmp_path: Path) -> Path:
 
 def run(authority, *command: str):
     """Run as the owner, on the evidence directory that `mlseal init` made."""
-    return authority.run(*command, "--store", str(authority.dir / "evidence"))
+    return authority.call(*command, "--store", str(authority.dir / "evidence"))
 
 
 def call(authority, *command: str):
@@ -36,9 +36,9 @@ def starter(authority) -> str:
 
 
 def test_policy_lint_and_test(home) -> None:
-    done = home.run("policy", "lint", POLICY_FILE)
+    done = home.call("policy", "lint", POLICY_FILE)
     assert (done.returncode, "production-clinical/3" in done.stdout) == (0, True)
-    done = home.run("policy", "test", POLICY_FILE, "--json")
+    done = home.call("policy", "test", POLICY_FILE, "--json")
     assert done.returncode == 0
     assert all(row["passed"] for row in json.loads(done.stdout)["tests"])
 

@@ -259,11 +259,11 @@ def test_a_bundle_cannot_be_written_over_a_directory(define, data, tmp_path, aut
 
 
 def test_the_command_line_runs_a_stage_and_prints_json(data, tmp_path, authority):
-    done = authority.run("run", "ingestion.source", "--dataset", str(data), "--issuer", "x", "--san", "y", "--json")
+    done = authority.call("run", "ingestion.source", "--dataset", str(data), "--issuer", "x", "--san", "y", "--json")
     assert done.returncode == 11 and json.loads(done.stderr)["error"] == "NoEvidence"
     script = tmp_path / "train.py"
     script.write_text("import sys, pathlib; pathlib.Path(sys.argv[4]).write_text(' '.join(sys.argv[5:]))")
-    done = authority.run(
+    done = authority.call(
         "run",
         "training.run",
         "--script",
@@ -297,6 +297,6 @@ def test_the_command_line_runs_a_stage_and_prints_json(data, tmp_path, authority
     ],
 )
 def test_wrong_calls_are_one_sentence(authority, arguments, code, message):
-    done = authority.run("run", *arguments)
+    done = authority.call("run", *arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr and done.stderr.count("\n") == 1
