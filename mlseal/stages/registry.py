@@ -20,6 +20,7 @@ from mlseal.stages.base import Stage
 
 BUILTIN: dict[str, str] = {
     "governance.fairness": "mlseal.stages.governance.fairness:fairness",
+    "governance.model_card": "mlseal.stages.governance.model_card:model_card",
     "inference.guard": "mlseal.stages.inference.guard:guard",
     "ingestion.source": "mlseal.stages.ingestion.source:source",
     "monitoring.drift": "mlseal.stages.monitoring.drift:drift",

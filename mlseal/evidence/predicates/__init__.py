@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from mlseal.errors import MalformedEvidence, UnknownName
 from mlseal.evidence.predicates import (
     budget_reservation,
+    cyclonedx,
     data_policy,
     data_provenance,
     dp_training,
@@ -39,6 +40,7 @@ from mlseal.evidence.predicates import (
 
 MODULES: tuple[ModuleType, ...] = (
     budget_reservation,
+    cyclonedx,
     data_policy,
     data_provenance,
     dp_training,

@@ -1,0 +1,143 @@
+"""A card says what verified evidence says, strikes out what was taken back, and is silent about nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+
+import pytest
+
+from mlseal.errors import Misuse, NoEvidence, Unchecked, Withheld
+from mlseal.evidence import statement
+from mlseal.evidence.digest import measure
+from mlseal.evidence.predicates import test_result
+from mlseal.evidence.revoking import revoke
+from mlseal.stages import runner
+from tests.stages_cases import World, governance_fairness
+
+
+@pytest.fixture
+def model(authority, tmp_path):
+    """A model with a real fairness finding and a test result, and the bundles."""
+    world = World(tmp_path / "world", "Zed", authority)
+    world.root.mkdir()
+    arguments = governance_fairness.make(world)
+    path = arguments["model"]
+    (path / "weights").write_text(secrets.token_hex(8))
+    texts = {name: str(value) for name, value in arguments.items()}
+    fair = runner.run(
+        "governance.fairness", texts, signer=authority.signer("evaluator"), store=authority.store, quiet=True
+    )
+    passed = {"result": "PASSED", "configuration": [], "passedTests": ["<script>alert(1)</script>"]}
+    tried = authority.signer("evaluator").sign(
+        statement.make(measure(path).subjects, test_result.URI, passed, names=_plain())
+    )
+    return path, fair, tried
+
+
+def _plain():
+    from mlseal.evidence.naming import PLAIN
+
+    return PLAIN
+
+
+def card(authority, model, out, *, role="evaluator", **more):
+    signers = json.dumps({authority.san(role): authority.issuer, authority.san("monitor"): authority.issuer})
+    arguments = {"model": str(model), "out": str(out), "signers": signers, "name": "risk <b>"} | more
+    made = runner.run(
+        "governance.model_card", arguments, signer=authority.signer("evaluator"), store=authority.store, quiet=True
+    )
+    return made.statement, (out / "model_card.html").read_text(), json.loads((out / "mlbom.cdx.json").read_text())
+
+
+def test_figures_come_from_the_evidence(authority, model, tmp_path):
+    path, fair, _ = model
+    said, page, bill = card(authority, path, tmp_path / "card")
+    metrics = fair.statement.predicate["metrics"]
+    figures = bill["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+    assert [(f["type"], f["value"]) for f in figures] == [(m["name"], str(m["value"])) for m in metrics]
+    assert all(str(m["ciHigh"]) in page and m["name"] in page for m in metrics)
+    assert "<svg" in page and "PASSED" in page
+    assert all(text in page for text in fair.statement.predicate["notProven"])
+    assert said.predicate == bill
+    assert measure(tmp_path / "card").sha256 in {subject.sha256 for subject in said.subjects}
+    assert measure(path).sha256 in {subject.sha256 for subject in said.subjects}
+
+
+def test_the_page_runs_nothing_and_loads_nothing(authority, model, tmp_path):
+    _, page, _ = card(authority, model[0], tmp_path / "card")
+    assert "<script" not in page and "<b>" not in page and "default-src 'none'" in page
+    outside = set(re.findall(r"""(?:src|href)=["']([^"'#][^"']*)""", page))
+    assert outside == set()
+
+
+def test_what_is_missing_is_said(authority, model, tmp_path):
+    _, page, _ = card(authority, model[0], tmp_path / "card")
+    assert "No evidence was found of:" in page
+    assert "who approved it" in page and "how it treats groups" not in page
+
+
+def test_what_was_taken_back_is_struck_and_its_figures_are_gone(authority, model, tmp_path):
+    from mlseal.evidence.archive import Archive
+
+    path, fair, _ = model
+    archive = Archive.open(authority.trust, authority.store)
+    archive.refresh()
+    revoke(archive, authority.signer("monitor"), fair.evidence_id, reason="withdrawn")
+    _, page, bill = card(authority, path, tmp_path / "card")
+    assert '<span class="gone">fairness</span> withdrawn' in page and "<svg" not in page
+    assert bill["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"] == []
+    assert fair.evidence_id not in json.dumps(bill)
+
+
+def test_the_word_of_others_is_counted_and_not_repeated(authority, model, tmp_path):
+    path, _, _ = model
+    loud = {"result": "PASSED", "configuration": [], "passedTests": ["trust me"]}
+    authority.signer("producer").sign(statement.make(measure(path).subjects, test_result.URI, loud, names=_plain()))
+    _, page, _ = card(authority, path, tmp_path / "card")
+    assert "roles/producer" not in page and "1 pieces of evidence by identities that were not listed" in page
+
+
+def test_what_people_state_is_marked_as_stated(authority, model, tmp_path):
+    stated = tmp_path / "stated.json"
+    stated.write_text(json.dumps({"uses": ["outreach, with a nurse"], "limitations": ["adults only"]}))
+    _, page, bill = card(authority, model[0], tmp_path / "card", stated=str(stated))
+    assert "Stated by its makers" in page and "outreach, with a nurse" in page
+    assert bill["metadata"]["component"]["modelCard"]["considerations"]["useCases"] == ["outreach, with a nurse"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"uses": "x"}', '{"accuracy": ["99 %"]}', '{"uses": [1]}', '{"uses": [], "uses": []}']
+)
+def test_what_cannot_be_stated_is_refused(authority, model, tmp_path, text):
+    stated = tmp_path / "stated.json"
+    stated.write_text(text)
+    with pytest.raises((Misuse, Unchecked)):
+        card(authority, model[0], tmp_path / "card", stated=str(stated))
+    assert not (tmp_path / "card").exists()
+
+
+def test_without_evidence_there_is_no_card(authority, tmp_path):
+    (tmp_path / "model").write_text(secrets.token_hex(8))
+    with pytest.raises(NoEvidence, match="no listed identity"):
+        card(authority, tmp_path / "model", tmp_path / "card")
+    assert not (tmp_path / "card").exists()
+
+
+def test_evidence_that_nobody_shows_stops_the_card(authority, model, tmp_path):
+    path, fair, _ = model
+    file = authority.store.path(fair.evidence_id)
+    raw = file.read_bytes()
+    file.unlink()
+    try:
+        with pytest.raises(Withheld):
+            card(authority, path, tmp_path / "card")
+    finally:
+        file.write_bytes(raw)
+
+
+def test_the_same_evidence_gives_the_same_card(authority, model, tmp_path):
+    first, second = (card(authority, model[0], tmp_path / name / "card")[1:] for name in ("a", "b"))
+    # The first card is evidence about the model, too, so the second lists it: everything else is equal.
+    assert first[0].split("<h2>Evidence")[0] == second[0].split("<h2>Evidence")[0]
