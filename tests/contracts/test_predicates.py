@@ -27,6 +27,7 @@ def test_every_type_has_a_page_and_a_schema_and_nothing_else_does():
 
 def test_released_uris_stay():
     assert set(predicates.MODELS) == {
+        "https://cyclonedx.org/bom",
         "https://in-toto.io/attestation/test-result/v0.1",
         "https://in-toto.io/attestation/vulns/v0.2",
         "https://mlseal.dev/budget-reservation/v0.1",
