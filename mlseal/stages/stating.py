@@ -32,7 +32,9 @@ def state(
     for name in finding.subjects:
         if name not in measured:
             raise Misuse(f"stage {stage.name} names a subject {name!r} that is neither input nor output")
-        subjects.extend(measured[name].subjects)
+        taken = {subject.name for subject in subjects}
+        # Pipelines call files by their port, so an input and an output may be called alike; a statement has no two.
+        subjects += [Subject(f"{s.name} ({name})", s.sha256) if s.name in taken else s for s in measured[name].subjects]
     return statement.make(subjects, stage.predicate_type, fields, names=context.naming)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def _figures(count: int, epsilon: str, delta: str, clip: str) -> dict[str, Decim
             value = Decimal(text)
         except InvalidOperation:
             value = Decimal(0)
-        if not value.is_finite() or value <= 0:
+        if not value.is_finite() or not 0 < value < 1_000_000:
             raise Misuse(f"--{name.replace('_', '-')} is no positive decimal", got=text[:40], expected="such as 0.5")
         figures[name] = value
     if count < FEWEST:
@@ -176,7 +176,9 @@ def _recipe(
     count: int, figures: Mapping[str, Decimal], epochs: int, batch: int, rate: float, hidden: int, seed: int
 ) -> Recipe:
     batches = math.ceil(count / min(batch, count))
-    target, delta = float(figures["epsilon"]), float(figures["delta"])
+    # Evidence states epsilon rounded up to four digits, and that may not be over what was asked for either.
+    target = float(figures["epsilon"].quantize(Decimal("0.0001"), rounding=ROUND_FLOOR))
+    delta = float(figures["delta"])
     noise = accounting.noise_for(target, delta, 1 / batches, batches * epochs)
     if noise is None:
         raise Unchecked(

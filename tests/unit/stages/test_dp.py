@@ -134,6 +134,7 @@ def test_what_else_is_released_is_listed(private):
         ({"epsilon": "0.001", "delta": "0.0000001"}, Unchecked, "no noise keeps this epsilon"),
         ({"epsilon": "0"}, Misuse, "no positive decimal"),
         ({"epsilon": "nan"}, Misuse, "no positive decimal"),
+        ({"epsilon": "1e40"}, Misuse, "no positive decimal"),
         ({"delta": "0.01"}, Misuse, "one unit could be published whole"),
         ({"features": "signal,age,height"}, Misuse, "no height"),
         ({"features": "signal,signal"}, Misuse, "named once each"),

@@ -70,6 +70,18 @@ def test_scores_are_those_of_the_model_and_a_batch_is_cheap(scored, tmp_path, di
     assert predicates.check(made.predicate_type, dict(said))
 
 
+def test_a_model_and_scores_of_one_name_are_told_apart(perform, tmp_path, digits):
+    """In a pipeline both are called by their port, as it happens ``out``."""
+    digits[0].iloc[:5].to_parquet(tmp_path / "t.parquet", index=False)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    digits[1].write(tmp_path / "one" / "out")
+    told = {"model": tmp_path / "one" / "out", "dataset": tmp_path / "t.parquet", "out": tmp_path / "two" / "out"}
+    made = perform("training.encrypted_scoring", **told)
+    assert [s.name for s in made.subjects] == ["out", "out#manifest", "out (out)"]
+    assert made.subjects[-1].sha256 == measure(tmp_path / "two" / "out").sha256
+
+
 def test_more_rows_than_slots_go_in_batches(scored, tmp_path, digits):
     frame, model, _ = digits
     many = pd.concat([frame] * 2, ignore_index=True).iloc[:, :2]
