@@ -26,9 +26,9 @@ CLIENTS = ("east.csv", "north.csv", "west.csv")
 ASKED = {"outcome": "need", "features": "signal,age", "ranges": '{"age": "0:90"}', "rounds_wanted": "3"}
 
 
-def table(seed, n=200):
+def table(seed, n=200, salt=0):
     """Need goes with signal, and each client has its own share of it."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, salt])
     need = (rng.random(n) < 0.3 + 0.15 * seed).astype(int)
     return pd.DataFrame({"need": need, "signal": need - 0.5 + 0.2 * rng.normal(size=n), "age": rng.integers(0, 90, n)})
 
@@ -37,9 +37,9 @@ def table(seed, n=200):
 def sites(tmp_path):
     folder = tmp_path / "sites"
     folder.mkdir()
-    mark = abs(hash(str(tmp_path))) % 1000  # the tests of a module share a log: each has data of its own
+    salt = int.from_bytes(os.urandom(4))  # the tests of a module share a log: each has data of its own
     for seed, name in enumerate(CLIENTS):
-        table(seed, 200 + mark).to_csv(folder / name, index=False)
+        table(seed, salt=salt).to_csv(folder / name, index=False)
     return folder
 
 
