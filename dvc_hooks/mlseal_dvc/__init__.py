@@ -16,6 +16,8 @@ module                    what it knows
 ``wrapping``              which parts of DVC are wrapped, and what to do when they are not as expected
 ``guards`` ``reading``    nothing unsigned is uploaded · nothing unverified is read
 ``committed``             copies from other local repositories are made by commit
+``upstream`` ``sources``  imports: judged as their source · where that keeps them
+``versioned``             remotes that keep versions under the files' own paths
 ``pointers``              what ``.dvc`` and ``dvc.lock`` say: path, object id, stage, dependencies
 ``origin`` ``noting``     how an output came to be, as far as this machine saw it
 ``objects``               DVC's cache: hash objects, read directory objects, quarantine
@@ -36,5 +38,8 @@ module                    what it knows
 
 from __future__ import annotations
 
-SUPPORTED = ((3, 67, 0), (3, 68, 0))
-"""DVC versions from the first up to, not including, the second. Others are refused: their insides may differ."""
+SUPPORTED = ((3, 64, 0), (3, 68, 0))
+"""DVC versions from the first up to, not including, the second. Others are refused: their insides may differ.
+
+The one place that says so; pyproject.toml and docs/dvc.md repeat it under a test, which also runs the first.
+"""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlseal.errors import NoEvidence, Unchecked, UnknownName
 from mlseal.evidence.clock import rfc3339
-from mlseal_dvc import objects, pointers, verifying
+from mlseal_dvc import objects, pointers, sources, verifying, versioned
 from mlseal_dvc.checking import ReadObject
 from mlseal_dvc.desk import Desk
 from mlseal_dvc.places import Place
@@ -41,7 +40,7 @@ def verify(repo: Any, call: dict[str, Any], *, with_bytes: bool) -> list[Outcome
 
     Raises `NoEvidence` when nothing is selected: a check of nothing is not a pass.
     """
-    desk = Desk(repo, call.get("remote"))
+    desk = Desk(repo, call.get("remote"), of_others=True)
     work = pointers.selected(repo, call, strict=True)
     if not work:
         raise NoEvidence(
@@ -64,28 +63,26 @@ def require_present(outcomes: Sequence[Outcome]) -> None:
 
 
 def remote_reader(desk: Desk, pointer: Pointer) -> ReadObject:
-    """Reads objects of `pointer` straight from its remote, keeping none of them."""
+    """Reads objects of `pointer` straight from its remote, keeping none of them; of an import, from the source's."""
+    opened: list[tuple[Any, Pointer]] = []
 
     def read(oid: str) -> objects.Hashed | bytes | None:
-        remote = desk.remote_of(pointer)
+        if not opened:
+            source = sources.of(desk, pointer) if pointer.repo_import else None
+            opened.append((source.remote, source.pointer) if source else (desk.remote_of(pointer), pointer))
+        remote, there = opened[0]
         if remote is None:
             return None
+        if versioned.is_versioned(remote):
+            return there.listed if oid == there.oid and there.isdir else versioned.read(remote, there, oid)
         odb = remote.legacy_odb if pointer.hash_name == "md5-dos2unix" else remote.odb
         try:
             with odb.fs.open(odb.oid_to_path(oid), "rb") as file:
-                return file.read() if oid.endswith(".dir") else _hashed(file)
+                return file.read() if oid.endswith(".dir") else objects.hash_stream(file)
         except FileNotFoundError:
             return None
 
     return read
-
-
-def _hashed(file: Any) -> objects.Hashed:
-    digest, size = hashlib.sha256(), 0
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-        size += len(chunk)
-    return objects.Hashed(digest.hexdigest(), size, (0, 0, size, 0, 0))
 
 
 def evidence(repo: Any, target: str, remote: str | None) -> Outcome:
@@ -93,7 +90,7 @@ def evidence(repo: Any, target: str, remote: str | None) -> Outcome:
     work = pointers.selected(repo, {"targets": [target]}, strict=True)
     if len(work) != 1:
         raise UnknownName(f"{target} names {len(work)} outputs", expected="exactly one")
-    outcome = verifying.examine(Desk(repo, remote), work, read=lambda _: None)[0]
+    outcome = verifying.examine(Desk(repo, remote, of_others=True), work, read=lambda _: None)[0]
     if outcome.error is not None:
         raise outcome.error
     return outcome

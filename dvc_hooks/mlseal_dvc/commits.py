@@ -83,7 +83,7 @@ def check(
         repo = commands.open_repo(repository / root)
         current = session.current()
         current.forced = current.forced or marked(repository, root, revisions)
-        desk = Desk(repo)
+        desk = Desk(repo, of_others=True)
         if desk.protected:
             done.append((desk, _examine(desk, repo, revisions, read)))
     return done

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlseal.errors import Misuse, Unchecked
+from mlseal.errors import Misuse
 from mlseal.evidence import paths
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
@@ -22,10 +22,16 @@ from mlseal_dvc.shelf import Shelf, own_copies
 
 
 class Desk:
-    """The desk of `repo` (`dvc.repo.Repo`); `remote` is the name given on the command line."""
+    """The desk of `repo` (`dvc.repo.Repo`).
 
-    def __init__(self, repo: Any, remote: str | None = None) -> None:
-        self.repo, self.remote = repo, remote
+    Args:
+        remote: the name given on the command line.
+        of_others: this only looks, maybe at a commit that nobody of this side has agreed to yet, as in a check of a
+            request (`sources`).
+    """
+
+    def __init__(self, repo: Any, remote: str | None = None, *, of_others: bool = False) -> None:
+        self.repo, self.remote, self.of_others = repo, remote, of_others
         self.session = session.current()
         self.governance = Governance(repo, self.session)
         self._remotes: dict[str | None, Any] = {}
@@ -121,12 +127,6 @@ class Desk:
             remote = self.repo.cloud.get_remote(name)
         except NoRemoteError:
             return None
-        if remote.worktree or remote.fs.version_aware:
-            raise Unchecked(
-                f"remote {remote.name} is cloud-versioned, which is not supported under protection",
-                expected="a remote of DVC's own layout (files/md5/…)",
-                remedy="dvc remote modify NAME version_aware false, or use another remote",
-            )
         if not remote.path:
             raise Misuse(f"remote {remote.name} has no path")
         return remote

@@ -2,7 +2,8 @@
 
 `Repo.push` is one way to upload; ``dvc add --to-remote`` and its like (`staging`), ``repo.cloud.push`` and
 ``dvc push --run-cache`` are others. They meet in ``HashFileDB.add``, except for the last, which copies files itself: a
-run-cache entry says which output a stage had, nobody signs it, and it does not say in which directory.
+run-cache entry says which output a stage had, nobody signs it, and it does not say in which directory. And except for
+cloud-versioned remotes (`versioned`), which have no object database.
 """
 
 from __future__ import annotations
@@ -32,6 +33,16 @@ def remote_of(odb: Any) -> str | None:
     return getattr(odb, _NAME, None)
 
 
+def repo_of(fs: Any) -> Any:
+    """The repository whose remote the file system `fs` was opened for; None for any other."""
+    return getattr(fs, _TAG, None)
+
+
+def require_sealed(repo: Any, fs: Any, path: str, oid: str) -> None:
+    """The object `oid` in the file `path` may be uploaded from `repo`. Raises `Refusal`."""
+    _require_sealed(getattr(repo, _SEALS, None), fs, [path], [oid])
+
+
 def install() -> None:
     """Wrap DVC's classes. The caller has checked that they are as expected (`contract`)."""
     from dvc.data_cloud import DataCloud
@@ -45,7 +56,7 @@ def install() -> None:
 
 
 def _tagging(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark the object databases of every remote, so that `_adding` knows an upload when it sees one."""
+    """Mark file system and object databases of every remote, so that an upload is known for one."""
 
     @functools.wraps(original)
     def get_remote(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -53,6 +64,7 @@ def _tagging(original: Callable[..., Any]) -> Callable[..., Any]:
         for odb in (remote.odb, remote.legacy_odb):
             setattr(odb, _TAG, self.repo)
             setattr(odb, _NAME, remote.name)
+        setattr(remote.fs, _TAG, self.repo)
         return remote
 
     return get_remote

@@ -11,7 +11,7 @@
 ``<path>`` and ``<signer>`` are digests: of the output's path relative to the git root as the statement writes it (so of
 its commitment where names are committed), and of issuer and SAN. So two signers never overwrite each other, and names
 with newlines, NFC or NFD are no problem to any remote. The tree lies outside of what ``dvc gc -c`` looks at (``files/``
-and two-letter directories). Everything in it is untrusted.
+and two-letter directories), on a cloud-versioned remote below ``.dvc/`` (`versioned`). Everything in it is untrusted.
 """
 
 from __future__ import annotations

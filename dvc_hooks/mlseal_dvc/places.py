@@ -136,8 +136,12 @@ class RemotePlace:
 
 
 def of_remote(remote: Any) -> Place:
-    """The evidence beside the data of a DVC remote (`dvc.data_cloud.Remote`)."""
-    root = remote.fs.join(remote.path, *layout.ROOT)
+    """The evidence beside the data of a DVC remote (`dvc.data_cloud.Remote`).
+
+    On a cloud-versioned one outputs lie under their own paths, so evidence lies where no output can: below ``.dvc``.
+    """
+    inside = (".dvc",) if remote.worktree or remote.fs.version_aware else ()
+    root = remote.fs.join(remote.path, *inside, *layout.ROOT)
     return DirectoryPlace(Path(root)) if remote.fs.protocol == "local" else RemotePlace(remote.fs, root)
 
 

@@ -30,6 +30,15 @@ class Dependency:
 
 
 @dataclass(frozen=True)
+class Version:
+    """Where a cloud-versioned remote holds one file: path from the DVC root, object id, version if recorded."""
+
+    parts: tuple[str, ...]
+    oid: str
+    version: str | None
+
+
+@dataclass(frozen=True)
 class Pointer:
     """One version of one output.
 
@@ -41,9 +50,10 @@ class Pointer:
         remote_name: the remote that the output belongs to; None for the default.
         rev: git revision; None for the workspace.
         unchanged: tells whether the workspace already holds this version, as DVC sees it.
-        source: opens the repository that ``dvc import`` took it from (a DVC `Repo`); None for everything else.
+        source: gives DVC's file system of the repository that ``dvc import`` took it from; None for everything else.
         listed: the directory object that DVC makes of the files listed in the ``.dvc`` file itself (``files:``, as
             cloud-versioned remotes have them); None where the file names an object instead.
+        versions: of its files on a cloud-versioned remote; none for a directory that was never pushed to one.
     """
 
     path: str
@@ -61,6 +71,7 @@ class Pointer:
     unchanged: Callable[[], bool]
     source: Callable[[], Any] | None = None
     listed: bytes | None = None
+    versions: tuple[Version, ...] = ()
 
     @property
     def isdir(self) -> bool:
@@ -68,9 +79,15 @@ class Pointer:
         return self.oid.endswith(".dir")
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What makes two pointers the same."""
-        return self.path, self.hash_name, self.oid
+    def key(self) -> tuple[object, ...]:
+        """What makes two pointers the same: the data, whose rules judge them, and where they are said to lie."""
+        source = self.dependencies[0].repo_url if self.repo_import else None
+        return self.path, self.hash_name, self.oid, source, self.versions
+
+    @property
+    def recorded(self) -> bool:
+        """Whether a cloud-versioned remote's version of any file is known."""
+        return any(version.version is not None for version in self.versions)
 
     def directory_object(self) -> bytes | None:
         """The bytes of the directory object as DVC will use it, unverified; None if it is not in the local cache."""
@@ -100,7 +117,7 @@ def selected(repo: Any, call: Mapping[str, Any], *, push: bool = False, strict: 
     A revision that DVC cannot read is left out, as DVC does: nothing of it is then transferred. Raises that error when
     no revision can be read at all, or, when `strict`, any: a check must not pass over what it cannot read.
     """
-    found: dict[tuple[str, str, str], Pointer] = {}
+    found: dict[object, Pointer] = {}
     failed: Exception | None = None
     readable = False
     prefix = gitstate.prefix(repo)
@@ -114,7 +131,16 @@ def selected(repo: Any, call: Mapping[str, Any], *, push: bool = False, strict: 
             failed = error
     if failed is not None and (strict or not readable):
         raise failed
-    return list(found.values())
+    return _recorded(list(found.values()))
+
+
+def _recorded(pointers: list[Pointer]) -> list[Pointer]:
+    """`pointers` without those of a commit made before the push that recorded where the same data lie.
+
+    DVC fetches nothing for such a commit; evidence and bytes are those of the later one.
+    """
+    told = {pointer.key[:-1] for pointer in pointers if pointer.recorded}
+    return [pointer for pointer in pointers if pointer.recorded or pointer.key[:-1] not in told]
 
 
 def _of_revision(repo: Any, call: Mapping[str, Any], rev: str | None, prefix: str, push: bool) -> Iterator[Pointer]:
@@ -169,9 +195,19 @@ def pointer_of(out: Any, rev: str | None, prefix: str) -> Pointer:
         repo_import=bool(stage.is_repo_import),
         dependencies=dependencies,
         unchanged=lambda: bool(out.exists) and not out.changed_checksum(),
-        source=(lambda: stage.deps[0].fs.repo) if stage.is_repo_import else None,
+        source=(lambda: stage.deps[0].fs) if stage.is_repo_import else None,
         listed=bytes(out.get_obj().as_bytes()) if out.files else None,
+        versions=tuple(versions_of(out)),
     )
+
+
+def versions_of(out: Any) -> Iterator[Version]:
+    """What a DVC `Output` records of its files on a cloud-versioned remote."""
+    key = tuple(out.index_key[1])
+    for row in out.files or ():
+        yield Version((*key, *row["relpath"].split("/")), str(row.get("md5")), row.get("version_id"))
+    if not out.files and not out.hash_info.isdir:
+        yield Version(key, str(out.hash_info.value), out.meta.version_id if out.meta else None)
 
 
 def _command(command: object) -> str | None:

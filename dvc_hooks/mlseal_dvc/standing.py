@@ -26,7 +26,7 @@ from typing import Any
 
 from mlseal.errors import DigestMismatch, Error, NoEvidence, Refusal, Revoked, RuleBroken, Unchecked, UntrustedSigner
 from mlseal.evidence.clock import rfc3339
-from mlseal_dvc import checking, commands, gitstate, pointers
+from mlseal_dvc import checking, commands, gitstate, places, pointers, sources, verifying, versioned
 from mlseal_dvc.checking import Attested
 from mlseal_dvc.desk import Desk
 from mlseal_dvc.pointers import Pointer
@@ -82,7 +82,7 @@ def examine(repo: Any, call: dict[str, Any], *, quick: bool = False) -> list[Sta
     Args:
         quick: do not read the bytes in the cache, and ask the remote for one object of each output only.
     """
-    desk = Desk(repo, call.get("remote"))
+    desk = Desk(repo, call.get("remote"), of_others=True)
     return [_stand(desk, pointer, quick) for pointer in pointers.selected(repo, call, strict=True)]
 
 
@@ -94,7 +94,7 @@ def exit_code(standings: Sequence[Standing]) -> int:
 def _stand(desk: Desk, pointer: Pointer, quick: bool) -> Standing:
     attested = None
     try:
-        attested = desk.checker(pointer, "pull").attested(pointer)
+        attested = verifying.attested(desk, pointer)
         if not quick:
             _require_bytes(attested, pointer)
         _require_workspace(desk, pointer)
@@ -145,21 +145,32 @@ def _require_workspace(desk: Desk, pointer: Pointer) -> None:
 
 
 def _require_on_remote(desk: Desk, pointer: Pointer, attested: Attested, quick: bool) -> None:
-    place, remote = desk.place_of(pointer), desk.remote_of(pointer)
-    if place is None or remote is None:
+    """It is there for others; of an import, at its source."""
+    source = sources.of(desk, pointer) if pointer.repo_import else None
+    remote, there = (source.remote, source.pointer) if source is not None else (desk.remote_of(pointer), pointer)
+    if remote is None:
         raise _Stands(
             NOT_ON_REMOTE, Unchecked("this repository has no DVC remote", remedy="dvc remote add -d NAME URL")
         )
+    place = places.of_remote(remote)
     if str(attested.place) != str(place) and place.read(checking.filed(attested.verified)) is None:
         raise _absent(pointer, "its evidence is not")
-    odb = remote.legacy_odb if pointer.hash_name == "md5-dos2unix" else remote.odb
-    wanted = [pointer.oid] if quick else _objects(pointer)
     try:
-        there = set(odb.oids_exist(wanted)) if len(wanted) > 1 else {oid for oid in wanted if odb.exists(oid)}
+        missing, asked = _missing(remote, there, quick)
     except Exception as error:  # each remote has its own errors
         raise Unchecked("the remote cannot be asked", got=f"{type(error).__name__}: {error}"[:160]) from error
-    if missing := set(wanted) - there:
-        raise _absent(pointer, f"{len(missing)} of its {len(wanted)} objects are not")
+    if missing:
+        raise _absent(pointer, f"{missing} of its {asked} objects are not")
+
+
+def _missing(remote: Any, pointer: Pointer, quick: bool) -> tuple[int, int]:
+    """How many objects are not on the remote, of how many that were asked for."""
+    if versioned.is_versioned(remote):
+        return versioned.absent(remote, pointer, quick=quick)
+    odb = remote.legacy_odb if pointer.hash_name == "md5-dos2unix" else remote.odb
+    wanted = [pointer.oid] if quick else _objects(pointer)
+    there = set(odb.oids_exist(wanted)) if len(wanted) > 1 else {oid for oid in wanted if odb.exists(oid)}
+    return len(set(wanted) - there), len(wanted)
 
 
 def _absent(pointer: Pointer, what: str) -> _Stands:

@@ -4,9 +4,9 @@
 source's. So for an import into a protected repository:
 
 1. What is copied has to be tracked by DVC at the source. A file that is only in the source's git has no evidence.
-2. Evidence is looked for among this user's own copies, then on the *source's* remote, and judged by the rules for the
-   *source*: policies see its URL as ``repository`` and its path as ``output``. This holds for the import itself and for
-   every later fetch and checkout, whether or not the source calls itself protected.
+2. Evidence is looked for among this user's own copies, then on the *source's* remote (`sources`), and judged by the
+   rules for the *source*: policies see its URL as ``repository`` and its path as ``output``. This holds for the import
+   itself and for every later fetch and checkout, whether or not the source calls itself protected.
 3. A source without evidence is refused, unless a policy lists it under ``ungoverned`` as ``{tool: dvc, action: import,
    repository: URL}`` with owner and end. That excuses missing evidence, never evidence that does not hold.
 
@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlseal.errors import Error, NoEvidence, ServiceUnavailable
-from mlseal_dvc import gitstate, halt, watching
+from mlseal.errors import Error, NoEvidence
+from mlseal_dvc import gitstate, halt, sources, watching
 from mlseal_dvc.pointers import Pointer
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def attested(desk: Desk, pointer: Pointer) -> Attested:
     try:
         return kept(desk, pointer)
     except Error:
-        remote = _remote(pointer)
-        if remote is None:
+        source = sources.of(desk, pointer)
+        if source is None:
             raise
-    return _checker(desk, pointer, of_remote(remote)).attested(pointer)
+    return _checker(desk, pointer, of_remote(source.remote)).attested(pointer)
 
 
 def imports(desk: Desk) -> dict[tuple[str, str], Imported]:
@@ -122,23 +122,6 @@ def _checker(desk: Desk, pointer: Pointer, *places: Place) -> Checker:
         revocations=revoked.known(desk.trust, source.applicable("pull"), everywhere, desk.session.clock),
         clock=desk.session.clock,
     )
-
-
-def _remote(pointer: Pointer) -> Any:
-    """The default remote of the source; None without one."""
-    from dvc.config import NoRemoteError
-    from dvc.exceptions import DvcException
-
-    try:
-        return pointer.source().cloud.get_remote() if pointer.source is not None else None
-    except NoRemoteError:
-        return None
-    except (DvcException, OSError) as error:
-        raise ServiceUnavailable(
-            f"the repository that {pointer.path} was imported from cannot be read",
-            got=f"{source_of(pointer)[0]}: {error}"[:160],
-            remedy="check its URL and your access to it",
-        ) from error
 
 
 def _downloading(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -79,7 +79,7 @@ def _examine(desk: Desk, pointer: Pointer, since: int | None, read: Callable[[Po
     try:
         if not _something_here(pointer) and read is None:
             return outcome  # nothing of it is here, so nothing of it can be used
-        outcome.attested = _attested(desk, pointer)  # (1)
+        outcome.attested = attested(desk, pointer)  # (1)
     except Error as error:
         if isinstance(error, NoEvidence | NotInitialised) and _excused(desk, pointer):
             return outcome
@@ -96,7 +96,8 @@ def _examine(desk: Desk, pointer: Pointer, since: int | None, read: Callable[[Po
     return outcome
 
 
-def _attested(desk: Desk, pointer: Pointer) -> Attested:
+def attested(desk: Desk, pointer: Pointer) -> Attested:
+    """Verified evidence about an output; of an import, its source's. Raises as `Checker.attested`."""
     return upstream.attested(desk, pointer) if pointer.repo_import else desk.checker(pointer, "pull").attested(pointer)
 
 

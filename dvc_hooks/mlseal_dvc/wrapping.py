@@ -1,7 +1,7 @@
 """Wrap DVC, or refuse to let it work. Called once per process, right after ``dvc.repo`` was imported.
 
-What is wrapped are five classes and three functions whose shape is written down in `contract`. If the installed DVC is
-of another version, or any of them looks different, nothing is wrapped and every repository refuses to open: going on
+What is wrapped are classes and functions whose shape is written down in `contract`. If the installed DVC is of another
+version, or any of them looks different, nothing is wrapped and every repository refuses to open: going on
 without protection would look like protection.
 """
 
@@ -27,6 +27,7 @@ from mlseal_dvc import (
     staging,
     statedir,
     upstream,
+    versioned,
     watching,
 )
 
@@ -61,6 +62,7 @@ def activate() -> None:
     staging.install()
     statedir.install()
     upstream.install()
+    versioned.install()
 
 
 def require_dvc() -> None:

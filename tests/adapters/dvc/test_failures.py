@@ -154,6 +154,30 @@ def test_partial_cache_carries_verified_digests_over(scene: Scene) -> None:
     assert sorted(p.name for p in (reader.cwd / "imgs").iterdir()) == ["a", "b", "c", "new"]
 
 
+def test_partial_cache_without_verified_evidence_is_not_signed(scene: Scene) -> None:
+    """What is carried over comes from evidence that verifies, never from what lies about."""
+    scene.add("imgs", {"a": fresh(), "b": fresh()})
+    scene.owner.dvc("push")
+    worker = scene.newcomer("worker")
+    worker.env |= {k: v for k, v in scene.owner.env.items() if k.startswith("XDG_")}
+    worker.dvc("pull", "imgs/a")
+    (worker.cwd / "imgs" / "new").write_bytes(fresh())
+    worker.dvc("add", "-q", "imgs/new")
+    worker.commit("new file")
+    worker.env["MLSEAL_STATE_DIR"] = str(scene.remote.parent / "forgetful")  # no copies of evidence of its own
+    (earlier,) = scene.bundles()
+    manifest = next(scene.evidence.glob("manifests/*/*"))
+    intact = manifest.read_bytes()
+    replace(manifest, intact.replace(b'"path":"b"', b'"path":"c"'))
+    assert manifest.read_bytes() != intact
+    assert "only partly in the cache" in worker.dvc("push", ok=False).stderr
+    assert scene.bundles() == [earlier]
+    assert len(scene.objects()) == 3
+    replace(manifest, intact)
+    worker.dvc("push")
+    assert len(scene.bundles()) == 2
+
+
 def test_unsignable_content_is_refused_in_one_sentence(scene: Scene) -> None:
     scene.add("dir", {"attestations/x": fresh(), "y": fresh()})
     done = scene.owner.dvc("push", ok=False)

@@ -128,6 +128,14 @@ def test_code_only_clone_can_push_code(scene: Scene) -> None:
     other = scene.newcomer()
     done = other.dvc("push")
     assert "signed 0 outputs" in done.stderr
+    # Its git push is checked by evidence, without a byte of data.
+    other.mlseal("dvc", "install", "--no-autoload", "--no-marker")
+    (other.cwd / "code.py").write_text("1\n")
+    other.commit("code")
+    done = other.git("push", "-q", "origin", "HEAD:refs/heads/code")
+    assert "verified the provenance of 1 outputs" in done.stderr
+    assert not (other.cwd / "data.csv").exists()
+    assert not list((other.cwd / ".dvc" / "cache").rglob("*"))
 
 
 def test_gc_leaves_the_evidence(scene: Scene) -> None:
