@@ -9,7 +9,7 @@ import argparse
 import importlib
 import time
 
-ALL = ("statement", "digest", "log", "fairness", "privacy", "mlflow", "pipeline", "dvc")
+ALL = ("statement", "digest", "log", "fairness", "privacy", "mlflow", "pipeline", "scans", "dvc")
 
 
 def main() -> None:

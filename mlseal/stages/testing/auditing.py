@@ -78,24 +78,30 @@ class Audit:
         return f"{sum(d.reason == first for d in self.missed)} not audited: {first}"
 
 
-def subject(requirements: Path | None, environment: Path | None) -> str:
-    """Which of the two inputs is audited. Raises `Misuse` unless it is exactly one."""
-    if (requirements is None) == (environment is None):
-        raise Misuse("one thing is audited at a time", expected="either --requirements or --environment")
-    return "requirements" if environment is None else "environment"
+def subject(**inputs: Path | None) -> str:
+    """The name of the one input that is given. Raises `Misuse` unless it is exactly one."""
+    given = [name for name, path in inputs.items() if path is not None]
+    if len(given) != 1:
+        raise Misuse("one thing is audited at a time", expected="one of " + ", ".join(f"--{name}" for name in inputs))
+    return given[0]
 
 
 def run(context: Context, subject: str, service: str, *, offline: bool) -> Audit:
     """Audit input `subject` against input ``advisories`` if `offline`, else by `service`."""
     if subject == "environment":
         wanted = requirements.installed(context, subject)
+    elif subject == "model":
+        wanted = requirements.of_model(context, subject)
     else:
         wanted = requirements.from_file(context.private_copy(subject))
     if not offline:
         return by_service(wanted, service, context.workspace / "pip-audit", context.clock())
     if service:
         raise Misuse("advisories are read or a service is asked, not both", expected="--advisories or --service")
-    return by_database(wanted, context.private_copy("advisories"), context.measured["advisories"].sha256)
+    known = context.measured["advisories"]
+    # Of a directory each file is compared with its digest as it is read: thousands of them are not copied.
+    path = known.path if known.manifest is not None else context.private_copy("advisories")
+    return by_database(wanted, osv.load(path, known.manifest), known.sha256)
 
 
 def library(audit: Audit) -> dict[str, str]:
@@ -103,9 +109,8 @@ def library(audit: Audit) -> dict[str, str]:
     return {"pip-audit": audit.version} if audit.scanner == ONLINE else {}
 
 
-def by_database(dependencies: Sequence[Dependency], path: Path, sha256: str) -> Audit:
-    """Compare `dependencies` with the OSV entries below `path`, whose digest is `sha256`. Raises `Unreadable`."""
-    database = osv.load(path)
+def by_database(dependencies: Sequence[Dependency], database: osv.Database, sha256: str) -> Audit:
+    """Compare `dependencies` with the entries of `database`, whose digest is `sha256`."""
 
     def ask(dependency: Dependency) -> list[osv.Advisory]:
         assert dependency.version is not None

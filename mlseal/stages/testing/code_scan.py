@@ -93,7 +93,7 @@ def code_scan(
         if "secrets" in wanted:
             done.append(_secrets(source_scan.secrets(files, context.workspace / "secrets")))
         if "dependencies" in wanted:
-            subject = auditing.subject(requirements, environment)
+            subject = auditing.subject(requirements=requirements, environment=environment)
             audit = auditing.run(context, subject, service, offline=advisories is not None)
             done.append(_dependencies(audit, context.measured[subject].sha256))
     for part in done:

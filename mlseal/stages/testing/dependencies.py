@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from mlseal.stages.base import DIGESTS, CodePath, Context, DatasetPath, FilePath, Finding, stage
+from mlseal.stages.base import DIGESTS, CodePath, Context, DatasetPath, FilePath, Finding, ModelPath, stage
 from mlseal.stages.testing import auditing
 from mlseal.stages.testing.auditing import Audit
 
@@ -36,6 +36,7 @@ def offline(predicate: Mapping[str, Any]) -> bool:
 def dependencies(
     requirements: FilePath | None = None,
     environment: CodePath | None = None,
+    model: ModelPath | None = None,
     advisories: DatasetPath | None = None,
     service: str = "",
     *,
@@ -48,6 +49,7 @@ def dependencies(
     Args:
         requirements: a requirements or constraints file; only exact versions can be audited.
         environment: a site-packages directory, in place of a file; what is installed there is audited.
+        model: a model directory, in place of a file; its requirements.txt is audited, the evidence is about the model.
         advisories: OSV entries, a directory or zip such as osv.dev's PyPI/all.zip or the PyPA advisory database.
         service: address that speaks OSV's query protocol, such as https://api.osv.dev/v1/query; PyPI's if empty.
 
@@ -59,7 +61,7 @@ def dependencies(
         Ranges, addresses and packages without metadata are not audited, each with its reason. A file that is none, or
         a database that is damaged or holds nothing about PyPI, raises `Unreadable`. Withdrawn advisories do not count.
     """
-    subject = auditing.subject(requirements, environment)
+    subject = auditing.subject(requirements=requirements, environment=environment, model=model)
     audit = auditing.run(context, subject, service, offline=advisories is not None)
     return Finding(
         subjects=(subject,),

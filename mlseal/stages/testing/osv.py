@@ -10,6 +10,7 @@ Osv.dev publishes ``PyPI/all.zip``; the PyPA advisory database and an organizati
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections import defaultdict
@@ -23,6 +24,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mlseal.errors import Unreadable
+from mlseal.evidence.digest import Manifest
+from mlseal.stages.base import require_same
 
 _MAX_ENTRY = 16 * 1024 * 1024
 _MAX_ENTRIES = 500_000
@@ -65,15 +68,17 @@ class Database:
         ]
 
 
-def load(path: Path) -> Database:
+def load(path: Path, manifest: Manifest | None = None) -> Database:
     """Read every advisory below `path`: a directory of JSON or YAML files, or a zip of them.
+
+    With the `manifest` of a directory exactly its files are read, and each must have the digest that stands there.
 
     Raises `Unreadable` if an entry cannot be read, lacks what the schema demands, or none is about PyPI: a damaged or
     empty database would find nothing.
     """
     packages: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     count, newest = 0, ""
-    for name, text in _texts(path):
+    for name, text in _texts(path, manifest):
         entry = _parsed(name, text)
         named = _packages(name, entry)
         if not named:
@@ -93,11 +98,15 @@ def load(path: Path) -> Database:
     return Database(dict(packages), count, newest)
 
 
-def _texts(path: Path) -> Iterator[tuple[str, bytes]]:
+def _texts(path: Path, manifest: Manifest | None) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix in _SUFFIXES and file.is_file() and not any(p.startswith(".") for p in _inside(file, path)):
-                yield file.name, _limited(file.name, file.stat().st_size, file.read_bytes)
+        for inside, sha256 in _listed(path, manifest):
+            if inside.endswith(_SUFFIXES) and not any(part.startswith(".") for part in inside.split("/")):
+                file = path / inside
+                data = _limited(file.name, file.stat().st_size, file.read_bytes)
+                if sha256 is not None:
+                    require_same(f"advisories/{inside}", sha256, hashlib.sha256(data).hexdigest())
+                yield file.name, data
         return
     try:
         with zipfile.ZipFile(path) as archive:
@@ -113,8 +122,10 @@ def _texts(path: Path) -> Iterator[tuple[str, bytes]]:
         ) from error
 
 
-def _inside(file: Path, root: Path) -> tuple[str, ...]:
-    return file.relative_to(root).parts
+def _listed(root: Path, manifest: Manifest | None) -> list[tuple[str, str | None]]:
+    if manifest is not None:
+        return [(entry.path, entry.sha256) for entry in manifest.files]
+    return [(file.relative_to(root).as_posix(), None) for file in sorted(root.rglob("*")) if file.is_file()]
 
 
 def _limited(name: str, size: int, read: Any) -> bytes:

@@ -90,6 +90,16 @@ def _versioned(name: str, version: str) -> Dependency:
         return Dependency(name, reason="its version is none that can be compared")
 
 
+def of_model(context: Context, name: str) -> list[Dependency]:
+    """The packages in ``requirements.txt`` of input `name`, a model directory. Raises `Misuse` if it has none."""
+    manifest = context.measured[name].manifest
+    if manifest is None or not any(file.path == "requirements.txt" for file in manifest.files):
+        raise Misuse(
+            "the model names no dependencies", expected="a directory with requirements.txt, as MLflow writes it"
+        )
+    return from_file(context.private_file(name, "requirements.txt"))
+
+
 def installed(context: Context, name: str) -> list[Dependency]:
     """The packages installed in input `name`, a ``site-packages`` directory, by their metadata.
 

@@ -194,3 +194,21 @@ def branching(text: str):  # noqa: ANN201
     said = echo(text=text)
     with dsl.If(said.output == "allow"):
         echo(text="deployed")
+
+
+@dsl.pipeline(name="scanned")
+def scanned(code: str, requirements: str, advisories: str, model: str):  # noqa: ANN201
+    """The scans of code, dependencies and model file, one after the other."""
+    program = dsl.importer(artifact_uri=code, artifact_class=dsl.Artifact, reimport=True)
+    listed = dsl.importer(artifact_uri=requirements, artifact_class=dsl.Artifact, reimport=True)
+    entries = dsl.importer(artifact_uri=advisories, artifact_class=dsl.Dataset, reimport=True)
+    weights = dsl.importer(artifact_uri=model, artifact_class=dsl.Model, reimport=True)
+    component("testing.code")(
+        code=program.output,
+        parts="code,secrets,dependencies",
+        requirements=listed.output,
+        advisories=entries.output,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    )
+    component("testing.dependencies")(requirements=listed.output, advisories=entries.output)
+    component("testing.model_file")(model=weights.output, second_opinions="picklescan")

@@ -13,6 +13,7 @@ import yaml
 from packaging.version import Version
 
 from mlseal.errors import Misuse, Unreadable
+from mlseal.evidence.digest import measure
 from mlseal.stages import registry
 from mlseal.stages.testing import osv
 
@@ -228,6 +229,17 @@ def test_what_is_installed_is_audited_by_its_metadata(perform, advisories, tmp_p
     assert said["notAudited"] == [{"name": "bare-1.0.dist-info", "reason": "it has no METADATA"}]
     with pytest.raises(Misuse, match="nothing is installed"):
         perform("testing.dependencies", environment=folder, advisories=folder)
+
+
+def test_a_model_is_audited_by_what_it_wants(perform, advisories, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "MLmodel").write_text("flavors: {}\n")
+    with pytest.raises(Misuse, match="names no dependencies"):
+        perform("testing.dependencies", model=model, advisories=advisories(PYYAML))
+    (model / "requirements.txt").write_text("pyyaml==5.3\n")
+    made = perform("testing.dependencies", model=model, advisories=advisories(PYYAML, name="more"))
+    assert made.predicate["vulnerabilities"] == 1 and made.subjects == measure(model).subjects
 
 
 # --- services ---------------------------------------------------------------------------------------------------------
