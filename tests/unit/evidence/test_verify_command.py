@@ -50,7 +50,7 @@ def take_back(authority, evidence_id, role):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("role", ["monitor", "producer"])
+@pytest.mark.parametrize("role", ["monitor", "monitor/anna", "producer"])
 def test_evidence_taken_back_by_monitor_or_signer_is_refused(authority, signed, role):
     assert json.loads(signed("--json").stdout)["revocationsChecked"] is True
     take_back(authority, signed.evidence_id, role)
