@@ -63,6 +63,7 @@ class Workbench:
             "GIT_COMMITTER_EMAIL": "data@example.org",
             "DVC_NO_ANALYTICS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for what the job does not use
             "GIT_TERMINAL_PROMPT": "0",
             "MLFLOW_LOGGING_LEVEL": "ERROR",
             "PYTHONWARNINGS": "ignore",
