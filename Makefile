@@ -69,7 +69,7 @@ style: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/interrogate mlseal kfp_components/mlseal_kfp mlflow_plugins/mlseal_mlflow dvc_hooks/mlseal_dvc
+	$(BIN)/interrogate mlseal kfp_components/mlseal_kfp mlflow_plugins/mlseal_mlflow dvc_hooks/mlseal_dvc expectations/mlseal_gx
 
 format: dev
 	$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ State = Literal["ok", "absent", "fault"]
 _FEW = 6
 _MARK: dict[State, str] = {"ok": "ok    ", "absent": "absent", "fault": "FAULT "}
 # Import names that belong to nobody but us. A neighbour that installs one of them replaces code of a gate.
-_OUR_PACKAGES = ("mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc")
+_OUR_PACKAGES = ("mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc", "mlseal_gx")
 
 
 @dataclass(frozen=True)

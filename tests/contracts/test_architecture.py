@@ -52,7 +52,13 @@ def test_the_linter_sees_an_import_that_goes_the_wrong_way(tmp_path):
     """The contract above can fail: the same configuration refuses evidence that imports policy, and a drawer."""
     import shutil
 
-    for package in ("mlseal", "kfp_components/mlseal_kfp", "mlflow_plugins/mlseal_mlflow", "dvc_hooks/mlseal_dvc"):
+    for package in (
+        "mlseal",
+        "kfp_components/mlseal_kfp",
+        "mlflow_plugins/mlseal_mlflow",
+        "dvc_hooks/mlseal_dvc",
+        "expectations/mlseal_gx",
+    ):
         shutil.copytree(ROOT / package, tmp_path / Path(package).name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "mlseal/evidence/clock.py").open("a").write("\nfrom mlseal.policy import gate\n")
@@ -160,13 +166,14 @@ def test_every_direct_import_of_the_core_is_a_declared_dependency():
         ("kfp_components", ["kfp"]),
         ("mlflow_plugins", ["mlflow"]),
         ("dvc_hooks", ["dvc", "s3"]),
+        ("expectations", ["gx"]),
     ],
 )
 def test_every_direct_import_outside_the_core_comes_with_its_extra(folder, extras):
     """What `pip install 'mlseal[EXTRA]'` brings, with what that brings in turn, is all that the folder imports."""
     arrives = closure({"mlseal": set(extras)})
     owners = importlib.metadata.packages_distributions()
-    ours = {"mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc", "mlseal_dvc_autoload"}
+    ours = {"mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc", "mlseal_dvc_autoload", "mlseal_gx"}
     missing = {}
     for file in (ROOT / folder).rglob("*.py"):
         beside = {other.stem for other in file.parent.glob("*.py")}

@@ -23,7 +23,13 @@ PAGES = sorted(
 )
 SOURCES = sorted(
     file
-    for folder in ("mlseal", "kfp_components/mlseal_kfp", "mlflow_plugins/mlseal_mlflow", "dvc_hooks/mlseal_dvc")
+    for folder in (
+        "mlseal",
+        "kfp_components/mlseal_kfp",
+        "mlflow_plugins/mlseal_mlflow",
+        "dvc_hooks/mlseal_dvc",
+        "expectations/mlseal_gx",
+    )
     for file in (ROOT / folder).rglob("*.py")
 )
 

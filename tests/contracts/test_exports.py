@@ -12,7 +12,7 @@ import pytest
 import mlseal
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ["mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc"]
+PACKAGES = ["mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc", "mlseal_gx"]
 # Import names that other distributions own; ours must stay apart, or a neighbour's install overwrites a gate.
 FOREIGN_NAMES = {"kfp_components", "mlflow_plugins", "dvc_hooks", "expectations", "tests", "benchmarks", "examples"}
 

@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ["mlseal", "kfp_components/mlseal_kfp", "mlflow_plugins/mlseal_mlflow", "dvc_hooks/mlseal_dvc"]
+FOLDERS = [
+    "mlseal",
+    "kfp_components/mlseal_kfp",
+    "mlflow_plugins/mlseal_mlflow",
+    "dvc_hooks/mlseal_dvc",
+    "expectations/mlseal_gx",
+]
 FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "core", "shared", "base_utils", "tools"}
 

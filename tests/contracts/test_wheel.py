@@ -13,6 +13,7 @@ FOLDERS = {
     "mlseal_kfp": "kfp_components/mlseal_kfp",
     "mlseal_mlflow": "mlflow_plugins/mlseal_mlflow",
     "mlseal_dvc": "dvc_hooks/mlseal_dvc",
+    "mlseal_gx": "expectations/mlseal_gx",
 }
 
 

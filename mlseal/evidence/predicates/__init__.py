@@ -17,6 +17,7 @@ from mlseal.errors import MalformedEvidence, UnknownName
 from mlseal.evidence.predicates import (
     budget_reservation,
     cyclonedx,
+    data_anomaly_scan,
     data_policy,
     data_provenance,
     dp_training,
@@ -28,6 +29,7 @@ from mlseal.evidence.predicates import (
     human_approval,
     oms_signature,
     ownership,
+    pii_scan,
     revocation,
     revocation_snapshot,
     slsa_provenance,
@@ -41,6 +43,7 @@ from mlseal.evidence.predicates import (
 MODULES: tuple[ModuleType, ...] = (
     budget_reservation,
     cyclonedx,
+    data_anomaly_scan,
     data_policy,
     data_provenance,
     dp_training,
@@ -52,6 +55,7 @@ MODULES: tuple[ModuleType, ...] = (
     human_approval,
     oms_signature,
     ownership,
+    pii_scan,
     revocation,
     revocation_snapshot,
     slsa_provenance,

@@ -108,10 +108,11 @@ def test_every_built_in_stage_is_documented_for_people_and_generators():
 def test_every_stage_file_is_registered_and_every_registration_has_a_file():
     root = Path(base.__file__).parent
     moments = ("ingestion", "training", "testing", "governance", "inference", "monitoring")
+    folders = [*(root / moment for moment in moments), root.parents[1] / "expectations" / "mlseal_gx"]
     declared = {
         match
-        for moment in moments
-        for file in (root / moment).glob("*.py")
+        for folder in folders
+        for file in folder.glob("*.py")
         for match in re.findall(r'^@stage\(\s*"([a-z._]+)"', file.read_text(), flags=re.M)
     }
     assert declared == set(registry.BUILTIN)
