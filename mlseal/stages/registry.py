@@ -23,6 +23,7 @@ BUILTIN: dict[str, str] = {
     "governance.model_card": "mlseal.stages.governance.model_card:model_card",
     "inference.guard": "mlseal.stages.inference.guard:guard",
     "ingestion.pii": "mlseal.stages.ingestion.pii:pii",
+    "ingestion.poisoning": "mlseal.stages.ingestion.poisoning:poisoning",
     "ingestion.redact": "mlseal.stages.ingestion.redact:redact",
     "ingestion.source": "mlseal.stages.ingestion.source:source",
     "ingestion.validation": "mlseal_gx.validation:validation",

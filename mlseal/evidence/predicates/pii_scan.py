@@ -80,13 +80,13 @@ class Redaction(Model):
         source: the data set that it was made from, by digest.
         method: ``replace-with-kind`` writes ``<PERSON>`` where a person was.
         replaced: what was replaced, by kind.
-        file_names: ``numbered`` where the names of the source's files were not taken over.
+        file_names: no name of a source's file is taken over: texts are ``numbered``, a table's name is ``dropped``.
     """
 
     source: ResourceDescriptor
     method: Literal["replace-with-kind"]
     replaced: list[Kind]
-    file_names: Literal["kept", "numbered"]
+    file_names: Literal["dropped", "numbered"]
 
 
 class Predicate(Measurement):

@@ -37,7 +37,7 @@ def redact(
 
     Args:
         dataset: a table, a directory that holds it, a text, or a directory of .txt files.
-        redacted: the new data set: a table of the same format, or a directory of numbered .txt files.
+        redacted: the new data set, a directory: table.csv or table.parquet as the source is, or numbered .txt files.
         table: the table inside a data set directory, CSV or parquet.
         minimum_recall: what the lower bound of the recall must reach to count as sufficient.
         documents: made-up texts on which the recall is measured.
@@ -46,8 +46,8 @@ def redact(
 
     Guarantees:
         The evidence is about the new data set: what was replaced, from which source by digest, and what the scanner
-        still finds. A column whose header says that every value is personal is replaced whole. Names of text files are
-        not taken over, nor are columns changed that were not looked at.
+        still finds. A column whose header says that every value is personal is replaced whole. Names of files are not
+        taken over, nor are columns changed that were not looked at.
 
     Edge cases:
         As of `ingestion.pii`; then no new data set exists either. What stands for a finding, such as <PERSON>, is not
@@ -70,7 +70,7 @@ def redact(
         "source": {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}},
         "method": "replace-with-kind",
         "replaced": findings.published(findings.counts(before)),
-        "fileNames": "numbered" if source.unit == "file" else "kept",
+        "fileNames": "numbered" if source.unit == "file" else "dropped",
     }
     return Finding(
         subjects=("redacted",),

@@ -100,6 +100,25 @@ def looped(model: str, data: str, policy: str):  # noqa: ANN201
     ).set_caching_options(False)
 
 
+@dsl.pipeline(name="intake")
+def intake(data: str, suite: str, label: str):  # noqa: ANN201
+    """What happens to a table before anything learns from it: validated, scanned, redacted, tried for poison."""
+    table = dsl.importer(artifact_uri=data, artifact_class=dsl.Dataset, reimport=True)
+    expected = dsl.importer(artifact_uri=suite, artifact_class=dsl.Artifact, reimport=True)
+    component("ingestion.validation")(dataset=table.output, suite=expected.output, run_id=RUN_ID)
+    component("ingestion.pii")(dataset=table.output, documents=50, run_id=RUN_ID)
+    safe = component("ingestion.redact")(dataset=table.output, documents=50, run_id=RUN_ID)
+    component("ingestion.poisoning")(
+        dataset=safe.outputs["redacted"],
+        dataset_sha256=safe.outputs["redacted_sha256"],
+        table="table.csv",
+        label=label,
+        attacks="label-flip",
+        repetitions=2,
+        run_id=RUN_ID,
+    )
+
+
 @dsl.pipeline(name="model-rewritten-before")
 def model_rewritten_before(data: str, script: str, marker: str):  # noqa: ANN201
     """Between training and decide."""

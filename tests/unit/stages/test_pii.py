@@ -248,10 +248,10 @@ def test_parameters_out_of_range_are_refused(scan, wrong):
 
 def test_redacted_table_is_linked_to_its_source_and_scanned_again(scan, tmp_path):
     frame = pd.DataFrame({"mrn": range(10_000, 10_012), "note": [NOTE] * 12, "dose": [0.5] * 12})
-    out = tmp_path / "redacted.csv"
-    made, told, source = scan(frame, "ingestion.redact", redacted=out)
+    made, told, source = scan(frame, "ingestion.redact", redacted=tmp_path / "redacted")
+    out = tmp_path / "redacted" / "table.csv"
     found = made.predicate
-    assert [s.sha256 for s in made.subjects] == [measure(out).sha256]
+    assert [s.sha256 for s in made.subjects] == [s.sha256 for s in measure(tmp_path / "redacted").subjects]
     assert found["redaction"]["source"]["digest"] == {"sha256": measure(source).sha256}
     replaced = {one["kind"]: one.get("count") for one in found["redaction"]["replaced"]}
     assert replaced["MEDICAL_RECORD_NUMBER"] == 24 and replaced["DATE_OF_BIRTH"] == 12
@@ -274,9 +274,9 @@ def test_redacted_texts_lose_their_names_too(scan, tmp_path):
 
 
 def test_redacted_parquet_stays_parquet(scan, tmp_path):
-    out = tmp_path / "redacted.parquet"
+    out = tmp_path / "redacted"
     scan(pd.DataFrame({"ssn": [1, None, 3], "n": [1, 2, 3]}), "ingestion.redact", ".parquet", redacted=out)
-    made = pd.read_parquet(out)
+    made = pd.read_parquet(out / "table.parquet")
     assert list(made["ssn"].fillna("")) == ["<US_SSN>", "", "<US_SSN>"] and list(made["n"]) == [1, 2, 3]
 
 

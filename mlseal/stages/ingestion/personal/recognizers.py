@@ -7,7 +7,7 @@ The recognizers here go by what stands around in clinical writing: "MRN", "born"
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -54,19 +54,30 @@ _BEFORE = (
     r"|[Bb]rother|[Ss]pouse|[Pp]artner|[Ee]mergency contact|[Ss]igned(?: by)?|[Rr]eferred by|[Ss]een by|[Cc]alled"
     r"|[Nn]urse)"
 )
+_RECORDS = {
+    "labelled": (rf"(?<=\b{_LABEL}\s?(?:is|:|#|-)?\s{{0,2}}#?)[a-z]{{0,3}}-?\d{{4,10}}(?:-\d{{1,4}})?\b", 0.9),
+    "bare": (r"\b[a-z]{0,3}-?\d{6,10}\b", 0.1),
+}
+_BIRTHS = {
+    "labelled": (rf"(?<=\b{_BIRTH}\s?(?::|is|was|-)?\s{{0,2}}){_DATE}\b", 0.9),
+    "bare": (rf"\b{_DATE}\b", 0.1),
+}
+_ADDRESSES = {
+    "street": (rf"\b\d{{1,6}}[a-z]?\s+(?:[\w.'\u2019-]+\s+){{1,4}}?{_SUFFIX}\b\.?{_UNIT}{_TOWN}", 0.6),
+    "box": (rf"\bp\.?\s?o\.?\s+box\s+\d+{_TOWN}", 0.7),
+}
+_PHONES = {"american": (r"(?<![\d-])(?:\+?1[-. ])?(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!\d)", 0.5)}
+_PERSONS = {
+    "title": (rf"(?<=\b(?:Dr|Mr|Mrs|Ms|Miss|Prof|Nurse|Sister)\.?\s){_NAME}", 0.7),
+    "role": (rf"(?<=\b{_BEFORE}(?::|,|\sis|\swas)?\s){_NAME}", 0.5),
+}
+"""Pattern → regular expression and score; a bare number or date counts only where the words around it support it."""
 
 
 @cache
 def build() -> tuple[Any, ...]:
     """The recognizers, in a fixed order, once a process."""
-    from presidio_analyzer import Pattern, PatternRecognizer
     from presidio_analyzer import predefined_recognizers as stock
-
-    def ours(kind: str, patterns: dict[str, tuple[str, float]], context: list[str], flags: int) -> Any:
-        listed = [Pattern(name, regex, score) for name, (regex, score) in patterns.items()]
-        return PatternRecognizer(
-            kind, name=f"mlseal {kind}", patterns=listed, context=context, global_regex_flags=flags
-        )
 
     loose = re.IGNORECASE | re.MULTILINE
     return (
@@ -79,52 +90,19 @@ def build() -> tuple[Any, ...]:
         stock.UsLicenseRecognizer(),
         stock.UsPassportRecognizer(),
         stock.UsSsnRecognizer(),
-        ours(
-            RECORD,
-            {
-                "labelled": (
-                    rf"(?<=\b{_LABEL}\s?(?:is|:|#|-)?\s{{0,2}}#?)[a-z]{{0,3}}-?\d{{4,10}}(?:-\d{{1,4}})?\b",
-                    0.9,
-                ),
-                "bare": (r"\b[a-z]{0,3}-?\d{6,10}\b", 0.1),
-            },
-            ["mrn", "record", "chart", "patient id", "hospital number"],
-            loose,
-        ),
-        ours(
-            DATE_OF_BIRTH,
-            {
-                "labelled": (rf"(?<=\b{_BIRTH}\s?(?::|is|was|-)?\s{{0,2}}){_DATE}\b", 0.9),
-                "bare": (rf"\b{_DATE}\b", 0.1),
-            },
-            ["dob", "birth", "born", "birthday"],
-            loose,
-        ),
-        ours(
-            ADDRESS,
-            {
-                "street": (rf"\b\d{{1,6}}[a-z]?\s+(?:[\w.'\u2019-]+\s+){{1,4}}?{_SUFFIX}\b\.?{_UNIT}{_TOWN}", 0.6),
-                "box": (rf"\bp\.?\s?o\.?\s+box\s+\d+{_TOWN}", 0.7),
-            },
-            ["address", "lives", "resides", "street"],
-            loose,
-        ),
-        ours(
-            "PHONE_NUMBER",
-            {"american": (r"(?<![\d-])(?:\+?1[-. ])?(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!\d)", 0.5)},
-            [],
-            loose,
-        ),
-        ours(
-            "PERSON",
-            {
-                "title": (rf"(?<=\b(?:Dr|Mr|Mrs|Ms|Miss|Prof|Nurse|Sister)\.?\s){_NAME}", 0.7),
-                "role": (rf"(?<=\b{_BEFORE}(?::|,|\sis|\swas)?\s){_NAME}", 0.5),
-            },
-            [],
-            re.MULTILINE,
-        ),
+        _ours(RECORD, _RECORDS, ["mrn", "record", "chart", "patient id", "hospital number"], loose),
+        _ours(DATE_OF_BIRTH, _BIRTHS, ["dob", "birth", "born", "birthday"], loose),
+        _ours(ADDRESS, _ADDRESSES, ["address", "lives", "resides", "street"], loose),
+        _ours("PHONE_NUMBER", _PHONES, [], loose),
+        _ours("PERSON", _PERSONS, [], re.MULTILINE),
     )
+
+
+def _ours(kind: str, patterns: Mapping[str, tuple[str, float]], context: list[str], flags: int) -> Any:
+    from presidio_analyzer import Pattern, PatternRecognizer
+
+    listed = [Pattern(name, regex, score) for name, (regex, score) in patterns.items()]
+    return PatternRecognizer(kind, name=f"mlseal {kind}", patterns=listed, context=context, global_regex_flags=flags)
 
 
 def _offline_email() -> Any:

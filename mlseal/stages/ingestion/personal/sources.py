@@ -122,10 +122,12 @@ def _table(frame: Any, suffix: str) -> Source:
         raise Unreadable("the table holds nothing that can be looked at", expected="a column of texts or whole numbers")
 
     def write(target: Path) -> None:
+        # In a directory: an artifact of a pipeline has a name of its own, and a table is known by its suffix.
+        target.mkdir()
         if suffix == ".csv":
-            replaced.to_csv(target, index=False)
+            replaced.to_csv(target / "table.csv", index=False)
         else:
-            replaced.to_parquet(target, index=False)
+            replaced.to_parquet(target / "table.parquet", index=False)
 
     return Source("cell", tuple(parts), tuple(skipped), write)
 
