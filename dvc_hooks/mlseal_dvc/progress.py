@@ -6,12 +6,36 @@ bytes of files that were read whole; a single large file moves it once, at its e
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 AFTER_SECONDS = 2.0
-_bar: Any = None  # of this process: hashing is done by one thread at a time
+
+
+class _Bar:
+    """Begins to draw late: DVC's own bar draws itself at once, whatever delay it is given."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._began, self._read = what, time.monotonic(), 0
+        self._drawn: Any = None
+
+    def update(self, size: int) -> None:
+        if self._drawn is None and time.monotonic() - self._began >= AFTER_SECONDS:
+            from dvc.progress import Tqdm
+
+            self._drawn = Tqdm(desc=self._what, bytes=True, initial=self._read)
+        self._read += size
+        if self._drawn is not None:
+            self._drawn.update(size)
+
+    def close(self) -> None:
+        if self._drawn is not None:
+            self._drawn.close()
+
+
+_bar: _Bar | None = None  # of this process: hashing is done by one thread at a time
 
 
 @contextmanager
@@ -21,13 +45,12 @@ def shown(what: str) -> Iterator[None]:
     if _bar is not None:
         yield
         return
-    from dvc.progress import Tqdm
-
-    with Tqdm(desc=what, bytes=True, delay=AFTER_SECONDS) as _bar:
-        try:
-            yield
-        finally:
-            _bar = None
+    _bar = _Bar(what)
+    try:
+        yield
+    finally:
+        _bar.close()
+        _bar = None
 
 
 def advance(size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 
@@ -184,6 +185,23 @@ def test_unsignable_content_is_refused_in_one_sentence(scene: Scene) -> None:
     assert "leaves out of manifests" in done.stderr
     assert "Traceback" not in done.stderr
     assert state(scene) == (0, 0)
+
+
+def test_broken_encodings(scene: Scene) -> None:
+    """DVC takes no name that is not UTF-8, as an output or inside of one: told, nothing lost, nothing sent."""
+    directory, file = os.fsencode(scene.repo) + b"/dir", os.fsencode(scene.repo) + b"/\xfe.csv"
+    os.mkdir(directory)
+    for name in (directory + b"/\xff.csv", file):
+        with open(name, "wb") as made:
+            made.write(fresh())
+    for target in ("dir", os.fsdecode(b"\xfe.csv")):
+        done = scene.owner.dvc("add", target, ok=False)
+        assert "Traceback" not in done.stderr
+        assert "codec can't encode" in done.stdout + done.stderr
+    scene.owner.dvc("push")
+    assert state(scene) == (0, 0)
+    assert os.listdir(directory) == [b"\xff.csv"]
+    assert os.path.getsize(file)
 
 
 def test_empty_file(scene: Scene) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from mlseal_dvc import gitstate, layout, objects, prepush
+from mlseal_dvc import gitstate, layout, objects, prepush, progress
 from mlseal_dvc.places import DirectoryPlace
 
 from mlseal.errors import Error, Misuse, Refusal, Unreadable
@@ -72,6 +72,33 @@ def test_one_md5_for_two_contents_in_a_directory() -> None:
         objects.content_of_directory(
             "d", f"{OID}.dir", rows, lambda path, _: FileEntry(path, 1, objects.sha256(path.encode()))
         )
+
+
+@pytest.mark.parametrize("name", ["a\udcff", "a\ud800/b"])
+def test_names_that_are_no_text_are_not_signed(name: str) -> None:
+    """DVC writes none (`test_broken_encodings`); somebody else's directory object may."""
+    with pytest.raises(Error, match=r"not UTF-8|surrogate|UTF-8"):
+        objects.content_of_directory(
+            "d", f"{OID}.dir", tree({"md5": OID, "relpath": name}), lambda path, _: FileEntry(path, 1, "0" * 64)
+        )
+
+
+@pytest.mark.parametrize(("after", "drawn"), [(0.0, True), (60.0, False)])
+def test_a_bar_for_hashing_that_takes_long(
+    after: float, drawn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DVC_IGNORE_ISATTY", "true")
+    monkeypatch.setattr(progress, "AFTER_SECONDS", after)
+    (tmp_path / "x").write_bytes(b"x" * 4096)
+    with progress.shown("Hashing"), progress.shown("inner"):
+        for _ in range(2):
+            objects.hash_file(str(tmp_path / "x"))
+        assert (progress._bar._drawn is not None and progress._bar._drawn.n == 8192) is drawn
+    said = capfd.readouterr().err
+    assert ("Hashing" in said) is drawn
+    assert "inner" not in said
+    objects.hash_file(str(tmp_path / "x"))  # outside nothing is counted
+    assert capfd.readouterr().err == ""
 
 
 def test_nothing_at_all_is_not_signed() -> None:
