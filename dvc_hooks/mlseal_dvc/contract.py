@@ -32,6 +32,7 @@ RELIED_ON: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("dvc.data_cloud", "DataCloud._pull", ("objs",)),
     ("dvc.data_cloud", "Remote.odb", ()),
     ("dvc.data_cloud", "Remote.legacy_odb", ()),
+    ("dvc.output", "Output._build", ()),
     ("dvc.output", "Output.checkout", ()),
     ("dvc.output", "Output.transfer", ("source", "odb", "jobs", "update", "no_progress_bar")),
     ("dvc.dependency.repo", "RepoDependency.download", ("to", "jobs")),

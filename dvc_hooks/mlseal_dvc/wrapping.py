@@ -15,6 +15,7 @@ from typing import Any
 
 from mlseal.errors import MissingExtra, Unchecked
 from mlseal_dvc import (
+    colliding,
     committed,
     contract,
     guards,
@@ -55,6 +56,7 @@ def activate() -> None:
         import_module(module)
         setattr(sys.modules[module], name, getattr(Repo, name))
     guards.install()
+    colliding.install()
     reading.install()
     committed.install()
     noting.install()

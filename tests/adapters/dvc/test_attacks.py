@@ -49,6 +49,27 @@ def test_md5_collision(scene: Scene) -> None:
     assert len(quarantined(reader)) == 1
 
 
+def test_adding_a_collision_loses_nothing(scene: Scene) -> None:
+    """DVC itself would put the first content in the place of the second, and say that all is well."""
+    suffix = fresh()
+    one, two = (content + suffix for content in COLLIDING)
+    scene.add("one.bin", one)
+    (scene.repo / "imgs").mkdir()
+    for place, target in (("two.bin", "two.bin"), ("imgs/two", "imgs")):
+        (scene.repo / place).write_bytes(two)
+        assert "has the MD5 of other content" in refused(scene.owner, "add", target)
+        assert (scene.repo / place).read_bytes() == two
+        assert not (scene.repo / f"{target}.dvc").exists()
+    (scene.repo / "imgs" / "two").unlink()
+    for name, content in zip("ab", COLLIDING, strict=True):
+        (scene.repo / "imgs" / name).write_bytes(content + suffix + b"more")
+    assert "has the MD5 of other content" in refused(scene.owner, "add", "imgs")
+    (scene.repo / "imgs" / "b").write_bytes((scene.repo / "imgs" / "a").read_bytes())  # the same twice is no collision
+    scene.owner.dvc("add", "imgs")
+    (scene.repo / "copy.bin").write_bytes(one)
+    scene.owner.dvc("add", "copy.bin")
+
+
 def test_directory_object_swapped(scene: Scene) -> None:
     scene.add("imgs", {"a": fresh(), "b": fresh(), "c": fresh()})
     scene.owner.dvc("push")
