@@ -20,6 +20,7 @@ module                    what it knows
 ``versioned``             remotes that keep versions under the files' own paths
 ``pointers``              what ``.dvc`` and ``dvc.lock`` say: path, object id, stage, dependencies
 ``origin`` ``noting``     how an output came to be, as far as this machine saw it
+``queued``                the queue's workers are this interpreter's DVC
 ``objects``               DVC's cache: hash objects, read directory objects, quarantine
 ``layout`` ``places``     where evidence lies beside the data
 ``sealing`` ``statement`` sign outputs before their upload

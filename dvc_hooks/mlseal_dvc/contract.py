@@ -17,6 +17,7 @@ RELIED_ON: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     ("dvc.repo", "Repo.checkout", ("targets", "with_deps", "recursive", "relink")),
     ("dvc.repo", "Repo.site_cache_dir", ()),
+    ("dvc.repo", "Repo.experiments", ()),
     ("dvc.repo", "Repo.get", ("url", "path", "out", "rev")),
     ("dvc.repo", "Repo.brancher", ()),
     ("dvc.repo", "Repo.drop_data_index", ()),

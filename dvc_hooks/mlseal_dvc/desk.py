@@ -13,7 +13,7 @@ from mlseal.evidence import paths
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
 from mlseal.evidence.trust import Trust
-from mlseal_dvc import gitstate, revoked, session
+from mlseal_dvc import gitstate, revoked, session, statedir
 from mlseal_dvc.checking import Checker
 from mlseal_dvc.governing import Governance, Rule
 from mlseal_dvc.places import Place, of_remote
@@ -50,8 +50,7 @@ class Desk:
     @cached_property
     def quarantine(self) -> Path:
         """Where refused objects go: git-ignored, and untouched by ``dvc gc``."""
-        base = self.repo.tmp_dir
-        return Path(base) / "mlseal" / "quarantine" if base else paths.state_dir() / "dvc" / "quarantine"
+        return (statedir.scratch(self.repo) or paths.state_dir() / "dvc") / "quarantine"
 
     def remote_of(self, pointer: Pointer) -> Any:
         """The DVC remote that an output's objects go to or come from; None when none is configured."""

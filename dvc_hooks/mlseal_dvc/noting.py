@@ -39,7 +39,7 @@ def _committing(original: Callable[..., Any]) -> Callable[..., Any]:
         if directory is not None and watching.protected(self):
             for pointer in pointers.selected(self, {}):
                 if pointer.command is not None and origin.of(pointer, directory) == "unknown":
-                    origin.note(directory, pointer.path, pointer.oid, "committed")
+                    origin.note(directory, pointer, "committed")
         return result
 
     return commit
@@ -52,5 +52,4 @@ def _note_outputs(stage: Any, how: origin.Origin) -> None:
     prefix = gitstate.prefix(stage.repo)
     for out in stage.outs:
         if out.use_cache and out.hash_info and out.is_in_repo:
-            pointer = pointers.pointer_of(out, None, prefix)
-            origin.note(directory, pointer.path, pointer.oid, how)
+            origin.note(directory, pointers.pointer_of(out, None, prefix), how)

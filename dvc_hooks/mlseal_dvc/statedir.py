@@ -18,6 +18,7 @@ from mlseal.evidence import paths
 from mlseal_dvc import watching
 
 _KEPT = "_mlseal_site_cache_dir"
+_EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
 def install() -> None:
@@ -37,6 +38,20 @@ def install() -> None:
         return known[_KEPT]
 
     Repo.site_cache_dir = property(watching.marked(site_cache_dir))
+
+
+def scratch(repo: Any) -> Path | None:
+    """Directory for what mlseal keeps about `repo` on this machine; None if DVC has none for temporary files.
+
+    An experiment that runs in a directory of its own, below the repository's ``.dvc/tmp/exps``, has the repository's:
+    its own directory is removed when it is done, with all that was noted or quarantined there.
+    """
+    if not repo.tmp_dir:
+        return None
+    for parent in Path(repo.root_dir).parents:
+        if parent.parts[-len(_EXPERIMENTS) :] == _EXPERIMENTS:
+            return parent.parent / "mlseal"
+    return Path(repo.tmp_dir) / "mlseal"
 
 
 def _of(repo: Any, directory: str) -> str:

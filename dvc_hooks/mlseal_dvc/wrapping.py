@@ -22,6 +22,7 @@ from mlseal_dvc import (
     halt,
     noting,
     pointers,
+    queued,
     reading,
     restoring,
     scheme,
@@ -60,6 +61,7 @@ def activate() -> None:
     reading.install()
     committed.install()
     noting.install()
+    queued.install()
     restoring.install()
     staging.install()
     statedir.install()
