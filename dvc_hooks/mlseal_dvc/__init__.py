@@ -19,6 +19,8 @@ module                    what it knows
 ``upstream`` ``sources``  imports: judged as their source · where that keeps them
 ``versioned``             remotes that keep versions under the files' own paths
 ``pointers``              what ``.dvc`` and ``dvc.lock`` say: path, object id, stage, dependencies
+``owners``                may this push hand these data on: the data policies of what it uploads
+``signedas``              the identities that this user signed as
 ``origin`` ``noting``     how an output came to be, as far as this machine saw it
 ``queued``                the queue's workers are this interpreter's DVC
 ``objects``               DVC's cache: hash objects, read directory objects, quarantine

@@ -18,15 +18,18 @@ the manifest's SHA-256 and size. MD5 decides nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mlseal.errors import DigestMismatch, Error, ForgedEvidence, MalformedEvidence, NoEvidence, Refusal
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
-from mlseal.evidence.digest import Manifest
+from mlseal.evidence.digest import Manifest, Subject
 from mlseal.evidence.predicates import data_provenance
 from mlseal.evidence.revocation import Revocations
+from mlseal.evidence.statement import Statement
+from mlseal.evidence.store import Store
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import VerifiedStatement, Verifier
 from mlseal_dvc import layout, logcopy, objects
@@ -132,6 +135,30 @@ class Checker:
     def verify_bundle(self, bundle: Bundle, place: Place, pointer: Pointer) -> Attested:
         """`attested` for one given bundle: what a signer asks of its own work before publishing it."""
         return self._verified(bundle, place, pointer, self._rules_of(pointer))
+
+    def require_not_taken_back(self, pointer: Pointer, subjects: Sequence[Subject], more: Iterable[Bundle]) -> None:
+        """Raise `EvidenceRevoked` if evidence of the very bytes in `subjects` was taken back and its names forgotten.
+
+        Nobody can tell that it is not the evidence about `pointer`. A revocation names evidence by the digest of
+        what was signed: whatever is found by that name, on the shelf or among `more`, says what the signer said.
+        """
+        digests = {subject.sha256 for subject in subjects}
+        for bundle in (*more, *self.shelf.about_object(pointer)):
+            try:
+                said, taken_back = bundle.statement, self._revocations.of(bundle.evidence_id)
+            except Error:
+                continue
+            same = digests & {subject.sha256 for subject in said.subjects}
+            if taken_back is None or taken_back.reason == "superseded" or not same:
+                continue
+            if said.predicate_type == data_provenance.URI and self.shelf.names.unreadable(_salt_of(said)):
+                self._revocations.require_not_revoked(bundle.evidence_id)
+
+    def taken_back(self, store: Store) -> Iterator[Bundle]:
+        """The bundles in `store` that were taken back."""
+        for evidence_id in self._revocations.revoked:
+            with suppress(Error):  # nobody keeps it here
+                yield store.get(evidence_id)
 
     def _verified(self, bundle: Bundle, place: Place, pointer: Pointer, rules: Sequence[Rule]) -> Attested:
         manifest, digests = self._subjects(bundle, place, pointer)  # (3)
@@ -253,6 +280,11 @@ def _compare_file(
             f"{name}: these bytes are not the signed ones (sha256 {found.sha256[:16]}…, not {sha256[:16] or 'any'}…)"
         )
         result.bad.append((oid, path, reason))
+
+
+def _salt_of(said: Statement) -> str | None:
+    salt = said.predicate.get("namesSalt")
+    return salt if isinstance(salt, str) else None
 
 
 def _short(oid: str) -> str:

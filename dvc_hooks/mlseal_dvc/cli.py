@@ -114,15 +114,24 @@ def uninstall(autoload: bool, as_json: bool) -> None:
 @click.option("--token-file", help="File with the identity token to sign with.")
 @click.option("--role", default="producer", show_default=True, help="Role asked of the embedded issuer.")
 @click.option("--names", type=_NAMES, help="How this push writes names of files, whatever was set up.")
+@click.option("--purpose", help="Why the data are handed on, as their owner's data policy writes it ($MLSEAL_PURPOSE).")
 @who
 @AS_JSON
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def push(arguments: tuple[str, ...], token_file: str | None, role: str, names: str | None, as_json: bool) -> None:
+def push(
+    arguments: tuple[str, ...],
+    token_file: str | None,
+    role: str,
+    names: str | None,
+    purpose: str | None,
+    as_json: bool,
+) -> None:
     """Sign and push, as 'dvc push ARGUMENTS' does with the autoload.
 
     Example: mlseal dvc push -r storage data/train.dvc
     """
     session.current().token_file, session.current().role, session.current().names = token_file, role, names
+    session.current().purpose = purpose
     _run_dvc("push", arguments, as_json)
 
 

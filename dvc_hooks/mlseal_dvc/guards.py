@@ -122,14 +122,19 @@ def _pushing_run_cache(original: Callable[..., Any]) -> Callable[..., Any]:
     def push(self: Any, *args: Any, **kwargs: Any) -> Any:
         if watching.protected(self.repo):
             with halt.told_to_dvc():
-                raise Refusal(
-                    "the run cache is not signed, so it is not uploaded",
-                    expected="a push without --run-cache",
-                    remedy="dvc push",
-                )
+                refuse_run_cache()
         return original(self, *args, **kwargs)
 
     return push
+
+
+def refuse_run_cache() -> None:
+    """Raise `Refusal`: what a push with ``--run-cache`` gets, before anything is signed."""
+    raise Refusal(
+        "the run cache is not signed, so it is not uploaded",
+        expected="a push without --run-cache",
+        remedy="dvc push",
+    )
 
 
 def _pulling_run_cache(original: Callable[..., Any]) -> Callable[..., Any]:

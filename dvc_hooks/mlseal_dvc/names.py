@@ -127,6 +127,11 @@ class Known:
                     return _saltless(pointer, said)
         return None
 
+    def unreadable(self, salt_id: str | None) -> bool:
+        """Whether nobody here can tell any more which names were committed with this salt. False for plain names."""
+        known = {named.salt_id for place in self._places for named in self.at(place)}
+        return salt_id is not None and salt_id not in known
+
     def _asked_of(self, place: Place) -> Naming:
         if str(place) not in self._asked:
             try:

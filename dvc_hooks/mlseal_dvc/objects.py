@@ -1,7 +1,9 @@
 """DVC's local cache: the bytes that a push uploads and that a checkout hands out.
 
 Objects are named by MD5, which proves nothing. They are hashed with SHA-256 here, from the cache and never from the
-workspace: a modified workspace file is not what ``dvc push`` uploads.
+workspace: a modified workspace file is not what ``dvc push`` uploads. Where the workspace holds links to the cache
+(``cache.type``), an edit there changes the object under its old name. So what is signed must also have the MD5 that it
+is named by: a statement that says otherwise would be false, and nobody's mistake should be signed.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlseal.errors import Refusal, Unreadable
+from mlseal.errors import DigestMismatch, Refusal, Unreadable
 from mlseal.evidence import canonical, paths
 from mlseal.evidence.digest import (
     EXCLUDED_AT_ROOT,
@@ -33,6 +37,7 @@ from mlseal_dvc import progress
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _MAX_TREE = 1 << 30
+_LARGE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,14 @@ def hash_stream(file: Any) -> Hashed:
     return Hashed(digest.hexdigest(), size, (0, 0, size, 0, 0))
 
 
-def hash_for_signing(files: Iterable[str], cache: DigestCache) -> dict[str, Hashed]:
-    """Hash the files that exist, each once; unchanged ones are answered by `cache`, which serves signing only."""
+def hash_for_signing(files: Mapping[str, str | None], cache: DigestCache) -> dict[str, Hashed]:
+    """Hash the files that exist, each once; unchanged ones are answered by `cache`, which serves signing only.
+
+    `files` gives the MD5 that each must have; None leaves it open (older DVC named text files by another one). `cache`
+    must be one that nothing else fills: a row in it says that the MD5 was right.
+
+    Raises `DigestMismatch` for a file that has another MD5.
+    """
     stamps: dict[str, Stamp] = {}
     for path in files:
         with contextlib.suppress(FileNotFoundError):
@@ -111,9 +122,37 @@ def hash_for_signing(files: Iterable[str], cache: DigestCache) -> dict[str, Hash
             found[path] = Hashed(known, seen[2], seen)
             continue
         with contextlib.suppress(FileNotFoundError):
-            found[path] = hash_file(path)
+            found[path] = _hash_named(path, files[path])
             cache.remember(found[path].stamp, found[path].sha256)
     return found
+
+
+def _hash_named(path: str, md5: str | None) -> Hashed:
+    """`hash_file`, with the MD5 computed beside it; for large files in another thread, from the same cached pages."""
+    if md5 is None:
+        return hash_file(path)
+    with ThreadPoolExecutor(1) if os.path.getsize(path) >= _LARGE else nullcontext() as pool:
+        name = pool.submit(_md5, path) if pool else None
+        found = hash_file(path)
+        require_named(name.result() if name else _md5(path), md5, path)
+    return found
+
+
+def _md5(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def require_named(found: str, oid: str, where: str) -> None:
+    """Raise `DigestMismatch` unless an object has the MD5 that it is named by."""
+    if found != oid.removesuffix(".dir"):
+        raise DigestMismatch(
+            "an object in the cache is not what its name says, so it is not signed",
+            got=f"md5 {found} in {where}",
+            expected=f"md5 {oid}",
+            remedy="if a file was edited through its link to the cache: add it again, after 'dvc unprotect' of it; "
+            "else restore the object",
+        )
 
 
 def read_tree(data: bytes, what: str) -> dict[str, str]:
@@ -207,3 +246,8 @@ def quarantine(path: str, directory: Path, oid: str) -> Path | None:
 def sha256(data: bytes) -> str:
     """Hex SHA-256 of bytes at hand."""
     return hashlib.sha256(data).hexdigest()
+
+
+def md5(data: bytes) -> str:
+    """Hex MD5 of bytes at hand: DVC's name for them, and no more than a name."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()

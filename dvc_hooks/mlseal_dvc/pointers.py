@@ -54,6 +54,7 @@ class Pointer:
         listed: the directory object that DVC makes of the files listed in the ``.dvc`` file itself (``files:``, as
             cloud-versioned remotes have them); None where the file names an object instead.
         versions: of its files on a cloud-versioned remote; none for a directory that was never pushed to one.
+        kind: the ``type`` that the author wrote beside the output, such as ``model``; None if there is none.
     """
 
     path: str
@@ -72,6 +73,7 @@ class Pointer:
     source: Callable[[], Any] | None = None
     listed: bytes | None = None
     versions: tuple[Version, ...] = ()
+    kind: str | None = None
 
     @property
     def isdir(self) -> bool:
@@ -198,6 +200,7 @@ def pointer_of(out: Any, rev: str | None, prefix: str) -> Pointer:
         source=(lambda: stage.deps[0].fs) if stage.is_repo_import else None,
         listed=bytes(out.get_obj().as_bytes()) if out.files else None,
         versions=tuple(versions_of(out)),
+        kind=getattr(getattr(out, "annot", None), "type", None),
     )
 
 

@@ -11,13 +11,17 @@ from typing import Any
 
 from dvc_s3 import S3FileSystem
 
-from mlseal_dvc.scheme import NAME
+from mlseal_dvc.scheme import NAME, require_remote
 
 _SCHEME = re.compile(rf"\s*{NAME}://", re.IGNORECASE)
 
 
 class StrictS3FileSystem(S3FileSystem):
-    """S3, reached by URLs of the strict scheme."""
+    """S3, reached by URLs of the strict scheme, as a remote only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        require_remote()
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:

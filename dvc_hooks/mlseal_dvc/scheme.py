@@ -7,13 +7,18 @@ all of DVC's S3 settings, the evidence lies under the same prefix, and the repos
 DVC takes for a directory what it does not recognise as a URL: ``mlseal+s3://b/p`` and ``mlseals3:///p`` become a local
 path, and a push "succeeds". Whoever has the plugin gets an error for such look-alikes instead. A typing error in a
 scheme that DVC does parse (``mlseal3://b``) it refuses itself.
+
+The scheme names remotes, and nothing else: ``dvc get-url`` and ``import-url`` would read such a URL as plain S3, past
+all evidence. So its file system opens only while DVC opens a remote.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,11 +28,14 @@ _MISSING = "mlseals3 remotes need dvc-s3: pip install 'dvc[s3]'"
 _MARK = "_mlseal_scheme"
 _BEFORE_COLON = re.compile(r"\s*([\w+.\- ]{1,40}?)\s*:(?:/|$)")
 _ALIKE = 0.75
+_OPENS = "_mlseal_opens_remotes"
+_opening: ContextVar[bool] = ContextVar("opening a remote", default=False)
 
 
 def register() -> None:
     """Teach this process's DVC the scheme, once. The caller has checked DVC's shape (`contract`)."""
     from dvc import config, config_schema
+    from dvc.data_cloud import DataCloud
     from dvc_objects.fs import known_implementations
 
     if getattr(config_schema.SCHEMA["remote"][str], _MARK, False):
@@ -37,6 +45,24 @@ def register() -> None:
     # ByUrl has compiled its mapping, and the schema as a whole is remembered: both are made anew.
     config_schema.SCHEMA["remote"] = {str: _refusing(config_schema.ByUrl(config_schema.REMOTE_SCHEMAS))}
     config.get_compiled_schema.memory.clear()
+    if not getattr(DataCloud.get_remote, _OPENS, False):
+        DataCloud.get_remote = _telling(DataCloud.get_remote)
+
+
+def require_remote() -> None:
+    """Raise, into DVC, unless a remote is being opened: the answer to a strict URL in any other place."""
+    from mlseal.errors import Refusal
+    from mlseal_dvc import halt
+
+    if not _opening.get():
+        raise halt.of(
+            Refusal(
+                "a strict URL names a remote and nothing else: read like this, its data would be unverified",
+                got=f"{NAME}://…",
+                expected="a target in a DVC repository that has it as its remote",
+                remedy="dvc get REPOSITORY PATH or dvc import REPOSITORY PATH",
+            )
+        )
 
 
 def demanded(repo: Any) -> bool:
@@ -72,6 +98,21 @@ def looks_alike(url: str) -> str | None:
         if found is not None and _alike(found[1]):
             return part
     return None
+
+
+def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``DataCloud.get_remote``, during which `require_remote` is content."""
+
+    @functools.wraps(original)
+    def get_remote(*args: Any, **kwargs: Any) -> Any:
+        before = _opening.set(True)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _opening.reset(before)
+
+    setattr(get_remote, _OPENS, True)
+    return get_remote
 
 
 def _alike(text: str) -> bool:

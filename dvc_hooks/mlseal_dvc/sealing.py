@@ -7,11 +7,12 @@ The steps of `seal`, performed under these numbers:
    it is copied to the remote if it is not there.
 3. Otherwise hash the cache objects. What is not in the cache is carried over from earlier *verified* evidence of the
    same output (same path inside it, same MD5), or stops the push.
-4. Sign, after finishing what a crash cut off. The finished bundle must satisfy the same rules as everyone else's, or
-   nothing is uploaded.
-5. Upload in this order: manifests, log tiles, bundles. The data come after, by DVC: data are never on the remote
+4. Ask the owners of what is uploaded, and of what it was made from (`owners`).
+5. Sign, after finishing what a crash cut off; the owners' verdicts first. The finished bundle must satisfy the same
+   rules as everyone else's, or nothing is uploaded.
+6. Upload in this order: manifests, log tiles, bundles. The data come after, by DVC: data are never on the remote
    without their evidence. An interrupted push leaves evidence without data, which the next one completes.
-6. Hand DVC's upload the objects it may send, each with its SHA-256.
+7. Hand DVC's upload the objects it may send, each with its SHA-256.
 
 An output of which nothing is in the cache has nothing to upload and is passed over: a clone without data must be able
 to push code.
@@ -20,11 +21,11 @@ to push code.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ from mlseal.errors import (
     Withheld,
 )
 from mlseal.evidence import paths, signing
-from mlseal.evidence.bundle import Bundle, write_atomic
-from mlseal.evidence.digest import FileEntry
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.digest import FileEntry, Subject
 from mlseal.evidence.hashcache import HashCache
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.naming import Naming
@@ -56,9 +57,11 @@ from mlseal_dvc import (
     names,
     objects,
     origin,
+    owners,
     pointers,
     progress,
     revoked,
+    signedas,
     statement,
     upstream,
 )
@@ -94,7 +97,7 @@ def seal(desk: Desk, call: dict[str, Any], *, upload: bool = True, again: bool =
 
 
 def seal_these(desk: Desk, work: Sequence[Pointer]) -> Sealed:
-    """Steps 2 to 6 for outputs that the caller selected, wherever their `cache_path` leads."""
+    """Steps 2 to 7 for outputs that the caller selected, wherever their `cache_path` leads."""
     return _Sealer(desk, upload=True, again=False).run(work)
 
 
@@ -108,12 +111,13 @@ class _Sealer:
         self._store = _store(desk)
         self._namings: dict[str | None, Naming] = {}
         self._imports: dict[tuple[str, str], upstream.Imported] = {}
+        self._subjects: dict[tuple[object, ...], tuple[Subject, ...]] = {}
 
     def run(self, work: Sequence[Pointer]) -> Sealed:
         if self._upload:
             self._publish_revocations(work)
         unsigned: list[tuple[Pointer, Content]] = []
-        with progress.shown("Hashing to sign"), HashCache() as cache:
+        with progress.shown("Hashing to sign"), HashCache(paths.state_dir() / "dvc" / "hashes") as cache:
             for pointer in work:
                 existing = None if self._again else self._existing(pointer)  # (2)
                 if existing is not None:
@@ -123,14 +127,30 @@ class _Sealer:
                 if content is None:
                     self._sealed.passed_over.append(pointer.path)
                 else:
-                    self._know(pointer, content.subjects[-1].sha256)
+                    if not self._again:
+                        checker = self._checker(pointer)
+                        checker.require_not_taken_back(pointer, content.subjects, checker.taken_back(self._store))
+                    self._sealed.objects.update(content.objects)
+                    self._know(pointer, content.subjects)
                     unsigned.append((pointer, content))
+            verdicts = self._ask_owners(work, cache) if self._upload else []  # (4)
         if any(pointer.dependencies for pointer, _ in unsigned):
             self._imports = upstream.imports(self._desk)
-        self._sign(unsigned)  # (4)
+        self._sign(unsigned, verdicts)  # (5)
         if self._upload:
-            self._publish()  # (5)
-        return self._sealed  # (6)
+            self._publish()  # (6)
+        return self._sealed  # (7)
+
+    def _ask_owners(self, work: Sequence[Pointer], cache: HashCache) -> list[Statement]:
+        def subjects(pointer: Pointer) -> tuple[Subject, ...] | None:
+            if pointer.key in self._subjects:
+                return self._subjects[pointer.key]
+            return owners.subjects_of(self._desk, pointer, self._checker, lambda p: self._content(p, cache))
+
+        def signer() -> Identity:  # made only when it is asked
+            return self._signer.identity()
+
+        return owners.Owners(self._desk, self._store, subjects, signer).ask(work)
 
     def _publish_revocations(self, work: Sequence[Pointer]) -> None:
         """First of all, so that they reach others even if withdrawn data stop this push."""
@@ -142,7 +162,8 @@ class _Sealer:
     def _existing(self, pointer: Pointer) -> Attested | None:
         """Valid evidence; None when there is none or it is too old. Invalid evidence is replaced by our own.
 
-        Withdrawn evidence stops the push: signing the same data again would undo the withdrawal.
+        Withdrawn evidence stops the push: signing the same data again would undo the withdrawal. Where the names in it
+        were forgotten, `Checker.require_not_taken_back` stops it, by the bytes.
         """
         try:
             return self._checker(pointer).attested(pointer, accept=lambda known: self._named_right(pointer, known))
@@ -175,11 +196,13 @@ class _Sealer:
         """Whoever a policy names for pushes; without any, the identity this user last signed as."""
         if self._desk.governance.signers_known("push"):
             return self._desk.checker(pointer, "push")
-        return self._desk.checker(pointer, "push", lambda _: (Rule("this user", tuple(own_identities(self._desk))),))
+        return self._desk.checker(
+            pointer, "push", lambda _: (Rule("this user", tuple(signedas.known(self._desk.trust))),)
+        )
 
     def _keep(self, pointer: Pointer, attested: Attested) -> None:
         self._sealed.kept.append(pointer.path)
-        self._know(pointer, attested.sha256)
+        self._know(pointer, attested.verified.subjects)
         self._made.append((pointer, attested))
         if attested.manifest is None:
             self._sealed.objects[pointer.oid] = attested.sha256
@@ -197,26 +220,30 @@ class _Sealer:
         self._sealed.objects[pointer.oid] = objects.sha256(raw)
         self._sealed.objects.update({oid: signed[path].sha256 for path, oid in tree.items()})
 
-    def _know(self, pointer: Pointer, sha256: str) -> None:
-        self._known[pointer.path, pointer.oid] = sha256
+    def _know(self, pointer: Pointer, subjects: tuple[Subject, ...]) -> None:
+        self._known[pointer.path, pointer.oid] = subjects[-1].sha256
+        self._subjects[pointer.key] = subjects
 
     def _content(self, pointer: Pointer, cache: HashCache) -> Content | None:
         """The hashed content; None if nothing of it is in the cache."""
 
         def read(oids: Iterable[str]) -> dict[str, Hashed]:
             paths_of = {pointer.cache_path(oid): oid for oid in oids}
-            fresh = objects.hash_for_signing([path for path in paths_of if path not in self._sealed.seen], cache)
+            named = {path: oid if pointer.hash_name == "md5" else None for path, oid in paths_of.items()}
+            fresh = objects.hash_for_signing(
+                {path: md5 for path, md5 in named.items() if path not in self._sealed.seen}, cache
+            )
             self._sealed.seen.update(fresh)
             return {oid: self._sealed.seen[path] for path, oid in paths_of.items() if path in self._sealed.seen}
 
         if not pointer.isdir:
             found = read([pointer.oid])
-            return (
-                self._allow(objects.content_of_file(pointer.path, found[pointer.oid], pointer.oid)) if found else None
-            )
+            return objects.content_of_file(pointer.path, found[pointer.oid], pointer.oid) if found else None
         raw = pointer.directory_object()
         if raw is None:
             return None
+        if pointer.hash_name == "md5" and pointer.listed is None:
+            objects.require_named(objects.md5(raw), pointer.oid, f"the directory object of {pointer.path}")
         tree = objects.read_tree(raw, pointer.path)
         here = read(tree.values())
         if tree and not here:
@@ -230,15 +257,9 @@ class _Sealer:
                 got=f"{lost[0]!r} is missing and no verified evidence tells its digest",
                 remedy=f"dvc fetch {pointer.path}, then push again",
             )
-        return self._allow(
-            objects.content_of_directory(
-                pointer.path, pointer.oid, raw, lambda path, oid: here.get(oid) or earlier[path, oid]
-            )
+        return objects.content_of_directory(
+            pointer.path, pointer.oid, raw, lambda path, oid: here.get(oid) or earlier[path, oid]
         )
-
-    def _allow(self, content: Content) -> Content:
-        self._sealed.objects.update(content.objects)
-        return content
 
     def _earlier(self, pointer: Pointer) -> dict[tuple[str, str], FileEntry]:
         """(path, MD5) → digest, from verified evidence about other versions of this directory in this clone's git."""
@@ -255,24 +276,26 @@ class _Sealer:
                 found.update({(path, oid): signed[path] for path, oid in tree.items()})
         return found
 
-    def _sign(self, unsigned: Sequence[tuple[Pointer, Content]]) -> None:
+    @cached_property
+    def _signer(self) -> signing.Signer:
+        said = self._desk.session
+        return signing.signer_for(
+            said.role, trust=self._desk.trust, store=self._store, token_file=said.token_file, clock=said.clock
+        )
+
+    def _sign(self, unsigned: Sequence[tuple[Pointer, Content]], verdicts: Sequence[Statement]) -> None:
         if not unsigned:
             return
-        desk = self._desk
-        signer = signing.signer_for(
-            desk.session.role,
-            trust=desk.trust,
-            store=self._store,
-            token_file=desk.session.token_file,
-            clock=desk.session.clock,
-        )
+        desk, signer = self._desk, self._signer
         with contextlib.suppress(Error):  # another tool's unfinished entry is not ours to stop at
             signer.recover()
+        for verdict in verdicts:
+            self._store.put(signer.sign(verdict))
         for pointer, content in unsigned:
             if content.manifest is not None:
                 self._own.write(layout.manifest(content.manifest.sha256), content.manifest.to_bytes())
             bundle = self._signed(signer, pointer, content)
-            remember_identity(desk, bundle)
+            signedas.remember(desk.trust, bundle)
             attested = self._checker(pointer).verify_bundle(bundle, self._own, pointer)
             self._own.write(filed(attested.verified), bundle.raw)
             self._made.append((pointer, attested))
@@ -319,43 +342,6 @@ class _Sealer:
             logcopy.bring_up_to_date(self._desk.trust, place, _sizes(a for _, a in items))
             for attested in missing:
                 place.write(filed(attested.verified), attested.bundle.raw)
-
-
-def own_identities(desk: Desk) -> list[Identity]:
-    """The identities that this user signed as under the trust root in force; used only to recognise one's own work."""
-    try:
-        rows = json.loads(_identities_file().read_bytes())[desk.trust.fingerprint]
-        return [Identity(row["issuer"], row["san"]) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def remember_identity(desk: Desk, bundle: Bundle) -> None:
-    """Note who signed `bundle`, which this process made and verified itself."""
-    identity = _identity_in(bundle)
-    known = own_identities(desk)
-    if identity in known:
-        return
-    try:
-        everything = json.loads(_identities_file().read_bytes())
-    except (OSError, ValueError):
-        everything = {}
-    everything[desk.trust.fingerprint] = [{"issuer": i.issuer, "san": i.san} for i in (*known, identity)]
-    write_atomic(_identities_file(), json.dumps(everything).encode(), mode=0o600)
-
-
-def _identity_in(bundle: Bundle) -> Identity:
-    from cryptography import x509
-
-    from mlseal.evidence.bundle import unbase64
-    from mlseal.evidence.strict import certificate_identity
-
-    der = unbase64(bundle.document["verificationMaterial"]["certificate"]["rawBytes"], "certificate")
-    return certificate_identity(x509.load_der_x509_certificate(der))
-
-
-def _identities_file() -> Path:
-    return paths.private(paths.state_dir() / "dvc") / "signed-as.json"
 
 
 def _store(desk: Desk) -> Store:

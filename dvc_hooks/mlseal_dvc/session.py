@@ -20,6 +20,7 @@ class Session:
         token_file: identity token for signing.
         role: role that the embedded issuer is asked for.
         names: ``plain`` or ``committed`` for what this command signs; None leaves it to the others who may say.
+        purpose: why this push hands data on, as the owner's data policy writes it; else ``$MLSEAL_PURPOSE``.
         forced: act although nothing marks the repository as protected (``mlseal dvc …``).
         stopped: the error that ended a DVC command, kept for the exit code.
         messages: what happened, for ``--json``.
@@ -31,6 +32,7 @@ class Session:
     token_file: str | None = None
     role: str = "producer"
     names: str | None = None
+    purpose: str | None = None
     forced: bool = False
     clock: Clock = utcnow
     stopped: Error | None = None

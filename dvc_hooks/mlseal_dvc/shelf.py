@@ -46,6 +46,15 @@ class Shelf:
                     seen.add(raw)
                     yield Bundle(raw), place
 
+    def about_object(self, pointer: Pointer) -> Iterator[Bundle]:
+        """Every bundle filed for this object under any path, in places that can be listed; unreadable ones left out."""
+        directory = layout.versions(pointer.hash_name, pointer.oid, pointer.path)
+        for place in self.places:
+            for name in place.names(directory) or ():
+                raw = place.read(name) if name.endswith(layout.SUFFIX) else None
+                if raw:
+                    yield Bundle(raw)
+
     def remember(self, bundle: Bundle, name: str, manifest: tuple[str, bytes] | None) -> None:
         """Keep verified evidence among this user's own copies, for checkouts without network and for imports."""
         own = self.places[0]

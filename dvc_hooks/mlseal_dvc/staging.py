@@ -143,7 +143,7 @@ def _room_told(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise Unreadable(
             "the disk is full, so nothing was signed or uploaded",

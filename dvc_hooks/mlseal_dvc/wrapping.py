@@ -96,6 +96,8 @@ def _pushing(original: Callable[..., Any]) -> Callable[..., Any]:
         call = pointers.bound(original, repo, args, kwargs)
         with lock_repo(repo):
             with halt.told_to_dvc():
+                if call.get("run_cache"):
+                    guards.refuse_run_cache()
                 sealed = sealing.seal(Desk(repo, call.get("remote")), call)
             halt.say(f"signed {len(sealed.signed)} outputs, {len(sealed.kept)} already signed")
             guards.allow(repo, sealed)

@@ -51,6 +51,7 @@ class Plan:
             stage keeps, or None when nothing bounds what it gives away.
         run_id: of the pipeline run or invocation.
         predicate_type: of the evidence that the run will make.
+        how: the command that would state a purpose, for messages.
     """
 
     stage: str
@@ -61,6 +62,7 @@ class Plan:
     releases: Literal["digests"] | Privacy | None
     run_id: str
     predicate_type: str = ""
+    how: str = "mlseal run STAGE --purpose PURPOSE"
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ class Preflight:
         return Cleared(signed, standing, reserved, judged.confirm)
 
 
+def require_shown(plan: Plan, policies: Sequence[Policy], archive: Archive) -> None:
+    """Step 1's demand alone, where nothing may have to be judged. Raises `Withheld`. `archive` is up to date."""
+    _Judgement(plan, tuple(policies), archive, utcnow)._require_shown()  # noqa: SLF001 - of this module
+
+
 @dataclass
 class _Judgement:
     plan: Plan
@@ -228,7 +233,7 @@ class _Judgement:
                 "allows some purposes only, and none is stated",
                 outcome="undecided",
                 expected=allowed,
-                remedy="say why this runs: mlseal run STAGE --purpose PURPOSE",
+                remedy=f"say why this runs: {self.plan.how}",
             )
         elif self.plan.purpose not in claim.purposes:
             self._say(fact, "purpose", "does not allow this purpose", got=self.plan.purpose, expected=allowed)

@@ -24,6 +24,16 @@ _SECOND = (
 COLLIDING = (bytes.fromhex(_FIRST), bytes.fromhex(_SECOND))
 
 
+_MARK = "\n=== end of step "
+_SESSION = f"""
+import json, sys
+from dvc.cli import main
+for step in json.loads(sys.argv[1]):
+    code = exec(step) or 0 if isinstance(step, str) else main(step)
+    print({_MARK!r} + str(code), file=sys.stderr, flush=True)
+"""
+
+
 @dataclass
 class Person:
     """Somebody at a shell: an interpreter, a home, a directory."""
@@ -56,6 +66,16 @@ class Person:
 
     def dvc(self, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         return self.run(str(self.python), "-m", "dvc", *arguments, **kwargs)
+
+    def session(self, *steps: list[str] | str) -> list[tuple[int, str]]:
+        """Several commands of DVC in one interpreter, which saves starting it; exit code and standard error of each.
+
+        A step that is a text is Python, run between them.
+        """
+        done = self.run(str(self.python), "-c", _SESSION, json.dumps(steps))
+        parts = done.stderr.split(_MARK)
+        assert len(parts) == len(steps) + 1, done.stderr
+        return [(int(after.split("\n")[0]), said) for said, after in zip(parts, parts[1:], strict=False)]
 
     def mlseal(self, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         return self.run(str(self.python), "-m", "mlseal", *arguments, **kwargs)

@@ -238,6 +238,7 @@ def test_run_cache_of_a_remote_is_ignored(scene: Scene) -> None:
     scene.owner.dvc("repro", "-q")
     scene.owner.commit()
     assert "run cache is not signed" in refused(scene.owner, "push", "--run-cache")
+    assert scene.bundles() == scene.objects() == [], "refused before anything is signed"
     scene.owner.dvc("push")
     shutil.copytree(scene.repo / ".dvc/cache/runs", scene.remote / "runs")
     poison = b"poison"

@@ -7,9 +7,10 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
-from adapters.dvc.people import Person, Scene, fresh, oid_in, statement_in
+from adapters.dvc.people import Person, Scene, fresh, oid_in, policy_text, statement_in
 from mlseal_dvc import names
 from mlseal_dvc.places import DirectoryPlace, RemotePlace
 
@@ -223,6 +224,33 @@ def test_forgotten_names_cannot_be_checked_until_signed_anew(scene: Scene) -> No
     reader = scene.newcomer()
     reader.dvc("pull")
     assert (reader.cwd / "data.csv").exists()
+
+
+def test_what_was_withdrawn_stays_withdrawn_when_its_names_are_forgotten(
+    scene: Scene, authority: Any, tmp_path: Path
+) -> None:
+    revokers = f'revokers: [{{issuer: "{authority.issuer}", san: "{authority.san("monitor")}"}}]\n'
+    scene.owner.env["MLSEAL_STORE"] = str(tmp_path / "store")
+    scene.owner.mlseal("revoke", "--snapshot")
+    scene.policy.write_text(policy_text(authority.issuer, authority.san("producer"), revokers))
+    commit_names(scene.owner)
+    data = scene.add("data.csv").read_bytes()
+    scene.add("other.csv")
+    scene.owner.dvc("push")
+    evidence = json.loads(scene.owner.mlseal("dvc", "evidence", "data.csv", "--json").stdout)["evidenceId"]
+    scene.owner.mlseal("revoke", evidence, "--reason", "withdrawn")
+    scene.owner.mlseal("dvc", "forget-names")
+    scene.add("again.csv", data)  # the same bytes elsewhere: nobody can tell any more that they are another's
+    before = scene.bundles()
+    for target in ("data.csv.dvc", "again.csv.dvc"):
+        assert "was withdrawn" in scene.owner.dvc("push", target, ok=False).stderr
+        assert scene.bundles() == before
+    shutil.rmtree(tmp_path / "owner-state" / "dvc" / "attestations")
+    for bundle in scene.bundles():
+        bundle.unlink()
+    assert "was withdrawn" in scene.owner.dvc("push", "data.csv.dvc", ok=False).stderr, "the store has it"
+    scene.owner.dvc("push", "other.csv.dvc")
+    assert len(scene.bundles()) == 1, "what nobody withdrew is signed anew"
 
 
 def test_the_pre_push_hook_checks_committed_names(scene: Scene, tmp_path: Path) -> None:

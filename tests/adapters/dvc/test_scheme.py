@@ -74,6 +74,21 @@ def test_the_explicit_commands_know_the_scheme_without_the_autoload(strict: Scen
     assert (plain.cwd / "data.csv").is_file()
 
 
+def test_strict_urls_are_read_through_remotes_only(strict: Scene, bucket: Bucket, tmp_path: Path) -> None:
+    """As plain S3 they would be read unverified, in a repository or outside of any."""
+    bucket.put("team/raw.csv", fresh())
+    url = f"{scheme.NAME}://{bucket.name}/team/raw.csv"
+    strict.owner.env["AWS_ENDPOINT_URL"] = bucket.endpoint
+    commands = [["get-url", url], ["import-url", url], ["import-url", "remote://store/raw.csv"], ["list-url", url]]
+    for command in commands:
+        done = strict.owner.dvc(*command, ok=False)
+        assert "names a remote and nothing else" in done.stderr, command
+    assert "names a remote" in strict.owner.dvc("get-url", url, cwd=tmp_path, ok=False).stderr
+    assert not (tmp_path / "raw.csv").exists() and not (strict.repo / "raw.csv").exists()
+    strict.owner.dvc("get-url", url.replace(scheme.NAME, "s3"))  # who writes s3:// means it
+    assert (strict.repo / "raw.csv").exists()
+
+
 def test_a_strict_remote_is_protected_whatever_else_says_so(strict: Scene, bucket: Bucket) -> None:
     """Nobody named, no marker, no setting, the URL shadowed: still nothing unsigned goes up or comes down."""
     strict.add("data.csv")
