@@ -143,6 +143,8 @@ class Checker:
         what was signed: whatever is found by that name, on the shelf or among `more`, says what the signer said.
         """
         digests = {subject.sha256 for subject in subjects}
+        if not self._revocations.revoked:
+            return  # nothing is listed at the remote then
         for bundle in (*more, *self.shelf.about_object(pointer)):
             try:
                 said, taken_back = bundle.statement, self._revocations.of(bundle.evidence_id)
