@@ -125,6 +125,7 @@ def _configuration(context: Context, name: str, frame: Any, judged: Sequence[Out
     return [
         {
             "name": "suite",
+            "uri": f"sha256:{context.measured['suite'].sha256}",  # a text, so that a policy can look for it
             "digest": {"sha256": context.measured["suite"].sha256},
             "annotations": {"name": name[:200], "expectations": len(judged), "columns": len(frame.columns), **size},
         },

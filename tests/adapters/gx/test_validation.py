@@ -57,7 +57,7 @@ def test_real_table_fails_for_what_is_wrong_in_it_and_passes_without(validate, t
     assert found["result"] == "FAILED"
     assert [name.split()[0] for name in found["failedTests"]] == ["3", "6", "8"]
     assert "6 expect_column_values_to_be_plausible_measurements(age): under 10 of 15524 unexpected" in told
-    (suite, _, _) = found["configuration"]
+    suite = found["configuration"][0]
     assert suite["digest"] == {"sha256": hashlib.sha256(SUITE.read_bytes()).hexdigest()}
     assert suite["annotations"] == {"name": "clinical-tests", "expectations": 9, "columns": 18, "rows": 15524}
     keys = ["subject_id", "pan_day", "test_id", "col_rec_tat", "rec_ver_tat"]

@@ -7,7 +7,7 @@ The recognizers here go by what stands around in clinical writing: "MRN", "born"
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -137,11 +137,24 @@ _DIGITS = {
 """Recognizer → the fewest digits that anything it finds has; a test compares findings with and without."""
 
 
-def worth(recognizer: Any) -> Callable[[str, int, bool], bool]:
+_WORDS = {
+    f"mlseal {RECORD}": "mrn|m\\.r\\.n|record|chart|patient|hospital",
+    f"mlseal {DATE_OF_BIRTH}": "birth|born|d\\.?\\s?o\\.?\\s?b",
+    f"mlseal {ADDRESS}": rf"\b{_SUFFIX}\b|\bbox\b",
+    "mlseal PERSON": rf"\b(?:dr|mr|mrs|ms|miss|prof|nurse|sister)\b|\b{_BEFORE}",
+}
+"""Recognizer → what stands in every text in which it finds something, whatever the case; its context words included."""
+
+
+def worth(recognizer: Any, context: Sequence[str]) -> Callable[[str, int, bool], bool]:
     """Whether a text (itself, its number of digits, whether it has a letter) can hold what `recognizer` finds."""
     name = recognizer.name
+    fewest = _DIGITS.get(name, 0)
+    if name in _WORDS:
+        found = re.compile(_WORDS[name], re.IGNORECASE).search
+        supported = any(word in beside.lower() for beside in context for word in recognizer.context or ())
+        return lambda text, digits, letters: digits >= fewest and (supported or (letters and found(text) is not None))
     if name in _DIGITS:
-        fewest = _DIGITS[name]
         return lambda _, digits, __: digits >= fewest
     if name == "IpRecognizer":
         return lambda text, _, __: ":" in text or text.count(".") >= 3

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from mlseal.errors import Unchecked
@@ -21,6 +22,8 @@ THRESHOLD = 0.4
 """The least score that counts: what a pattern has that validated, or one that the words around it support."""
 LANGUAGE = "en"
 _BATCH = 128
+_SURE = 0.85
+"""Presidio's score for what spaCy names, which says no score of its own."""
 _LONGEST = 100_000
 
 
@@ -51,36 +54,36 @@ def scan(texts: Sequence[str], context: Sequence[str] = ()) -> list[tuple[Span, 
 
 
 def _scan(texts: list[str], context: list[str]) -> Iterator[tuple[Span, ...]]:
-    asked = [(one, recognizers.worth(one)) for one in recognizers.build()]
+    asked = [(one, recognizers.worth(one, context)) for one in recognizers.build()]
     with_letters = [any(map(str.isalpha, text)) for text in texts]
-    artifacts = _engine().process_batch(
-        (text for text, letters in zip(texts, with_letters, strict=True) if letters), LANGUAGE, batch_size=_BATCH
+    engine = _engine()
+    pipeline = engine.nlp[LANGUAGE]
+    docs = pipeline.pipe(
+        (text for text, letters in zip(texts, with_letters, strict=True) if letters), batch_size=_BATCH
     )
     for text, letters in zip(texts, with_letters, strict=True):
-        nlp = next(artifacts)[1] if letters else _empty(text)
+        doc = next(docs) if letters else pipeline.make_doc(text)
+        nlp = engine.named(doc)
         digits = sum(map(str.isdigit, text))
         results: list[Any] = []
         for recognizer, worth in asked:
             if worth(text, digits, letters):
                 results += recognizer.analyze(text=text, entities=list(recognizers.KINDS), nlp_artifacts=nlp)
-        yield _spans(text, results, nlp, context)
+        yield _spans(text, results, doc, context)
 
 
-def _spans(text: str, results: list[Any], nlp: Any, context: list[str]) -> tuple[Span, ...]:
+def _spans(text: str, results: list[Any], doc: Any, context: list[str]) -> tuple[Span, ...]:
     """What scores enough, words around counted; overlapping spans of one kind are one."""
     from presidio_analyzer import EntityRecognizer
 
     sure = [one for one in results if one.score >= THRESHOLD]
     doubtful = [one for one in results if one.score < THRESHOLD]
     if doubtful:
-        enhanced = _enhancer().enhance_using_context(text, doubtful, nlp, list(recognizers.build()), context)
+        words = _engine().artifacts(doc)
+        enhanced = _enhancer().enhance_using_context(text, doubtful, words, list(recognizers.build()), context)
         sure += [one for one in enhanced if one.score >= THRESHOLD]
     kept = EntityRecognizer.remove_duplicates(sure) if len(sure) > 1 else sure
     return tuple(sorted(Span(one.start, one.end, one.entity_type) for one in kept))
-
-
-def _empty(text: str) -> Any:
-    return _engine().artifacts(_engine().nlp[LANGUAGE].make_doc(text))
 
 
 @cache
@@ -101,9 +104,14 @@ def _engine() -> Any:
             """Take the pipeline that `model` verified."""
             self.nlp = {LANGUAGE: model.load()}
 
+        def named(self, doc: Any) -> Any:
+            """What recognizers ask for: the entities, by Presidio's names. Words cost more than all else and wait."""
+            entities, scores = self._get_updated_entities(doc.ents, [_SURE] * len(doc.ents))
+            return SimpleNamespace(entities=entities, scores=scores)
+
         def artifacts(self, doc: Any) -> Any:
-            """What recognizers are told; lower case stands for the lemma, since context is compared by substring."""
-            entities, scores = self._get_updated_entities(doc.ents, [0.85] * len(doc.ents))
+            """What context is read from; lower case stands for the lemma, since it is compared by substring."""
+            entities, scores = self._get_updated_entities(doc.ents, [_SURE] * len(doc.ents))
             return NlpArtifacts(
                 entities=entities,
                 tokens=doc,
@@ -113,10 +121,6 @@ def _engine() -> Any:
                 language=LANGUAGE,
                 scores=scores,
             )
-
-        def _doc_to_nlp_artifact(self, doc: Any, language: str) -> Any:
-            del language
-            return self.artifacts(doc)
 
     engine = PinnedEngine(models=[{"lang_code": LANGUAGE, "model_name": model.NAME}])
     engine.load()
