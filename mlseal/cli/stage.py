@@ -76,6 +76,15 @@ def _command(stage: Stage) -> click.Command:
         text = "Take evidence that exists for the same bytes and settings, once it has verified."
         options.append(click.Option(["--reuse"], is_flag=True, help=text))
 
+    if stage.resumable:
+        text = "Keep checkpoints, and go on from the newest of the same inputs and settings."
+        options.append(click.Option(["--resume"], is_flag=True, help=text))
+    if stage.merge is not None:
+        text = f"Look at one part of --{stage.merge.divides} only, such as 1/4; makes partial evidence."
+        options.append(click.Option(["--shard"], metavar="I/N", help=text))
+        text = "Merge the evidence of all parts instead of running; once for each."
+        options.append(click.Option(["--merge"], multiple=True, type=click.Path(path_type=Path), help=text))
+
     def callback(**values: Any) -> None:
         _run(stage, values)
 
@@ -106,6 +115,8 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
     from mlseal.policy import load
     from mlseal.policy.preflight import Preflight
     from mlseal.stages import runner
+    from mlseal.stages.manner import Manner
+    from mlseal.stages.shard import Shard
 
     arguments = {p.name: _text(p, values[p.name]) for p in stage.parameters if values[p.name] not in {None, ()}}
     kept = store.resolve(values["store_path"])
@@ -122,6 +133,11 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
         reuse=values.get("reuse", False),
         purpose=values["purpose"],
         preflight=Preflight(load.in_force()),
+        manner=Manner(
+            resume=values.get("resume", False),
+            shard=Shard.parse(values["shard"]) if values.get("shard") else None,
+            partials=tuple(Bundle.read(path) for path in values.get("merge") or ()),
+        ),
     )
     _say(stage, bundle, values["output"] or kept.path(bundle.evidence_id), as_json=values["as_json"])
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,6 +59,7 @@ __all__ = [
     "Finding",
     "Input",
     "Kind",
+    "Merge",
     "ModelPath",
     "Output",
     "OutputDataset",
@@ -99,6 +100,20 @@ class Bounds:
     epsilon: str
     delta: str
     unit: str
+
+
+@dataclass(frozen=True)
+class Merge:
+    """For `Stage.merge`: how a stage runs in shards (`Context.shard`).
+
+    Attributes:
+        divides: the input whose items are divided; every shard gets all of it, and looks at what `Shard.owns`.
+        function: the fields that each shard found, in order of the shards → the fields of the whole. What it needs
+            must stand in them: counts, not rates.
+    """
+
+    divides: str
+    function: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
 
 def always(_: Mapping[str, Any]) -> bool:
@@ -150,6 +165,8 @@ class Stage:
             that demands privacy refuses the last.
         cost: one of `COSTS`, and why, such as ``seconds: one pass over the rows``; empty if nobody said.
         not_proven: what no finding of it proves; the runner puts it into every measurement.
+        resumable: whether it keeps checkpoints when asked to (`Context.checkpoints`).
+        merge: how it runs in shards; None if it does not.
     """
 
     name: str
@@ -162,6 +179,8 @@ class Stage:
     releases: Literal["digests"] | Bounds | None = None
     cost: str = ""
     not_proven: tuple[str, ...] = ()
+    resumable: bool = False
+    merge: Merge | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Finding:
         """Run the measuring function as it is, without runner."""
@@ -185,16 +204,19 @@ def stage(
     releases: Literal["digests"] | Bounds | None = None,
     cost: str = "",
     not_proven: tuple[str, ...] = (),
+    resumable: bool = False,
+    merge: Merge | None = None,
 ) -> Callable[[Callable[..., Finding]], Stage]:
     """Declare the function below as the stage `name` that makes evidence of type `predicate` (short name or URI).
 
     A stage whose answer depends on more than inputs and settings says so by `reusable`: None if it depends on what the
     log holds now, as verifying does; a function of the predicate if it depends on what is installed, as training does.
     What it gives away of its inputs it says by `releases`, what it takes by `cost`, what it never proves by
-    `not_proven`.
+    `not_proven`, that it can go on after a stop by `resumable`, and how it runs in shards by `merge`.
 
     Raises `Misuse` at import when the name is not ``moment.stage``, a parameter has a type that no generator knows,
-    `releases` names a parameter that there is not, or `cost` does not begin with one of `COSTS`.
+    `releases` or `merge` names a parameter that there is not, `cost` does not begin with one of `COSTS`, or a stage
+    with outputs or a bound of privacy would run in shards.
     """
     if not _NAME.fullmatch(name):
         raise Misuse("a stage is named moment.stage in lower case", got=name)
@@ -211,8 +233,23 @@ def stage(
         parameters = parameters_of(name, function, lent=Context)
         summary = doc.splitlines()[0]
         made = Stage(
-            name, uri, extra, function, parameters, summary, reusable, releases, cost=cost, not_proven=not_proven
+            name,
+            uri,
+            extra,
+            function,
+            parameters,
+            summary,
+            reusable,
+            releases,
+            cost=cost,
+            not_proven=not_proven,
+            resumable=resumable,
+            merge=merge,
         )
+        if merge is not None:
+            made.parameter(merge.divides)
+            if isinstance(releases, Bounds) or any(p.role == "output" for p in parameters):
+                raise Misuse(f"stage {name} cannot run in shards", got="an output, or a bound of privacy")
         if isinstance(releases, Bounds):
             for bound in (releases.epsilon, releases.delta, releases.unit):
                 made.parameter(bound)

@@ -15,6 +15,8 @@ from mlseal.evidence.naming import PLAIN, Naming
 from mlseal.evidence.planning import Asking
 from mlseal.evidence.predicates.base import Harness
 from mlseal.stages.cancellation import Cancellation
+from mlseal.stages.checkpoints import Checkpoints
+from mlseal.stages.shard import Shard
 
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
@@ -37,6 +39,8 @@ class Context:
         archive: opens the verified evidence at hand; raises when no trust is configured.
         naming: how names of files are written in evidence; subjects are written so without a stage's doing.
         asking: what it takes to ask the owners of parts of an input; the inputs as a whole are cleared already.
+        checkpoints: where a stage that says `resumable` keeps what it has so far; None unless that was asked for.
+        shard: the part that a stage with `merge` looks at; None for all of it.
     """
 
     run_id: str
@@ -51,6 +55,8 @@ class Context:
     show: Callable[[int, int | None, str], None] = lambda *_: None
     cancellation: Cancellation = field(default_factory=Cancellation)
     asking: Asking = field(default_factory=Asking)
+    checkpoints: Checkpoints | None = None
+    shard: Shard | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -75,7 +81,8 @@ class Context:
 
     def harness(self, libraries: Mapping[str, str]) -> Harness:
         """The harness of this run, with the libraries that measured."""
-        return self.harness_base.model_copy(update={"libraries": dict(libraries)})
+        resumed = {"resumed": True} if self.checkpoints is not None and self.checkpoints.resumed else {}
+        return self.harness_base.model_copy(update={"libraries": dict(libraries), **resumed})
 
     def now(self) -> str:
         """The time, RFC 3339."""

@@ -6,7 +6,8 @@ Steps, performed under these numbers:
 2. inputs are hashed from their bytes, without any cache, and the planned run is judged (`preflight`): what an owner's
    data policy does not allow stops here, before any work; what it draws on a privacy budget is reserved; and the
    verdict that lets it go on is signed;
-3. the stage runs, outputs going to a hidden place beside their final one;
+3. the stage runs, outputs going to a hidden place beside their final one (or the evidence of its parts is merged,
+   `mlseal.stages.merging`);
 4. inputs are hashed again: a change in between refuses;
 5. outputs are hashed;
 6. finding + harness + times → predicate, checked against its own schema → statement;
@@ -24,9 +25,9 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mlseal.errors import Error, Misuse, Unchecked, Unreadable
+from mlseal.errors import Error, Misuse
 from mlseal.evidence import naming, planning
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, rfc3339, utcnow
@@ -34,12 +35,15 @@ from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.predicates.base import Preflight
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.store import Store
-from mlseal.stages import registry
+from mlseal.stages import checkpoints, registry
 from mlseal.stages.arguments import Arguments, parse
-from mlseal.stages.base import Context, Finding, Stage, require_unchanged
+from mlseal.stages.base import Context, require_unchanged
+from mlseal.stages.calling import call, output
 from mlseal.stages.cancellation import Cancellation
 from mlseal.stages.harness import harness_of, kept_by, plan_of
 from mlseal.stages.kept import Kept
+from mlseal.stages.manner import PLAIN, Manner
+from mlseal.stages.merging import merged, partial
 from mlseal.stages.progress import Progress
 from mlseal.stages.registry import Registered
 from mlseal.stages.staged import publish, staged
@@ -78,6 +82,7 @@ def run(
     purpose: str | None = None,
     preflight: planning.Judge = planning.unjudged,
     cancellation: Cancellation | None = None,
+    manner: Manner = PLAIN,
 ) -> Bundle:
     """Run stage `name`, sign what it found, keep the bundle in `store` and write it to `out`.
 
@@ -97,6 +102,7 @@ def run(
         purpose: why this runs, as a data policy writes it; None if nothing was stated.
         preflight: judges the plan; the default stops whatever has a data policy.
         cancellation: by which the caller may stop the run; SIGINT and SIGTERM stop it in any case.
+        manner: whether it goes on from a checkpoint, looks at one shard, or merges the evidence of all.
 
     Raises whatever the stage raises, `DigestMismatch` when an input changed, `ServiceUnavailable` when nothing could
     sign, `Cancelled` when it was stopped; outputs do not exist then.
@@ -128,6 +134,7 @@ def run(
             clear=asking.clear,
             cancellation=stop,
             asking=planning.Asking(preflight, signer.identity, asking.purpose),
+            manner=manner,
         )
         with ran as done, stop.shielded():
             bundle = signer.sign(done.statement)  # 7
@@ -230,6 +237,7 @@ def performed(
     clear: Clear = lambda *_: None,
     cancellation: Cancellation | None = None,
     asking: planning.Asking | None = None,
+    manner: Manner = PLAIN,
 ) -> Iterator[Performed]:
     """Steps 1 to 6. Outputs that were not published by the end of the block are removed.
 
@@ -237,6 +245,7 @@ def performed(
     """
     registered = registry.load(name)  # 1
     stage = registered.stage
+    manner.require_fits(stage)
     names = naming.in_force()
     parsed = parse(stage, arguments, names)
     started = rfc3339(clock())
@@ -244,65 +253,37 @@ def performed(
     cleared = clear(registered, parsed, before)
     stop = cancellation or Cancellation()
     sweep()
-    with staged(parsed.outputs) as staging, workspace(list(staging.values())) as work, stop.releasing():
+    with contextlib.ExitStack() as held:
+        staging = held.enter_context(staged(parsed.outputs))
+        work = held.enter_context(workspace(list(staging.values())))
+        held.enter_context(stop.releasing())
+        harness = harness_of(registered, parsed, before)
         context = Context(
             run_id=run_id or secrets.token_hex(8),
             clock=clock,
             started_on=started,
             measured=before,
             workspace=work,
-            harness_base=harness_of(registered, parsed, before),
+            harness_base=harness,
             log=log,
             archive=archive,
             naming=names,
             show=show,
             cancellation=stop,
             asking=asking or planning.Asking(),
+            checkpoints=held.enter_context(checkpoints.opened(harness, work, log)) if manner.resume else None,
+            shard=manner.shard,
         )
-        finding = _call(stage, {**parsed.inputs, **staging, **parsed.values}, context)  # 3
+        if manner.partials:
+            finding, context = merged(registered, manner.partials, context)
+        else:
+            finding = call(stage, {**parsed.inputs, **staging, **parsed.values}, context)  # 3
         for key, path in parsed.inputs.items():  # 4
             require_unchanged(key, before[key], measure(path))
-        after = {key: _output(stage, key, path, parsed.outputs[key].name) for key, path in staging.items()}  # 5
+        after = {key: output(stage, key, path, parsed.outputs[key].name) for key, path in staging.items()}  # 5
         settled = settle(cleared, finding, kept_by(stage, parsed))
-        made = state(registered, finding, {**before, **after}, context, settled)  # 6
+        if manner.shard is not None:
+            made = partial(registered, finding, context, settled, manner.shard)
+        else:
+            made = state(registered, finding, {**before, **after}, context, settled)  # 6
         yield Performed(made, lambda: publish(staging, parsed.outputs), parsed.outputs)
-
-
-def _call(stage: Stage, arguments: Mapping[str, Any], context: Context) -> Finding:
-    try:
-        finding = stage.function(**arguments, context=context)
-    except Error:
-        context.check()  # a child that was ended because the run is to stop did not fail
-        raise
-    except MemoryError as error:
-        raise Unchecked(f"stage {stage.name} ran out of memory", remedy="give it more, or a smaller input") from error
-    except Exception as error:
-        context.check()
-        # A bug or a foreign library's exception is one sentence too, and never a pass; `__cause__` keeps the trace. Its
-        # message may quote the data, and sentences end in the logs of clusters: the place says enough.
-        raise Unchecked(
-            f"stage {stage.name} stopped on an unexpected {type(error).__name__}",
-            got=_place(error),
-            remedy="run again with MLSEAL_DEBUG=1 to see where, and report it",
-        ) from error
-    if not isinstance(finding, Finding):
-        raise Misuse(f"stage {stage.name} returned no finding", got=type(finding).__name__)
-    context.check()
-    return finding
-
-
-def _place(error: Exception) -> str:
-    """Module and line that raised `error`."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return f"line {frame.tb_lineno} of {frame.tb_frame.f_globals.get('__name__')}" if frame else "no place"
-
-
-def _output(stage: Stage, key: str, path: Path, name: str) -> Measured:
-    if path.is_symlink():
-        raise Unchecked(f"stage {stage.name} left a link as output {key}", expected="a file or directory of its own")
-    try:
-        return measure(path, name=name)
-    except Unreadable as error:
-        raise Unchecked(f"stage {stage.name} left no usable output {key}", got=error.message) from error

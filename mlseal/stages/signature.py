@@ -59,7 +59,9 @@ Settings = Mapping[str, str]
 """Names and values that pass through the stage: a JSON object, or repeated ``NAME=VALUE`` on the command line."""
 
 _VALUES: dict[object, Kind] = {str: "text", int: "integer", float: "number", bool: "boolean", Settings: "settings"}
-RESERVED = frozenset({"json", "output", "purpose", "reuse", "role", "run_id", "store", "token_file", "trust"})
+RESERVED = frozenset(
+    {"json", "merge", "output", "purpose", "resume", "reuse", "role", "run_id", "shard", "store", "token_file", "trust"}
+)
 """Names that the command line uses itself; no parameter may be called so."""
 
 

@@ -42,6 +42,7 @@ def test_released_uris_stay():
         "https://mlseal.dev/he-computation/v0.1",
         "https://mlseal.dev/human-approval/v0.1",
         "https://mlseal.dev/ownership/v0.1",
+        "https://mlseal.dev/partial-result/v0.1",
         "https://mlseal.dev/pii-scan/v0.1",
         "https://mlseal.dev/revocation-snapshot/v0.1",
         "https://mlseal.dev/revocation/v0.1",

@@ -61,6 +61,8 @@ class Harness(Model):
         config_digest: SHA-256 of the RFC 8785 bytes of all parameters.
         inputs_digest: SHA-256 of the RFC 8785 bytes of every input's digest by name, and the seed. With the other
             fields it is the key under which evidence may serve again for unchanged inputs.
+        resumed: the run went on from a checkpoint that a run of the same account had left.
+        partials: evidence ids of the parts that were merged, in order; absent where the stage ran as one.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Harness(Model):
     libraries: dict[str, str] = Field(default_factory=dict)
     config_digest: Sha256
     inputs_digest: Sha256 | None = None
+    resumed: Literal[True] | None = None
+    partials: list[Sha256] | None = None
 
 
 class Spent(Model):

@@ -1,0 +1,169 @@
+"""Parts of a stage's work, each signed, become one finding about the whole, or none.
+
+Steps, performed under these numbers, for the parts that the caller names:
+
+1. each verifies in full: signature, log, schema, not revoked, signed by the identity that merges;
+2. each is of this stage, version, provider, configuration, seed and input digests, as the inputs at hand are now;
+3. each states the part of the divided input that belongs to its shard, recomputed here;
+4. all have the same count, no two the same index, and none is missing;
+5. the stage's own function merges what they found; the evidence names the parts (``harness.partials``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mlseal.errors import Misuse, NoEvidence, RuleBroken
+from mlseal.evidence import predicates, statement
+from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.digest import Measured
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.predicates import partial_result
+from mlseal.evidence.predicates.base import Harness, Preflight, Strength
+from mlseal.evidence.statement import Statement
+from mlseal.stages.base import Context, Finding, Stage
+from mlseal.stages.registry import Registered
+from mlseal.stages.shard import Shard, missing
+
+if TYPE_CHECKING:
+    from mlseal.evidence.archive import Archive
+
+_PARTIAL = "anything about the whole input: this is one part of it"
+_WEAKEST: tuple[Strength, ...] = ("inferred", "declared", "measured")
+
+
+def divided(stage: Stage, measured: Mapping[str, Measured]) -> Measured:
+    """The input that is divided. Raises `Misuse` for a stage that does not merge, and for an input that is absent."""
+    if stage.merge is None:
+        raise Misuse(f"stage {stage.name} does not run in shards", remedy="run it without --shard and --merge")
+    if stage.merge.divides not in measured:
+        raise Misuse(f"stage {stage.name} divides its input {stage.merge.divides}, and none is given")
+    return measured[stage.merge.divides]
+
+
+def partial(
+    registered: Registered, finding: Finding, context: Context, cleared: Preflight | None, shard: Shard
+) -> Statement:
+    """The statement of one part, about the divided input."""
+    whole = divided(registered.stage, context.measured)
+    assert registered.stage.merge is not None
+    seed = {} if finding.seed is None else {"seed": finding.seed}
+    fields = {
+        "partialType": registered.stage.predicate_type,
+        "shard": {
+            "index": shard.index,
+            "count": shard.count,
+            "input": registered.stage.merge.divides,
+            "inputDigest": whole.sha256,
+            "partDigest": shard.part(whole),
+        },
+        "fields": {**finding.fields, "subjects": list(finding.subjects)},
+        "harness": context.harness(finding.libraries).to_json(),
+        "strength": "declared" if registered.foreign else finding.strength,
+        "runId": context.run_id,
+        "startedOn": context.started_on,
+        "finishedOn": context.now(),
+        "notProven": [_PARTIAL, *dict.fromkeys((*registered.stage.not_proven, *finding.not_proven))],
+        **seed,
+        **({} if cleared is None else {"preflight": cleared.to_json()}),
+    }
+    predicates.check(partial_result.URI, fields)
+    return statement.make(whole.subjects, partial_result.URI, fields, names=context.naming)
+
+
+def merged(registered: Registered, bundles: Sequence[Bundle], context: Context) -> tuple[Finding, Context]:
+    """The finding about the whole, and the context with the names of its parts.
+
+    Raises `RuleBroken`, `NoEvidence` or what verifying raises; nothing is signed then.
+    """
+    if context.asking.by is None:
+        raise Misuse("parts are merged by who signed them, and nobody signs here")
+    by = context.asking.by()
+    stage, whole = registered.stage, divided(registered.stage, context.measured)
+    assert stage.merge is not None
+    archive = context.archive()
+    archive.refresh()
+    read = [(_verified(archive, bundle, whole, by), bundle.evidence_id) for bundle in bundles]
+    read.sort(key=lambda one: one[0].shard.index)
+    parts = [part for part, _ in read]
+    for part in parts:
+        _require_same(part, stage, context.harness_base, whole)
+    _require_whole(parts)
+    context.log(f"{len(parts)} parts verified")
+    subjects = {tuple(part.fields["subjects"]) for part in parts}
+    found = [{key: value for key, value in part.fields.items() if key != "subjects"} for part in parts]
+    if len(subjects) != 1 or len({part.seed for part in parts}) != 1:
+        raise RuleBroken("the parts are not about the same things", expected="the same subjects and seed in each")
+    libraries = {name: version for part in parts for name, version in part.harness.libraries.items()}
+    if any(part.harness.libraries.items() - libraries.items() for part in parts):
+        raise RuleBroken("the parts were measured by different versions of a library", expected="the same everywhere")
+    said = [text for part in parts for text in part.not_proven if text != _PARTIAL]
+    finding = Finding(
+        next(iter(subjects)),
+        stage.merge.function(found),
+        not_proven=tuple(dict.fromkeys(said)),
+        libraries=libraries,
+        seed=parts[0].seed,
+        strength=min((part.strength for part in parts), key=_WEAKEST.index),
+    )
+    named = context.harness_base.model_copy(update={"partials": [evidence_id for _, evidence_id in read]})
+    return finding, replace(context, harness_base=named)
+
+
+def _verified(archive: Archive, bundle: Bundle, whole: Measured, by: Identity) -> partial_result.Predicate:
+    verified = archive.verifier.verify(
+        bundle,
+        predicate_type=partial_result.URI,
+        identities=[by],
+        subjects=[subject.sha256 for subject in whole.subjects],
+        revocations=archive.revocations([by]),
+    )
+    assert isinstance(verified.predicate, partial_result.Predicate)
+    return verified.predicate
+
+
+def _require_same(part: partial_result.Predicate, stage: Stage, here: Harness, whole: Measured) -> None:
+    name = f"part {part.shard.index}/{part.shard.count}"
+    wanted = {key: value for key, value in here.to_json().items() if key not in {"libraries", "resumed"}}
+    stated = part.harness.to_json()
+    for key, value in wanted.items():
+        if stated.get(key) != value:
+            raise RuleBroken(
+                f"{name} is of another {key}",
+                got=stated.get(key),
+                expected=value,
+                remedy="run that part again with these arguments",
+            )
+    shard = Shard(part.shard.index, part.shard.count)
+    assert stage.merge is not None
+    same: dict[str, tuple[Any, Any]] = {
+        "type of evidence": (part.partial_type, stage.predicate_type),
+        "input": (part.shard.input, stage.merge.divides),
+        "input digest": (part.shard.input_digest, whole.sha256),
+        "division": (part.shard.part_digest, shard.part(whole)),
+    }
+    for what, (got, expected) in same.items():
+        if got != expected:
+            raise RuleBroken(f"{name} has another {what}", got=got, expected=expected)
+
+
+def _require_whole(parts: Sequence[partial_result.Predicate]) -> None:
+    if not parts:
+        raise NoEvidence("there is no part to merge", remedy="mlseal run STAGE --shard 1/2, then --shard 2/2")
+    counts = {part.shard.count for part in parts}
+    if len(counts) != 1:
+        raise RuleBroken("the parts are of different divisions", got=", ".join(map(str, sorted(counts))))
+    indices = [part.shard.index for part in parts]
+    if twice := sorted({index for index in indices if indices.count(index) > 1}):
+        raise RuleBroken("a part is there twice", got=", ".join(map(str, twice)), expected="each part once")
+    count = counts.pop()
+    absent = missing([Shard(index, count) for index in indices], count)
+    if absent:
+        raise NoEvidence(
+            "parts are missing",
+            got=f"{len(parts)} of {count}",
+            expected="also " + ", ".join(f"{index}/{count}" for index in absent[:10]),
+            remedy=f"mlseal run STAGE --shard {absent[0]}/{count}",
+        )
