@@ -512,7 +512,7 @@ def test_two_pushes_of_the_same_data_at_once(team: Team) -> None:
         (["--listen", "0.0.0.0:0"], "with TLS only"),
         (["--listen", "localhost"], "HOST:PORT"),
         (["--listen", "127.0.0.1:0", "--upstream", "gs://b"], "no upstream of this kind"),
-        (["--listen", "127.0.0.1:0"], "nobody is named"),
+        (["--listen", "127.0.0.1:0", "--anonymous"], "nobody is named"),
     ],
 )
 def test_a_gateway_that_would_protect_nothing_does_not_start(
