@@ -52,7 +52,8 @@ def require_apart(path: str, obj: Any, cache_path: Callable[[str], str]) -> None
     if not pairs:
         return
     with HashCache() as cache:
-        found = objects.hash_for_signing({name for file, other, _ in pairs for name in (file, other)}, cache)
+        names: dict[str, str | None] = {name: None for file, other, _ in pairs for name in (file, other)}
+        found = objects.hash_for_signing(names, cache)
     for file, other, oid in pairs:
         if file in found and other in found and found[file].sha256 != found[other].sha256:
             raise DigestMismatch(

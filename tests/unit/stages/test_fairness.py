@@ -210,7 +210,7 @@ def test_a_model_swapped_after_hashing_is_not_loaded(perform, people, model, mon
             (built / "model.pkl").write_bytes(b"cposix\nsystem\n(S'touch %s'\ntR." % str(tmp_path / "pwned").encode())
         return original(source, target)
 
-    monkeypatch.setattr("mlseal.stages.base.shutil.copyfile", swap)
+    monkeypatch.setattr("mlseal.stages.context.shutil.copyfile", swap)
     with pytest.raises(DigestMismatch, match="input model changed"):
         perform("governance.fairness", model=built, dataset=data, **COMMON)
     assert not (tmp_path / "pwned").exists()
