@@ -93,9 +93,9 @@ def test_another_environment_is_not_served(train, monkeypatch):
     from mlseal.stages.training import run
 
     first = train()
-    monkeypatch.setattr(run, "_packages", lambda: {"scikit-learn": "0.1"})
-    assert train().evidence_id != first.evidence_id
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_packages", lambda: {"scikit-learn": "0.1"})
+        assert train().evidence_id != first.evidence_id
     assert train() == first
 
 
@@ -133,10 +133,12 @@ def test_nothing_serves_while_a_revocation_may_be_withheld(authority, train, rol
 def test_what_was_made_is_made_anew_when_its_evidence_vanished(authority, train):
     first = train()
     assert train() == first  # now the index knows it
-    authority.store.path(first.evidence_id).unlink()
+    path = authority.store.path(first.evidence_id)
+    hidden = path.rename(path.with_suffix(".hidden"))
     second = train()
     assert second != first
     assert train() == second
+    hidden.rename(path)  # the log is the module's: what vanished may be a withdrawal to whoever indexes it anew
 
 
 def test_bundle_is_written_where_asked(train, tmp_path):
@@ -220,9 +222,11 @@ def test_a_measurement_serves_again_until_its_evidence_vanishes(authority, peopl
     first = go()
     assert go() == first
     assert go(seed="1") != first
-    authority.store.path(first.evidence_id).unlink()
+    path = authority.store.path(first.evidence_id)
+    hidden = path.rename(path.with_suffix(".hidden"))
     with pytest.raises(Withheld):
         go()
+    hidden.rename(path)
 
 
 # --- what never serves ------------------------------------------------------------------------------------------------
