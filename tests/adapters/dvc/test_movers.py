@@ -351,6 +351,21 @@ def test_named_remote_targets_and_every_commit(scene: Scene) -> None:
     assert one in {path.read_bytes() for path in cached(reader)}
 
 
+@pytest.mark.parametrize("option", ["-a", "-T"])
+def test_branches_and_tags_each_alone(scene: Scene, option: str) -> None:
+    """A version that only a branch (or only a tag) still has is signed and sent with that option, and with it alone."""
+    first = scene.add("one.csv").read_bytes()
+    scene.owner.git(*({"-a": ("branch", "then"), "-T": ("tag", "then")}[option]))
+    (scene.repo / "one.csv").unlink()
+    scene.add("one.csv")
+    assert "signed 1 outputs" in scene.owner.dvc("push").stderr
+    assert "signed 1 outputs, 1 already signed" in scene.owner.dvc("push", option).stderr
+    reader = scene.newcomer()
+    reader.git("fetch", "-q", "origin", "then:then") if option == "-a" else reader.git("fetch", "-q", "--tags")
+    reader.dvc("fetch", option)
+    assert first in {path.read_bytes() for path in cached(reader)}
+
+
 # DVC's memory of hashes
 
 
