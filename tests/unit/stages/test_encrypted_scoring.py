@@ -2,6 +2,7 @@
 
 import json
 import socket
+import tempfile
 import threading
 
 import numpy as np
@@ -273,3 +274,10 @@ def test_a_reader_refuses_weak_parameters_and_errors_over_their_bound(scored, di
     ):
         with pytest.raises(MalformedEvidence):
             predicates.check("he-computation", said | change)
+
+
+def test_a_temporary_directory_without_room_for_a_socket_is_one_sentence(scored, tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    stopped(scored, tmp_path, Misuse, "cannot hold a socket")

@@ -5,12 +5,14 @@ What each is tried with stands in `tests/stages_cases`.
 
 import base64
 import importlib.metadata
+import json
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -41,13 +43,12 @@ def stages(*, bad=False):
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path, monkeypatch):
-    """A folder for workspaces that is this test's own, so that what stays behind is seen."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
+def temporary(monkeypatch):
+    """A folder for workspaces that is this test's own, so that what stays behind is seen; short, for unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="mls-", dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -65,6 +66,14 @@ def complete(name, world, arguments, run="out"):
         p.name: folder / f"{world.mark}{p.name}" for p in registry.load(name).stage.parameters if p.role == "output"
     }
     return {key: str(value) for key, value in {**arguments, **outputs}.items()}, folder
+
+
+def command_of(authority, name, world, arguments):
+    """The words after ``mlseal`` that run the stage, and the folder of its outputs."""
+    texts, folder = complete(name, world, arguments)
+    flags = {p.name: p.flag for p in registry.load(name).stage.parameters}
+    words = [word for key, value in texts.items() for word in (flags[key], value)]
+    return ["run", name, *words, "--role", "evaluator", "--store", str(authority.store.root)], folder
 
 
 def everything(bundle) -> bytes:
@@ -157,23 +166,10 @@ main(prog_name="mlseal")
 @pytest.mark.parametrize("name", list(stages()))
 def test_a_killed_run_publishes_nothing_and_the_next_one_cleans_up(authority, world, temporary, name):
     """Killed when everything is measured and made, and nothing is signed: the last moment at which it is half done."""
-    arguments, folder = complete(name, world, case_of(name).make(world))
+    command, folder = command_of(authority, name, world, case_of(name).make(world))
     before = set(authority.store.ids())
-    flags = {p.name: p.flag for p in registry.load(name).stage.parameters}
-    words = [word for key, value in arguments.items() for word in (flags[key], value)]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLED,
-            "run",
-            name,
-            *words,
-            "--role",
-            "evaluator",
-            "--store",
-            str(authority.store.root),
-        ],
+        [sys.executable, "-c", KILLED, *command],
         env={**authority.env, "TMPDIR": str(temporary)},
         capture_output=True,
         timeout=300,
@@ -197,19 +193,31 @@ def modules_of(extra: str) -> frozenset[str]:
     return frozenset(m for m, dists in offers.items() if normal & {d.lower().replace("_", "-") for d in dists})
 
 
+WITHOUT = """
+import sys
+sys.modules |= dict.fromkeys(sys.argv.pop(1).split(","))
+from mlseal.cli import main
+main(prog_name="mlseal")
+"""
+
+
 @pytest.mark.parametrize("name", [n for n in sorted(registry.BUILTIN) if registry.load(n).stage.extra])
 def test_without_its_libraries_a_stage_names_the_extra(authority, world, name):
+    """In a process of its own: what is imported while a library is hidden would do without it ever after."""
     case, stage = case_of(name), registry.load(name).stage
-    arguments, folder = complete(name, world, (case.extra_case or case.make)(world))
-    archive = Archive.open(authority.trust, authority.store)
     hidden = modules_of(stage.extra)
     assert hidden, f"extra {stage.extra} brings nothing"
-    with pytest.MonkeyPatch.context() as patch:  # ends before the hooks of plugins that use such a library
-        for module in {m for m in sys.modules if m.partition(".")[0] in hidden} | set(hidden):
-            patch.setitem(sys.modules, module, None)
-        with pytest.raises(MissingExtra) as caught, runner.performed(name, arguments, archive=lambda: archive):
-            pass
-    assert f"mlseal[{stage.extra}]" in str(caught.value)
+    command, folder = command_of(authority, name, world, (case.extra_case or case.make)(world))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, ",".join(sorted(hidden)), *command, "--json"],
+        env=authority.env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == MissingExtra.exit_code, done.stderr
+    said = json.loads(done.stderr.splitlines()[-1])
+    assert said["error"] == "MissingExtra" and f"mlseal[{stage.extra}]" in said["remedy"]
     assert not list(folder.iterdir())
 
 
