@@ -14,6 +14,7 @@ of the signer finishes it the next time.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ class Cancellation:
         self._callbacks: list[Callable[[], None]] = []
         self._shielded = False
         self._by = ""
+        self._process = os.getpid()
 
     @property
     def asked(self) -> bool:
@@ -107,6 +109,10 @@ class Cancellation:
                 signal.signal(one, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a fork of the stage's own: what it is to end is itself, not our servers
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         again = self.asked
         self.cancel(f"signal {signal.Signals(number).name}")
         if again or not self._shielded:

@@ -229,6 +229,25 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGINT, old)
 
 
+FORK = """
+import os, signal, sys
+from mlseal.stages.cancellation import Cancellation
+stop = Cancellation()
+stop.on_cancel(lambda: print("ended the server", os.getpid(), flush=True))
+with stop.listening():
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    os.kill(child, signal.SIGTERM)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]), stop.asked, flush=True)
+"""
+
+
+def test_a_forked_worker_that_is_ended_does_not_end_what_the_run_started():
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{signal.SIGTERM.value} False\n"
+
+
 # --- a sweep removes nothing else -------------------------------------------------------------------------------------
 
 
