@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import socket
 import threading
 import time
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlseal.errors import Error, Misuse, Refusal, Unchecked
+from mlseal.errors import Error, Refusal, Unchecked
 from mlseal.stages import process
 from mlseal.stages.training import wire
 
@@ -132,15 +131,8 @@ def session(
 
     thread = threading.Thread(target=run, daemon=True)
     with socket.socket(socket.AF_UNIX) as listener:
-        try:
-            listener.bind(str(place))
-        except OSError as error:  # a socket's path has room for 107 bytes
-            raise Misuse(
-                "the temporary directory cannot hold a socket",
-                got=f"{len(os.fsencode(place))} bytes",
-                expected="a path of at most 107 bytes",
-                remedy="set TMPDIR to a shorter one",
-            ) from error
+        with wire.address(place) as near:
+            listener.bind(near)
         listener.listen(1)
         listener.settimeout(_POLL)
         thread.start()

@@ -58,12 +58,13 @@ def _decrypts(column: Any) -> bool:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Score ciphertexts with a linear model.")
-    parser.add_argument("--socket", required=True)
+    parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     options = parser.parse_args()
     model = dense.read(options.model)
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.connect(options.socket)
+        with wire.address(options.socket) as near:
+            peer.connect(near)
         serve(peer, model)
 
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 LIMIT = 256 * 1024 * 1024
 """The largest frame; a batch of ciphertexts goes in several."""
+
+
+@contextmanager
+def address(path: Path) -> Iterator[str]:
+    """What to bind or connect for the socket at `path`, however deep it lies: an address holds 107 bytes (unix(7))."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
 
 
 def send(peer: socket.socket, content: bytes) -> None:

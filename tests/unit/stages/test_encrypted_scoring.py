@@ -2,7 +2,6 @@
 
 import json
 import socket
-import tempfile
 import threading
 
 import numpy as np
@@ -276,8 +275,18 @@ def test_a_reader_refuses_weak_parameters_and_errors_over_their_bound(scored, di
             predicates.check("he-computation", said | change)
 
 
-def test_a_temporary_directory_without_room_for_a_socket_is_one_sentence(scored, tmp_path, monkeypatch):
-    long = tmp_path / ("x" * 100)
-    long.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(long))
-    stopped(scored, tmp_path, Misuse, "cannot hold a socket")
+def test_a_socket_may_lie_deeper_than_its_address_is_long(tmp_path):
+    import socket
+
+    from mlseal.stages.training import wire
+
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as peer:
+        with wire.address(deep / "s") as near:
+            listener.bind(near)
+        listener.listen(1)
+        with wire.address(deep / "s") as near:
+            peer.connect(near)
+        wire.send(listener.accept()[0], b"here")
+        assert wire.receive(peer) == b"here"
