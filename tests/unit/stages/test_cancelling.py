@@ -230,14 +230,17 @@ def test_an_ignored_signal_stays_ignored():
 
 
 FORK = """
-import os, signal, sys
+import os, signal, time
 from mlseal.stages.cancellation import Cancellation
 stop = Cancellation()
+ready, tell = os.pipe()
 stop.on_cancel(lambda: print("ended the server", os.getpid(), flush=True))
 with stop.listening():
     child = os.fork()
-    if child == 0:
-        signal.pause()
+    while child == 0:
+        os.write(tell, b".")
+        time.sleep(0.05)
+    os.read(ready, 1)
     os.kill(child, signal.SIGTERM)
     print(os.WTERMSIG(os.waitpid(child, 0)[1]), stop.asked, flush=True)
 """
