@@ -245,7 +245,7 @@ def test_own_unpushed_data(scene: Scene) -> None:
 def test_repro_restores_nothing_that_contradicts_evidence(scene: Scene) -> None:
     scene.add("data.csv")
     (scene.repo / "dvc.yaml").write_text(
-        "stages:\n  copy:\n    cmd: cp data.csv out.csv\n    deps: [data.csv]\n    outs: [out.csv]\n"
+        "stages:\n  twice:\n    cmd: cat data.csv data.csv > out.csv\n    deps: [data.csv]\n    outs: [out.csv]\n"
     )
     scene.owner.dvc("repro", "-q")
     scene.owner.commit()
