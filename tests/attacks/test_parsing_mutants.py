@@ -57,6 +57,7 @@ CALLS: dict[Any, dict[str, Callable[[Any, Any], object]]] = {
     bundle: {
         "document: not a Sigstore bundle v0.3": lambda m, _: m.Bundle(b'{"mediaType":"x"}').document,
         "statement: bundle holds no in-toto envelope": lambda m, _: m.Bundle(enveloped(payloadType="x")).statement,
+        "claimed_tree: the bundle holds no checkpoint": lambda m, _: m.Bundle(enveloped()).claimed_tree,
         "read: cannot read bundle …": lambda m, path: m.Bundle.read(path / "none"),
         "read: bundle … is …": lambda m, path: m.Bundle.read(_file(path, b"")),
         "unbase64: … is missing or not text": lambda m, _: m.unbase64(b"YQ==", "x"),
