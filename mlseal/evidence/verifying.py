@@ -23,7 +23,8 @@ from the evidence), freshness, and the freshness of the revocations.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NoReturn, final
@@ -172,12 +173,8 @@ class Verifier:
         Raises:
             Refusal, Unchecked: as the table of errors says; any other failure inside is turned into `ForgedEvidence`.
         """
-        try:
+        with _refusing():
             return self._verify(bundle, predicate_type, identities, subjects, revocations)
-        except Error:
-            raise
-        except Exception as error:
-            raise _unverifiable(error) from error
 
     def signer(self, bundle: Bundle) -> Identity:
         """Who signed `bundle`, by steps 0 to 3 alone: nothing else about it may be believed.
@@ -185,12 +182,8 @@ class Verifier:
         For choosing whose bundles must verify. What a listed identity signed has to pass `verify` or stop the caller;
         passing it over because the log cannot be compared just now would hide it. Raises as `verify`.
         """
-        try:
+        with _refusing():
             return self._facts(bundle).identity
-        except Error:
-            raise
-        except Exception as error:
-            raise _unverifiable(error) from error
 
     def _verify(
         self,
@@ -234,8 +227,15 @@ class Verifier:
         return facts
 
 
-def _unverifiable(error: Exception) -> ForgedEvidence:
-    return ForgedEvidence("the bundle cannot be verified", got=f"{type(error).__name__}: {error}"[:200])
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Whatever goes wrong in the block refuses."""
+    try:
+        yield
+    except Error:
+        raise
+    except Exception as error:
+        raise ForgedEvidence("the bundle cannot be verified", got=f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def self_verify(bundle: Bundle, trust: Trust, *, clock: Clock = utcnow) -> None:

@@ -33,7 +33,7 @@ DOUBLED = {
         "__init_subclass__: a VerifiedStatement has no subclass: one could leave its seal out": "tested directly",
         "__post_init__: a VerifiedStatement comes from Verifier.verify only": "tested directly",
         "__reduce__: a VerifiedStatement is not carried between processes: verify the bundle there": "tested directly",
-        "verify: the bundle cannot be verified": "turns foreign exceptions into ours; they end the verification too",
+        "_refusing: the bundle cannot be verified": "turns foreign exceptions into ours; they end the verification too",
         "_stock_verifier: trust root … cannot be used": "a root that cannot be parsed verifies nothing",
     },
 }
