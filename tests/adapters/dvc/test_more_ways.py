@@ -123,8 +123,7 @@ def test_import_between_protected_repositories(scene: Scene, tmp_path: Path) -> 
 
 def test_withdrawn_data_are_refused(scene: Scene, authority, tmp_path: Path) -> None:
     revokers = f'revokers: [{{issuer: "{authority.issuer}", san: "{authority.san("monitor")}"}}]\n'
-    store = tmp_path / "store"
-    scene.owner.env["MLSEAL_STORE"] = str(store)
+    scene.owner.env["MLSEAL_STORE"] = str(authority.store.root)  # one monitor, one store: a snapshot lists all it said
     scene.owner.mlseal("revoke", "--snapshot")
     scene.policy.write_text(policy_text(authority.issuer, authority.san("producer"), revokers))
     scene.add("data.csv")
@@ -148,7 +147,7 @@ def test_withdrawn_data_are_refused(scene: Scene, authority, tmp_path: Path) -> 
 def test_an_older_copy_of_the_log_does_not_hide_a_withdrawal(scene: Scene, authority, tmp_path: Path) -> None:
     """Who writes to the remote can put the log's copy back; a revoker's word that it cannot reach must then stop."""
     revokers = f'revokers: [{{issuer: "{authority.issuer}", san: "{authority.san("monitor")}"}}]\n'
-    scene.owner.env["MLSEAL_STORE"] = str(tmp_path / "store")
+    scene.owner.env["MLSEAL_STORE"] = str(authority.store.root)
     scene.owner.mlseal("revoke", "--snapshot")
     scene.policy.write_text(policy_text(authority.issuer, authority.san("producer"), revokers))
     scene.add("data.csv")
@@ -172,7 +171,7 @@ def test_an_older_copy_of_the_log_does_not_hide_a_withdrawal(scene: Scene, autho
 
 def test_what_strangers_leave_among_the_revocations_stops_nobody(scene: Scene, authority, tmp_path: Path) -> None:
     revokers = f'revokers: [{{issuer: "{authority.issuer}", san: "{authority.san("monitor")}"}}]\n'
-    scene.owner.env["MLSEAL_STORE"] = str(tmp_path / "store")
+    scene.owner.env["MLSEAL_STORE"] = str(authority.store.root)
     scene.owner.mlseal("revoke", "--snapshot")
     scene.policy.write_text(policy_text(authority.issuer, authority.san("producer"), revokers))
     data = scene.add("data.csv")
