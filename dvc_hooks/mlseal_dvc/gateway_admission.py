@@ -226,6 +226,10 @@ class Admission:
     def _rules(self, claim: data_provenance.Predicate) -> Sequence[Rule]:
         if self._session.identities:
             return (Rule("the command line", self._session.identities),)
+        from mlseal.policy import dates
+
+        closed = dates.refusals(self.policies, _facts(claim), self._session.clock())
+        governing.require_open([why for _, why in closed])
         policies = [policy for policy in self.policies if policy.applies(_facts(claim))]
         if not policies:
             raise Refusal(

@@ -36,6 +36,7 @@ from mlseal_dvc.session import Session
 if TYPE_CHECKING:
     from mlseal.evidence.verifying import VerifiedStatement
     from mlseal.policy.model import Policy, Requirement
+    from mlseal.policy.verdict import Reason
 
 MARKER = "mlseal.json"
 CONFIG_KEY = "mlseal.dvc"
@@ -102,17 +103,19 @@ class Governance:
     def protected(self) -> bool:
         """Whether anything demands evidence here."""
         asked = self._session.forced or self._marked or self._configured or self._strict
-        return bool(asked or self.applicable("pull"))
+        return bool(asked or self.applicable("pull") or any(self._frozen(action, None) for action in ("push", "pull")))
 
     def rules(self, pointer: Pointer, action: str) -> tuple[Rule, ...]:
         """Every rule that the evidence about `pointer` has to satisfy, all of them.
 
         Raises:
             NotInitialised: nobody is named who may sign this output.
+            RuleBroken: a window is closed for `action`.
             Unchecked: a policy demands evidence of a kind that only a gate can judge.
         """
         if self._session.identities:
             return (Rule("the command line", self._session.identities),)
+        require_open(self._frozen(action, pointer.path))
         policies = self.applicable(action, pointer.path)
         if not policies:
             raise NotInitialised(
@@ -138,6 +141,14 @@ class Governance:
         facts = self.facts(action, path)
         return [policy for policy in self.policies if policy.applies(facts)]
 
+    def _frozen(self, action: str, path: str | None) -> list[Reason]:
+        """Why `action` is closed now, by each window that covers it."""
+        if not self.policies:
+            return []
+        from mlseal.policy import dates
+
+        return [why for _, why in dates.refusals(self.policies, self.facts(action, path), self._session.clock())]
+
     def facts(self, action: str, path: str | None) -> Mapping[str, str]:
         """Canonical facts. One without a canonical form is left out, which policies read as "covered"."""
         if not self.policies:
@@ -155,8 +166,23 @@ class Governance:
 
 
 def rules_of(policies: Sequence[Policy], session: Session) -> tuple[Rule, ...]:
-    """Every rule of `policies`. Raises `Unchecked` for a requirement that only a gate can judge."""
-    return tuple(_rule(policy, requirement, session) for policy in policies for requirement in policy.require)
+    """Every rule of `policies` that is in force. Raises `Unchecked` for a requirement that only a gate can judge."""
+    now = session.clock()
+    rules = [_rule(policy, requirement, session) for policy in policies for requirement in policy.binding(now)]
+    if not rules:
+        raise Unchecked(
+            "no policy that governs this is in force yet",
+            got=", ".join(policy.name for policy in policies),
+            expected="a requirement whose effectiveOn has come",
+            remedy="wait for the date, or keep the policy before it in force until then",
+        )
+    return tuple(rules)
+
+
+def require_open(closed: Sequence[Reason]) -> None:
+    """Raise `RuleBroken` if a window is closed."""
+    for why in closed:
+        raise RuleBroken(why.message, got=why.got, expected=why.expected, remedy=why.remedy)
 
 
 def load_policies(session: Session) -> tuple[Policy, ...]:

@@ -243,10 +243,12 @@ def _refused(verdict: Verdict, reasons: list[Reason]) -> Verdict:
 
 def _applying(policies: tuple[Policy, ...], action: Action, clock: Clock) -> tuple[Policy, ...]:
     """The policies by which the gate must have judged: those that govern the action, else those that exempt it."""
-    facts = canonical_facts(action)
+    facts, now = canonical_facts(action), clock()
+    frozen = [policy for policy in policies if any(policy.frozen(facts, now))]
     applying = tuple(policy for policy in policies if policy.applies(facts))
-    if not any(policy.require for policy in applying):
-        applying = tuple(policy for policy in policies if policy.exempts(facts, clock()))
+    if not any(policy.binding(now) for policy in applying):
+        applying = tuple(policy for policy in policies if policy.exempts(facts, now))
+    applying += tuple(policy for policy in frozen if applying and policy not in applying)
     if not applying:
         raise Refusal(
             "no policy governs this action, so it is refused",

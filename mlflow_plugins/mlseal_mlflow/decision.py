@@ -98,7 +98,8 @@ class Decisions:
     def governs(self, action: str, facts: Mapping[str, str]) -> bool:
         """Whether any policy speaks about `action` with these facts."""
         asked = canonical_facts(Action(TOOL, action, facts))
-        return any(policy.applies(asked) for policy in self.policies)
+        now = self._clock()
+        return any(policy.applies(asked) or any(policy.frozen(asked, now)) for policy in self.policies)
 
     def require_exempt(self, action: str, facts: Mapping[str, str]) -> None:
         """Raise `Refusal` unless a policy in force lists `action` as ungoverned: for what nobody is asked about.

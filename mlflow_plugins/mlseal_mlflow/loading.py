@@ -173,7 +173,8 @@ def _judged_by_policy(measured: Measured, use: Use, archive: Archive, clock: Clo
 
     policies = load.in_force()
     action = Action(TOOL, "load", use.facts)
-    if not any(policy.applies(canonical_facts(action)) for policy in policies):
+    facts, now = canonical_facts(action), clock()
+    if not any(policy.applies(facts) or any(policy.frozen(facts, now)) for policy in policies):
         return False
     raise_for(gate.judge(measured, action, policies, archive, clock=clock, hints=Hints(path=measured.name)))
     return True

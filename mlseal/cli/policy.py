@@ -13,7 +13,7 @@ from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
 from mlseal.cli.people import approve, sign_as, waive
 from mlseal.errors import Error, Misuse, Refusal, Unchecked
 from mlseal.evidence import trust as trust_roots
-from mlseal.evidence.clock import utcnow
+from mlseal.evidence.clock import rfc3339, utcnow
 
 if TYPE_CHECKING:
     from mlseal.evidence.bundle import Bundle
@@ -123,7 +123,8 @@ def explain(
         for requirement in policy.require:
             rules = [rule.id for rule in requirement.rules]
             missing = requirement.id in open_rules or bool(open_rules & set(rules))
-            click.echo(f"  {'✗' if missing else '✓'} {requirement.id}" + (f" ({', '.join(rules)})" if rules else ""))
+            mark = ("✗" if missing else "✓") if requirement.binds(verdict.time) else "·"
+            click.echo(f"  {mark} {requirement.id}" + (f" ({', '.join(rules)})" if rules else ""))
             click.echo(f"      by {' or '.join(map(str, requirement.by))}")
     click.echo(_words(verdict))
 
@@ -254,6 +255,7 @@ def _wants(policy: Policy) -> dict[str, object]:
                 "predicateType": r.predicate_type,
                 "by": [str(m) for m in r.by],
                 "rules": [rule.id for rule in r.rules],
+                **({"effectiveOn": rfc3339(r.part.effective_on)} if r.part.effective_on else {}),
             }
             for r in policy.require
         ],

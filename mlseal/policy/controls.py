@@ -3,7 +3,8 @@
 A policy ships its tests under ``tests:`` or in files beside it (``NAME.tests/*.yaml`` for ``NAME.yaml``). Besides,
 every test that expects *allowed* is varied without the author's help, and each variation must be stopped: without the
 evidence for any one requirement, with that signed by a stranger, with a stale revocation snapshot, with a
-withheld log leaf. A policy without a test that expects a stop is itself a failure.
+withheld log leaf. Unless a test sets the clock (``at``), every requirement is in force and no window is closed. A
+policy without a test that expects a stop is itself a failure.
 """
 
 from __future__ import annotations
@@ -66,12 +67,23 @@ def tests_of(policy: Policy, file: Path) -> tuple[Control, ...]:
 def run(policy: Policy, controls: tuple[Control, ...], *, now: datetime) -> Iterator[Outcome]:
     """Run every test and every variation of the tests that expect *allowed*."""
     by_name = {control.name: control for control in controls}
+    whole, then = _in_force(policy, now)
     for control in controls:
-        facts, source = _imagine(control, by_name, now)
-        verdict = _judge(policy, source, now)
+        judged, moment = (whole, then) if control.at is None else (policy, control.at)
+        facts, source = _imagine(control, by_name, moment)
+        verdict = _judge(judged, source, moment)
         yield _compare(control, verdict)
         if control.expect == "allowed" and verdict.kind == "allowed":
-            yield from _variations(policy, control, facts, source, now)
+            yield from _variations(judged, control, facts, source, moment)
+
+
+def _in_force(policy: Policy, now: datetime) -> tuple[Policy, datetime]:
+    """`policy` without its windows, and a moment from which all its requirements bind: what samples are judged by."""
+    days = [requirement.part.effective_on for requirement in policy.require]
+    return (
+        replace(policy, part=policy.part.model_copy(update={"freeze": None})),
+        max([now, *(day for day in days if day)]),
+    )
 
 
 def _compare(control: Control, verdict: Verdict) -> Outcome:
@@ -87,7 +99,7 @@ def _compare(control: Control, verdict: Verdict) -> Outcome:
 def _variations(
     policy: Policy, control: Control, facts: Mapping[str, SampleFact], source: SampleSource, now: datetime
 ) -> Iterator[Outcome]:
-    for wanted in policy.require:
+    for wanted in policy.binding(now):
         own = [fact for fact in facts.values() if _answers(wanted, fact)]
         rest = tuple(fact for fact in facts.values() if fact not in own)
         foreign = tuple(replace(fact, identity=_STRANGER) if fact in own else fact for fact in facts.values())

@@ -2,9 +2,11 @@
 
 1. The action's names must be canonical: printable ASCII, compared without case.
 2. The policies that apply are found. None: refused, unless an exemption names owner and end. Several: all must allow.
+   A window that is closed for the action refuses it (`dates`), also where an exemption would let it pass.
 3. The log is brought up to date; what it holds and nobody shows leaves the verdict undecided.
 4. What was revoked must be known freshly enough.
 5. Each requirement is judged in the order of the file (`rule`, `approval`); waivers are looked up where a rule fails.
+   One that comes into force later is noted only.
 6. Refused outweighs undecided, undecided outweighs allowed; an observing policy's objections are recorded only.
 
 `decide` is pure: facts in, verdict out. `judge` gives it verified statements from an archive.
@@ -20,7 +22,7 @@ from mlseal.errors import Error, Misuse, Refusal
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Measured, Subject
-from mlseal.policy import approval, rule
+from mlseal.policy import dates
 from mlseal.policy.case import Case, weakest
 from mlseal.policy.facts import Source, Target, VerifiedFact
 from mlseal.policy.model import Matcher, Policy
@@ -89,23 +91,24 @@ def decide(
         return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)
     matching = tuple(p for p in policies if action is None or p.applies(facts))  # (2)
     told = hints or Hints()
-    if not any(policy.require for policy in matching):
-        return _ungoverned(source, facts, action, policies, now, told)
+    frozen = dates.refusals(policies, facts, now)
+    if not any(policy.binding(now) for policy in matching):
+        return _ungoverned(source, facts, action, policies, now, told, frozen)
     cases = [
         _case(source, target, policy, now, (*gate, *(m for p in policies for m in p.gate)), told)
         for policy in matching
         if policy.require
     ]
-    stopping = [case for case in cases if any(r.outcome != "note" for r in case.reasons)]
-    observing = bool(stopping) and all(case.policy.observes(now) for case in stopping)
+    stopping = [case.policy for case in cases if any(r.outcome != "note" for r in case.reasons)]
+    stopping += [policy for policy, _ in frozen]
+    observing = bool(stopping) and all(policy.observes(now) for policy in stopping)
     seen = {k: v for case in cases for k, v in case.seen.items()}
     weighed = {k: v for case in cases for k, v in case.weighed.items()}
     inputs = [Input(fact.evidence_id, fact.bundle_sha256, fact.predicate_type) for fact in seen.values()]
     inputs += [i for case in cases if case.policy.revokers for i in source.revocation_inputs(case.policy.revokers)]
-    reasons = [reason for case in cases for reason in case.reasons]
-    return _verdict(
-        reasons, list(weighed.values()), inputs, matching, source.tree_size, action, now, observing=observing
-    )
+    reasons = [reason for _, reason in frozen] + [reason for case in cases for reason in case.reasons]
+    named = tuple(p for p in policies if p in matching or p in [policy for policy, _ in frozen])
+    return _verdict(reasons, list(weighed.values()), inputs, named, source.tree_size, action, now, observing=observing)
 
 
 def _matching(policies: Sequence[Policy], action: Action | None) -> tuple[Policy, ...]:
@@ -131,10 +134,11 @@ def _case(
         return case
     case = Case(policy, source, target, now, revocations, gate, hints)
     try:
-        _require_complete(case)  # (3)
-        _require_fresh_revocations(case)  # (4)
+        if policy.binding(now):  # what is not in force yet stops nothing
+            _require_complete(case)  # (3)
+            _require_fresh_revocations(case)  # (4)
         for requirement in policy.require:  # (5)
-            (approval if requirement.is_approval else rule).judge(case, requirement)
+            dates.judge(case, requirement)
     except Error as error:
         case.reasons.append(replace(_failure("gate", error), policy=policy.name))
     return case
@@ -174,9 +178,11 @@ def _ungoverned(
     policies: Sequence[Policy],
     now: datetime,
     hints: Hints,
+    frozen: Sequence[tuple[Policy, Reason]],
 ) -> Verdict:
     """Default deny, unless an exemption names owner and end. The verdict names the policies that were asked."""
     exempt = [(policy, who) for policy in policies if action is not None and (who := policy.exempts(facts, now))]
+    closed = [reason for _, reason in frozen]
     if exempt:
         note = Reason(
             "applies",
@@ -185,9 +191,10 @@ def _ungoverned(
             got=f"exempted by {exempt[0][1]}",
             policy=exempt[0][0].name,
         )
-        return _verdict(
-            [note], [], (), tuple(policy for policy, _ in exempt), source.tree_size, action, now, observing=False
-        )
+        named = dict.fromkeys(policy.sha256 for policy, _ in (*exempt, *frozen))
+        asked = tuple(policy for policy in policies if policy.sha256 in named)
+        observing = bool(frozen) and all(policy.observes(now) for policy, _ in frozen)
+        return _verdict([*closed, note], [], (), asked, source.tree_size, action, now, observing=observing)
     reason = Reason(
         "applies",
         "no policy governs this action, so it is refused",
@@ -196,7 +203,14 @@ def _ungoverned(
         expected="a policy whose applies covers it",
         remedy=hints.govern(action.items if action else {}),
     )
-    return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)
+    waiting = [
+        note
+        for policy in policies
+        if action is None or policy.applies(facts)
+        for requirement in policy.require
+        for note in dates.coming(policy, requirement)
+    ]
+    return _verdict([*closed, reason, *waiting], [], (), policies, source.tree_size, action, now, observing=False)
 
 
 def _verdict(

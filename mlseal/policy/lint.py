@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.predicates import fairness, slsa_provenance
 from mlseal.policy.model import Policy, Requirement
+from mlseal.policy.schema import PolicyPart
 
 _BOUND, _LEVEL = re.compile(r"\.ci(Low|High)\b"), re.compile(r"\.level\b")
 _RATE, _SELECTION = re.compile(r"\bp\.(metric\(|metrics\b|groups\b)"), re.compile(r"\bp\.selection\b")
@@ -26,18 +28,28 @@ def remarks(policy: Policy) -> Iterator[str]:
             yield f"assurance.{axis}: {weakest} is the lowest level"
     if part.observe is not None:
         yield f"observe: nothing is enforced until {part.observe.until.isoformat()}"
-    for entry in part.ungoverned or ():
-        yield f"ungoverned: {entry.tool}/{entry.action} passes without evidence until {entry.until.isoformat()}"
-    for source in part.unsigned or ():
-        what = "these bytes" if source.sha256 else "whatever goes by this name"
-        yield f"unsigned: {source.name}: {what} pass though nobody signed them until {source.until.isoformat()}"
+    yield from _of_ends(part)
     trained = any(r.predicate_type == slsa_provenance.URI and r.part.of is None for r in policy.require)
     for requirement in policy.require:
         yield from _of_requirement(policy, requirement, trained=trained)
 
 
+def _of_ends(part: PolicyPart) -> Iterator[str]:
+    """What holds for a time only."""
+    for entry in part.ungoverned or ():
+        yield f"ungoverned: {entry.tool}/{entry.action} passes without evidence until {entry.until.isoformat()}"
+    for source in part.unsigned or ():
+        what = "these bytes" if source.sha256 else "whatever goes by this name"
+        yield f"unsigned: {source.name}: {what} pass though nobody signed them until {source.until.isoformat()}"
+    for window in part.freeze or ():
+        span = f"from {rfc3339(window.since)} until {rfc3339(window.until)}"
+        yield f"freeze: {window.tool}/{window.action} is refused {span}; take the entry out afterwards"
+
+
 def _of_requirement(policy: Policy, requirement: Requirement, *, trained: bool) -> Iterator[str]:
     part, name = requirement.part, requirement.id
+    if part.effective_on is not None:
+        yield f"{name}: effectiveOn: nothing asks for it before {rfc3339(part.effective_on)}"
     if requirement.has_inputs and not any(other.part.of == name for other in policy.require):
         what = "data set is" if requirement.predicate_type == fairness.URI else "inputs are"
         yield f"{name}: its {what} not followed (no requirement 'of: {name}'); it may come from anywhere"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from mlseal.errors import Error, PolicyInvalid, Unreadable
 from mlseal.evidence import paths, predicates
+from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.predicates import human_approval
 from mlseal.policy import plainyaml
 from mlseal.policy.cel import Condition, compile_condition
@@ -28,7 +29,7 @@ from mlseal.policy.schema import PolicyPart, RequirementPart
 from mlseal.policy.shape import of_predicate
 
 _T = TypeVar("_T")
-RESERVED = frozenset({"applies", "name", "log", "revocations", "gate"})
+RESERVED = frozenset({"applies", "name", "log", "revocations", "gate", "freeze"})
 """Rule ids that the gate itself uses; no waiver can name them."""
 
 
@@ -136,6 +137,7 @@ class _Builder:
                 (*place, "strength"),
                 f"{part.predicate} states no strength, so it is never measured",
             )
+        self._require_in_force(part, earlier, place)
         approval = uri == human_approval.URI
         for key, value in (("distinct", part.distinct), ("notBy", part.not_by), ("reviewed", part.reviewed)):
             if value is not None and not approval:
@@ -149,6 +151,20 @@ class _Builder:
                     f"no earlier requirement is called {name!r}",
                     earlier,
                 )
+
+    def _require_in_force(self, part: RequirementPart, earlier: Mapping[str, Requirement], place: Place) -> None:
+        """What a requirement builds on must be in force when it is."""
+        for key, names in (("of", [part.of] if part.of else []), ("reviewed", part.reviewed or [])):
+            for name in names:
+                later = earlier[name].part.effective_on if name in earlier else None
+                if later is not None and (part.effective_on is None or part.effective_on < later):
+                    raise _wrong(
+                        self._name,
+                        self._document,
+                        (*place, key),
+                        f"{name} comes into force later, {rfc3339(later)}, so there would be nothing to build on",
+                        remedy="give both the same effectiveOn",
+                    )
 
     def _condition(self, source: str, uri: str, place: Place) -> Condition:
         return self._at(place, lambda: compile_condition(source, uri))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,7 +10,7 @@ from mlseal.evidence.identity import EmailDomain, Identity, RoleMember
 from mlseal.evidence.predicates import fairness, human_approval, slsa_provenance
 from mlseal.policy.cel import Condition
 from mlseal.policy.names import matches
-from mlseal.policy.schema import Applies, Assurance, PolicyPart, RequirementPart, Signer
+from mlseal.policy.schema import Applies, Assurance, Freeze, PolicyPart, RequirementPart, Signer
 
 Matcher = Identity | EmailDomain | RoleMember
 INPUTS = frozenset({slsa_provenance.URI, fairness.URI})
@@ -67,6 +67,10 @@ class Requirement:
         """Whether its evidence names inputs by digest, so that ``of`` can follow them."""
         return self.predicate_type in INPUTS
 
+    def binds(self, now: datetime) -> bool:
+        """Whether it is in force at `now`, by ``effectiveOn``."""
+        return self.part.effective_on is None or self.part.effective_on <= now
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -122,6 +126,19 @@ class Policy:
             if now < entry.until and matches(_patterns(entry), facts, absent=False):
                 return f"{entry.owner} until {entry.until:%Y-%m-%dT%H:%M:%SZ}"
         return None
+
+    def binding(self, now: datetime) -> tuple[Requirement, ...]:
+        """The requirements that are in force at `now`."""
+        return tuple(requirement for requirement in self.require if requirement.binds(now))
+
+    def frozen(self, facts: Mapping[str, str], now: datetime) -> Iterator[Freeze]:
+        """The windows that are closed at `now` for an action with these canonical facts.
+
+        What the action does not state counts as covered, so that leaving a fact out opens nothing.
+        """
+        for entry in self.part.freeze or ():
+            if entry.since <= now < entry.until and matches(_patterns(entry), facts, absent=True):
+                yield entry
 
     def observes(self, now: datetime) -> bool:
         """Whether the policy only watches, at `now`."""

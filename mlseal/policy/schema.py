@@ -97,6 +97,21 @@ class Ungoverned(Applies):
     until: Moment
 
 
+class Freeze(Applies):
+    """A window in which actions are refused, whatever the evidence says: by whose decision, why, until when."""
+
+    since: Moment = Field(alias="from")
+    until: Moment
+    owner: Text
+    reason: Text
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Freeze:
+        if self.until <= self.since:
+            raise ValueError("the window ends before it begins")
+        return self
+
+
 class Assurance(Part):
     """The least assurance of evidence that counts; an absent key means the strictest."""
 
@@ -168,6 +183,7 @@ class RequirementPart(Part):
     not_by: Annotated[list[Id], Field(min_length=1)] | None = None
     reviewed: Annotated[list[Id], Field(min_length=1)] | None = None
     assurance: Assurance | None = None
+    effective_on: Moment | None = None
     remedy: Text | None = None
     control: Annotated[list[Text], Field(min_length=1)] | None = None
 
@@ -191,7 +207,8 @@ class Control(Part):
     """One test of the policy: samples, perhaps those of another test with changes, and what must come out.
 
     ``like`` names the test to start from; ``without``, ``set``, ``signer``, ``ages`` and ``revoked`` change its samples
-    by their id (``set`` takes paths such as ``fairness.metrics.0.ciHigh``). ``rule`` must be among the reasons.
+    by their id (``set`` takes paths such as ``fairness.metrics.0.ciHigh``). ``rule`` must be among the reasons. ``at``
+    sets the gate's clock; without it every rule is in force and no window is closed.
     """
 
     name: Text
@@ -204,6 +221,7 @@ class Control(Part):
     ages: dict[Id, Duration] = Field(default_factory=dict)
     revoked: dict[Id, Literal["superseded", "expired", "withdrawn"]] = Field(default_factory=dict)
     evidence: list[Sample] = Field(default_factory=list)
+    at: Moment | None = None
     snapshot_age: Duration = timedelta(minutes=1)
 
 
@@ -229,15 +247,16 @@ class PolicyPart(Part):
     observe: Observe | None = None
     require: Annotated[list[RequirementPart], Field(min_length=1)] | None = None
     ungoverned: Annotated[list[Ungoverned], Field(min_length=1)] | None = None
+    freeze: Annotated[list[Freeze], Field(min_length=1)] | None = None
     tests: Annotated[list[Control], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> PolicyPart:
         if (self.applies is None) != (self.require is None):
             raise ValueError("applies and require belong together")
-        if self.require is None and self.ungoverned is None and self.data_policy is None:
+        if all(part is None for part in (self.require, self.ungoverned, self.data_policy, self.freeze)):
             raise ValueError(
-                "an empty policy: it requires nothing, lists nothing under ungoverned and has no dataPolicy"
+                "an empty policy: it requires nothing, freezes nothing, has nothing under ungoverned and no dataPolicy"
             )
         if self.unsigned is not None and self.require is None:
             raise ValueError("unsigned sources count in requirements, and there are none")

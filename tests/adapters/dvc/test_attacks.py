@@ -6,7 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from adapters.dvc.people import COLLIDING, Person, Scene, fresh, oid_in, replace
+from mlseal_dvc.governing import rules_of
+from mlseal_dvc.session import Session
+
+from mlseal.errors import Unchecked
+from mlseal.policy.load import parse
 
 
 def quarantined(person: Person) -> list[Path]:
@@ -218,6 +224,18 @@ def test_deleting_the_marker_frees_nothing(scene: Scene) -> None:
     (scene.repo / "data.csv").unlink()
     refused(scene.owner, "pull")  # this clone's git configuration demands it
     assert not (scene.repo / "data.csv").exists()
+
+
+def test_a_closed_window_stops_a_push_and_a_coming_rule_permits_none(scene: Scene) -> None:
+    scene.add("data.csv")
+    text = scene.policy.read_text()
+    window = "freeze: [{tool: dvc, action: push, from: 2026-01-01T00:00:00Z, until: 2099-01-01T00:00:00Z, owner: o, reason: audit}]"
+    scene.policy.write_text(f"{text}\n{window}\n")
+    assert "frozen until 2099-01-01T00:00:00Z: audit" in refused(scene.owner, "push")
+    assert not scene.objects()
+    coming = parse(text.replace("by:", 'effectiveOn: "2099-01-01T00:00:00Z"\n    by:', 1).encode())
+    with pytest.raises(Unchecked, match="in force yet"):
+        rules_of([coming], Session())
 
 
 def test_marker_alone_protects_and_names_nobody(scene: Scene) -> None:
