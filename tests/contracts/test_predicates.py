@@ -46,6 +46,7 @@ def test_released_uris_stay():
         "https://mlseal.dev/pii-scan/v0.1",
         "https://mlseal.dev/revocation-snapshot/v0.1",
         "https://mlseal.dev/revocation/v0.1",
+        "https://mlseal.dev/security-evaluation/v0.1",
         "https://mlseal.dev/source-verification/v0.1",
         "https://mlseal.dev/waiver/v0.1",
         "https://model_signing/signature/v1.0",

@@ -10,22 +10,17 @@ The rule is one of
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlseal.errors import Misuse, Unchecked, Unreadable
-from mlseal.stages import process
-from mlseal.stages.base import Context
+from mlseal.errors import Misuse
+from mlseal.stages.scored import Kind
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BUILTIN_SCORER = Path(__file__).with_name("scoring.py")
 _RuleName = Literal["predict", "top-fraction", "threshold", "column"]
 
 
@@ -58,6 +53,11 @@ class Rule:
             got=text[:80],
             expected="predict, top:FRACTION, threshold:NUMBER or column:NAME",
         )
+
+    @property
+    def kind(self) -> Kind:
+        """What the scorer is asked for."""
+        return "decision" if self.name == "predict" else "score"
 
     def to_json(self) -> dict[str, Any]:
         """The rule as the predicate holds it."""
@@ -94,52 +94,3 @@ def binary(values: NDArray[Any], what: str) -> NDArray[np.int64]:
         got = ", ".join(map(str, found[:5].tolist())) if numbers else f"{len(found)} different texts"
         raise Misuse(f"{what} must be 0 and 1", got=got)
     return values.astype(np.int64)
-
-
-def features_of(model: Path) -> list[str] | None:
-    """Names of the columns that the model declares in its MLflow signature; None if it declares none."""
-    import yaml
-
-    file = model / "MLmodel"
-    if not file.is_file():
-        return None
-    try:
-        signature = yaml.safe_load(file.read_text(encoding="utf-8")).get("signature") or {}
-        names = [column["name"] for column in json.loads(signature.get("inputs") or "[]") if "name" in column]
-    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
-        raise Unreadable("the model's MLmodel file cannot be read", got=str(error)[:200]) from error
-    return names or None
-
-
-def score(
-    context: Context, model: Path, table: Any, scorer: Path | None, rule: Rule, timeout: float
-) -> NDArray[np.float64]:
-    """One number a row of `table`, from the scorer in a child process.
-
-    Raises `Unchecked` when it fails or its output is not one finite number a row.
-    """
-    data, out = context.workspace / "features.parquet", context.workspace / "scores"
-    table.to_parquet(data, index=False)
-    kind = "decision" if rule.name == "predict" else "score"
-    arguments = ["--model", str(model), "--data", str(data), "--kind", kind, "--out", str(out)]
-    program = process.Program(scorer or BUILTIN_SCORER, arguments, context.workspace / "home", timeout)
-    process.run(program, context.log)
-    return _read(out, len(table))
-
-
-def _read(out: Path, rows: int) -> NDArray[np.float64]:
-    import numpy as np
-
-    try:
-        lines: Sequence[str] = out.read_text(encoding="utf-8").split()
-        scores = np.array(lines, dtype=np.float64)
-    except (OSError, ValueError) as error:
-        raise Unchecked("the scorer left no readable scores", got=str(error)[:200], expected="numbers") from error
-    if len(scores) != rows or not np.isfinite(scores).all():
-        raise Unchecked(
-            "the scorer's output does not fit the table",
-            got=f"{len(scores)} numbers, {int(np.isfinite(scores).sum())} of them finite",
-            expected=f"{rows} finite numbers",
-            remedy="mend the scorer",
-        )
-    return scores

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Misuse, Unchecked
 from mlseal.evidence.identity import Identity
-from mlseal.stages import provenance, tables
+from mlseal.stages import provenance, scored, tables
 from mlseal.stages.base import Context, DatasetPath, EntryPath, FilePath, Finding, ModelPath, require, stage
 from mlseal.stages.governance import decisions, disclosure
 from mlseal.stages.governance import groups as grouping
@@ -114,14 +114,12 @@ def fairness(
     if rule.column is not None:
         decision, ties = decisions.binary(tables.column(frame, rule.column, "decision"), f"column {rule.column!r}"), 0
     else:
-        copy = context.private_copy("model")
-        if scorer is None and not (copy / "MLmodel").is_file():
-            raise Misuse("the model is no MLflow directory", remedy="pass --scorer PROGRAM that can load it")
-        features = decisions.features_of(copy) or [c for c in frame.columns if c not in {outcome, attribute, cluster}]
+        copy = scored.loadable(context, scorer)
+        features = scored.features_of(copy) or [c for c in frame.columns if c not in {outcome, attribute, cluster}]
         program = context.private_copy("scorer") if scorer is not None else None
         # Fairlearn pulls in scikit-learn, which takes seconds to import; the child scores meanwhile.
         threading.Thread(target=importlib.import_module, args=("fairlearn.metrics",)).start()
-        scores = decisions.score(context, copy, tables.require_columns(frame, features), program, rule, timeout)
+        scores = scored.score(context, copy, tables.require_columns(frame, features), program, rule.kind, timeout)
         decision, ties = decisions.apply(rule, scores)
     sample = _Sample(truth, decision, groups, clusters)
     counts, estimates = _estimate(sample, replicates, level, seed)

@@ -11,6 +11,7 @@ import pytest
 from mlseal.errors import DigestMismatch, Misuse, NotInitialised, Unchecked, Unreadable
 from mlseal.evidence import statement
 from mlseal.evidence.digest import measure
+from mlseal.stages import scored
 from mlseal.stages.governance import decisions, disclosure
 from mlseal.stages.governance.decisions import Rule
 
@@ -321,7 +322,11 @@ def test_the_built_in_scorer_loads_what_mlflow_writes(model, tmp_path, serializa
         (built / "MLmodel").write_text(yaml.safe_dump({"flavors": {"sklearn": flavor}}))
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 2)), columns=["a", "b"])
     table.to_parquet(tmp_path / "table.parquet")
-    for kind, expected in (("decision", fitted.predict(table)), ("score", fitted.decision_function(table))):
+    for kind, expected in (
+        ("decision", fitted.predict(table)),
+        ("score", fitted.decision_function(table)),
+        ("probability", fitted.predict_proba(table)[:, 1]),
+    ):
         out = tmp_path / kind
         arguments = [
             "--model",
@@ -334,7 +339,7 @@ def test_the_built_in_scorer_loads_what_mlflow_writes(model, tmp_path, serializa
             str(out),
         ]
         monkeypatch.setattr("sys.argv", ["scoring.py", *arguments])
-        runpy.run_path(str(decisions.BUILTIN_SCORER), run_name="__main__")
+        runpy.run_path(str(scored.BUILTIN_SCORER), run_name="__main__")
         assert np.array_equal(np.array(out.read_text().split(), dtype=float), expected)
 
 

@@ -1,11 +1,11 @@
 """The built-in scorer: a program that loads a scikit-learn model from an MLflow directory and scores a table.
 
-    python -I scoring.py --model DIR --data FEATURES.parquet --kind decision|score --out FILE
+    python -I scoring.py --model DIR --data FEATURES.parquet --kind decision|score|probability --out FILE
 
 Any program with this command line can take its place (``--scorer``). It runs in a child process because loading a
 pickle runs the model's code. It does not import MLflow: the flavour's two facts, file and format, are read from
 ``MLmodel`` as MLflow writes them. A model of plain numbers (`mlseal.stages.dense`) is read, not unpickled. Output: one
-number a row, in row order, as text.
+number a row, in row order, as text: the class, the model's own score, or the probability of class 1.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def score(model: Any, table: Any, kind: str) -> list[float]:
     """One number a row: the decision, or the first score that the model offers."""
     if kind == "decision":
         found = model.predict(table)
+    elif kind == "probability":
+        return probabilities(model, table)
     elif hasattr(model, "decision_function"):
         found = model.decision_function(table)
     elif hasattr(model, "predict_proba"):
@@ -54,12 +56,24 @@ def score(model: Any, table: Any, kind: str) -> list[float]:
     return [float(value) for value in found]
 
 
+def probabilities(model: Any, table: Any) -> list[float]:
+    """The probability of class 1, a row each; a logit of plain numbers is turned into one. Exits when there is none."""
+    if hasattr(model, "predict_proba"):
+        return [float(value) for value in model.predict_proba(table)[:, 1]]
+    if type(model).__module__ != "mlseal.stages.dense":
+        sys.exit("the model gives no probabilities; pass --scorer PROGRAM that does")
+    import numpy as np
+
+    logits = model.decision_function(table)
+    return [float(value) for value in np.exp(-np.logaddexp(0, -logits))]
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Score a table with a scikit-learn model.")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--kind", choices=("decision", "score"), required=True)
+    parser.add_argument("--kind", choices=("decision", "score", "probability"), required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     import pandas as pd
