@@ -22,6 +22,8 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
 from mlseal.evidence.predicates import data_provenance
 
+STAGES = {"ingestion.source", "training.run", "governance.fairness"}
+"""Of the pipelines of the main job."""
 EXAMPLE = Path(__file__).parents[3] / "examples" / "demo" / "pipeline.py"
 PROVENANCE = {
     "path": "data",
@@ -232,6 +234,7 @@ def test_demo_pipelines_run(bench: Any) -> None:
     released = host.run(
         release, told, bench.base / "runs", bench.host(environment={"MLSEAL_ROLE": "evaluator"})
     ).require()
+    assert {t.stage for run in (built, released) for t in run.tasks} == STAGES | {"decide", "enforce"}
     assert released.outputs["Output"] == digest
     evidence = Bundle.read(released.output("governance-fairness", "evidence"))
     assert evidence.statement.predicate["modelProvenance"]

@@ -12,6 +12,8 @@ import pytest
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
 
+STAGES = {"ingestion.validation", "ingestion.pii", "ingestion.redact", "ingestion.poisoning"}
+
 
 @pytest.mark.slow
 def test_a_table_goes_through_every_ingestion_component(bench: Any) -> None:
@@ -24,6 +26,7 @@ def test_a_table_goes_through_every_ingestion_component(bench: Any) -> None:
     expected = [{"type": "expect_column_values_to_be_unique", "kwargs": {"column": "mrn"}}]
     suite.write_text(json.dumps({"name": "visits", "expectations": expected}))
     result = bench.run("intake", data=str(table), suite=str(suite), label="sick").require()
+    assert {t.stage for t in result.tasks} == STAGES
 
     def evidence(task: str) -> Any:
         return Bundle.read(result.output(task, "evidence")).statement

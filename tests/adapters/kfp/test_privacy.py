@@ -14,6 +14,7 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
 
 PIPELINES = Path(__file__).with_name("privacy_pipelines.py")
+STAGES = {"training.dp", "training.encrypted_scoring", "training.federated"}
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_the_three_privacy_stages_run_from_yaml(bench: Any, files: dict[str, str
     (made,) = compiling.compile_pipelines(PIPELINES, image.host_reference()).values()
     file = compiling.write(made, bench.base / "compiled")
     result = host.run(file, {**files, "columns": "signal,age"}, bench.base / "runs", bench.host()).require()
-    assert {t.stage for t in result.tasks} == {"training.dp", "training.encrypted_scoring", "training.federated"}
+    assert {t.stage for t in result.tasks} == STAGES
     said = {
         task: Bundle.read(result.output(task, "evidence")).statement
         for task in ("training-dp", "training-encrypted-scoring", "training-federated")

@@ -10,6 +10,7 @@ from typing import Any
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
 
+STAGES = {"testing.code", "testing.dependencies", "testing.model_file"}
 ENTRY = {
     "id": "PYSEC-2021-142",
     "modified": "2026-03-01T10:20:30Z",
@@ -34,6 +35,7 @@ def test_the_scans_run_from_their_compiled_yaml(bench: Any) -> None:
     model.write_bytes(pickle.dumps({"weights": [0.5]}))
     given = {"code": code, "requirements": wanted, "advisories": advisories, "model": model}
     result = bench.run("scanned", **{name: str(path) for name, path in given.items()}).require()
+    assert {t.stage for t in result.tasks} == STAGES
     said = {}
     for stage, subject in (("testing-code", code), ("testing-dependencies", wanted), ("testing-model-file", model)):
         evidence = Bundle.read(result.output(stage, "evidence")).statement
