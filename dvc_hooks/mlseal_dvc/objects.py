@@ -16,7 +16,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +74,19 @@ def stamp(path: str) -> Stamp:
     return stamp_of(os.stat(path))
 
 
-def hash_file(path: str) -> Hashed:
-    """Hash one file, every byte. Raises `FileNotFoundError` if it is absent, `Unreadable` otherwise."""
+def hash_file(path: str, named: str | None = None) -> Hashed:
+    """Hash one file, every byte.
+
+    Raises `FileNotFoundError` if it is absent, `Unreadable` if it cannot be read or changes meanwhile, and
+    `DigestMismatch` if its MD5 is not `named`, where that is given.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             before = stamp_of(os.fstat(descriptor))
-            digest = sha256_of(descriptor, before[2])
+            digest, name = (
+                _both(descriptor, before[2], path) if named is not None else (sha256_of(descriptor, before[2]), "")
+            )
             after = stamp_of(os.fstat(descriptor))
         finally:
             os.close(descriptor)
@@ -91,8 +96,27 @@ def hash_file(path: str) -> Hashed:
         raise Unreadable(f"cannot read {path}", got=error.strerror, remedy="check its permissions") from error
     if before != after:
         raise Unreadable(f"{path} changed while it was read", remedy="stop what writes to the cache, then run again")
+    if named is not None:
+        require_named(name, named, path)
     progress.advance(after[2])
     return Hashed(digest, after[2], after)
+
+
+def _both(descriptor: int, size: int, path: str) -> tuple[str, str]:
+    """SHA-256 and MD5: of one read for a small file, else in two threads from the same cached pages."""
+    if size < _LARGE:
+        data = os.read(descriptor, size + 1)
+        if len(data) == size:
+            return sha256(data), md5(data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    with ThreadPoolExecutor(1) as pool:
+        name = pool.submit(_md5_of_file, path)
+        return sha256_of(descriptor, size), name.result()
+
+
+def _md5_of_file(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def hash_stream(file: Any) -> Hashed:
@@ -122,25 +146,9 @@ def hash_for_signing(files: Mapping[str, str | None], cache: DigestCache) -> dic
             found[path] = Hashed(known, seen[2], seen)
             continue
         with contextlib.suppress(FileNotFoundError):
-            found[path] = _hash_named(path, files[path])
+            found[path] = hash_file(path, files[path])
             cache.remember(found[path].stamp, found[path].sha256)
     return found
-
-
-def _hash_named(path: str, md5: str | None) -> Hashed:
-    """`hash_file`, with the MD5 computed beside it; for large files in another thread, from the same cached pages."""
-    if md5 is None:
-        return hash_file(path)
-    with ThreadPoolExecutor(1) if os.path.getsize(path) >= _LARGE else nullcontext() as pool:
-        name = pool.submit(_md5, path) if pool else None
-        found = hash_file(path)
-        require_named(name.result() if name else _md5(path), md5, path)
-    return found
-
-
-def _md5(path: str) -> str:
-    with open(path, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def require_named(found: str, oid: str, where: str) -> None:
