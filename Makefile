@@ -12,7 +12,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help setup dev lint types style format test unit core core-setup stock demo bench clean
+.PHONY: help setup minors dev lint types style format test unit core core-setup stock demo bench clean
 # Installed without byte code: what is imported is compiled then and kept, and most of what is installed never is.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -47,9 +47,13 @@ $(VENV)/.ready-%-$(INPUTS): | $(BIN)/python
 	$(INSTALL) --no-build-isolation --editable '.[$*]'
 	@rm -f $(VENV)/.ready-$*-*; touch $@
 
-setup: dev stock core-setup
+setup: dev stock core-setup minors
 
 dev: $(VENV)/.ready-dev-$(INPUTS)
+
+# The other MLflow minor that is supported, beside the installed one.
+minors: dev
+	@$(BIN)/python -m tests.adapters.mlflow.minors
 
 # npm's own Sigstore client, at the versions of its lock; node from the machine, else from PyPI.
 stock: $(VENV)/.ready-dev-$(INPUTS) tests/stock/js/node_modules/.ready-$(JS_INPUTS)
@@ -75,7 +79,7 @@ format: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: stock core
+test: stock core minors
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(TESTS)
 
 unit: dev

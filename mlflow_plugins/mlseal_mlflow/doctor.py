@@ -61,7 +61,9 @@ def _surface() -> str:
 
     surface.require_known(Stock, AbstractStore, type("Sealed", (SealedStore, Stock), {}))
     surface.require_handlers(handlers)
-    return f"mlflow {importlib.metadata.version('mlflow')}, {len(surface.SURFACE)} registry methods classified"
+    surface.require_routes(handlers.get_endpoints())
+    classified = f"{len(surface.SURFACE)} registry methods and {len(surface.ROUTES)} routes classified"
+    return f"mlflow {importlib.metadata.version('mlflow')}, {classified}"
 
 
 def _trust() -> str:

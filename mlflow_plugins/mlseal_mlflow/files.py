@@ -26,7 +26,7 @@ from mlseal.errors import Error, Pending, Refusal, Unchecked, Unreadable
 from mlseal.evidence import paths
 from mlseal.evidence.bundle import write_atomic
 from mlseal.evidence.digest import Manifest, Measured, Subject, measure
-from mlseal_mlflow import private
+from mlseal_mlflow import private, surface
 
 MAX_FILES = 100_000
 RESULT_SECONDS = 600
@@ -116,7 +116,7 @@ def locate(uri: str, allowed: Sequence[str] = ()) -> Location:
             expected=", ".join(allowed) or "the server's own artifact storage",
             remedy="log the model through this server, or the operator lists its storage in MLSEAL_MLFLOW_SOURCES",
         )
-    return Location(uri, handlers._get_artifact_repository_for_uri(uri), "")  # noqa: SLF001
+    return Location(uri, surface.repository_for(handlers, uri), "")
 
 
 def is_under(uri: str, root: str) -> bool:

@@ -61,9 +61,10 @@ def _of_model(client: Any, model: Any) -> Iterator[tuple[str, str, str, str]]:
         yield model.name, str(version.version), "stage", version.current_stage
 
 
-def check(client: Any, *, tracking_uri: str) -> Iterator[Finding]:
-    """A finding for every promotion: would a loader accept it?"""
-    for name, version, what, value in promotions(client):
+def check(client: Any, *, tracking_uri: str, only: str | None = None) -> Iterator[Finding]:
+    """A finding for every promotion, or for those of the model `only`: would a loader accept it?"""
+    shown = promotions(client) if only is None else _of_model(client, client.get_registered_model(only))
+    for name, version, what, value in shown:
         try:
             _require(client, name, version, what, value, tracking_uri)
         except Error as error:
@@ -82,8 +83,6 @@ def demote(client: Any, finding: Finding) -> None:
 
 
 def _require(client: Any, name: str, version: str, what: str, value: str, tracking_uri: str) -> None:
-    from mlflow.exceptions import MlflowException
-
     from mlseal.errors import Unreadable
     from mlseal.evidence.digest import measure
     from mlseal_mlflow import loading, names, private, prompts
@@ -101,7 +100,9 @@ def _require(client: Any, name: str, version: str, what: str, value: str, tracki
             return
         try:
             model = loading.fetch(use.pinned_uri, directory, tracking_uri, tracking_uri)
-        except MlflowException as error:
+        except Exception as error:  # whatever a storage raises is about this model, and the others are waiting
+            if isinstance(error, Error):
+                raise
             raise Unreadable(f"{name} version {version} cannot be fetched", got=str(error)[:200]) from error
         evidence = loading.set_aside(model, directory)
         loading.require_allowed(measure(model, name=key.name), use, evidence)

@@ -60,6 +60,7 @@ def build_store(store_uri: str, tracking_uri: str | None = None) -> Any:
     sealed = type(f"Sealed{stock.__name__}", (SealedStore, stock), {})
     surface.require_known(stock, AbstractStore, sealed)
     surface.require_handlers(handlers)
+    surface.require_routes(handlers.get_endpoints())
     store = sealed(database)
     store.decisions = decision.from_environment()
     return store

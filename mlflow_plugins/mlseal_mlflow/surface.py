@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import logging
+import os
+import re
+from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
 from mlseal.errors import MissingExtra, Unchecked
 
-OLDEST, NEWEST = (3, 17), (3, 17)
-"""First and last MLflow minor that the surface below was read from."""
+OLDEST, NEWEST = (3, 16), (3, 17)
+"""First and last MLflow minor that the surface below was read from, and that the table of attacks was tried on."""
+
+UNVETTED = "MLSEAL_MLFLOW_UNVETTED"
+"""Names another minor, such as ``3.18``, whose risk the operator takes; a changed surface still stops the start."""
+
+_log = logging.getLogger(__name__)
 
 
 class Kind(Enum):
@@ -24,6 +34,7 @@ class Kind(Enum):
     DEMOTE = "takes something out of use; always possible, so that a bad model can be stopped at any time"
     WRITE = "changes what no consumer resolves by; checked for reserved names only"
     PROMOTE = "changes what a consumer gets; goes to the gate"
+    ELSEWHERE = "changes what a consumer gets without asking the registry store; the reconciler finds the result"
     COMPOSITE = "defined by MLflow's abstract store in terms of the methods above"
 
 
@@ -89,9 +100,49 @@ HANDLERS = (
     "_get_artifact_repo_mlflow_artifacts",
     "_get_proxied_run_artifact_destination_path",
     "_get_workspace_scoped_repo_path_if_enabled",
-    "_get_artifact_repository_for_uri",
+    "get_artifact_repository",
 )
 """Functions of ``mlflow.server.handlers`` that find a model's files from inside the server."""
+
+_GUARDED_REPOSITORY = "_get_artifact_repository_for_uri"
+"""From 3.17 on: the same as ``get_artifact_repository``, after a look at the host."""
+
+ROUTES: dict[str, Kind] = {
+    "GET registered-models/get": _R,
+    "GET registered-models/get-latest-versions": _R,
+    "POST registered-models/get-latest-versions": _R,
+    "GET registered-models/search": _R,
+    "GET registered-models/alias": _R,
+    "GET model-versions/get": _R,
+    "GET model-versions/get-download-uri": _R,
+    "GET model-versions/search": _R,
+    "GET webhooks": _R,
+    "GET webhooks/<webhook_id>": _R,
+    "GET workspaces": _R,
+    "GET workspaces/<workspace_name>": _R,
+    "DELETE registered-models/delete": _D,
+    "DELETE registered-models/alias": _D,
+    "DELETE model-versions/delete": _D,
+    "DELETE webhooks/<webhook_id>": _D,
+    "POST registered-models/create": _W,
+    "PATCH registered-models/update": _W,
+    "POST registered-models/set-tag": _W,
+    "DELETE registered-models/delete-tag": _W,
+    "PATCH model-versions/update": _W,
+    "POST model-versions/set-tag": _W,
+    "DELETE model-versions/delete-tag": _W,
+    "POST webhooks": _W,
+    "PATCH webhooks/<webhook_id>": _W,
+    "POST webhooks/<webhook_id>/test": _W,
+    "POST workspaces": _W,
+    "PATCH workspaces/<workspace_name>": _W,
+    "POST registered-models/alias": _P,
+    "POST model-versions/transition-stage": _P,
+    "POST model-versions/create": _P,
+    "POST registered-models/rename": _P,
+    "DELETE workspaces/<workspace_name>": Kind.ELSEWHERE,
+}
+"""Routes of models, versions, webhooks and workspaces, under both of their prefixes and in any version of the API."""
 
 
 def require_known(stock: type, abstract: type, sealed: type) -> None:
@@ -121,19 +172,53 @@ def require_handlers(handlers: object) -> None:
         raise Unchecked("MLflow's server cannot be asked for a model's files", got=f"no {', '.join(missing)}")
 
 
+def repository_for(handlers: Any, uri: str) -> Any:
+    """The artifact repository of `uri` as this MLflow's server makes it; looks at the host where MLflow does."""
+    make = getattr(handlers, _GUARDED_REPOSITORY, handlers.get_artifact_repository)
+    return make(uri)
+
+
+def require_routes(endpoints: Iterable[tuple[str, object, Iterable[str]]]) -> None:
+    """Raise `Unchecked` unless each of MLflow's REST routes about models, webhooks and workspaces is in `ROUTES`.
+
+    Args:
+        endpoints: (path, handler, methods) of each route, as ``mlflow.server.handlers.get_endpoints()`` gives them.
+    """
+    known = {f"{method} {route}" for path, _, methods in endpoints if (route := _route(path)) for method in methods}
+    problems = [f"new: {route}" for route in sorted(known - set(ROUTES))]
+    problems += [f"gone: {route}" for route in sorted(set(ROUTES) - known)]
+    if problems:
+        raise Unchecked(
+            "this MLflow has other registry routes than the one that was examined",
+            got="; ".join(problems[:6]),
+            expected="the routes in mlseal_mlflow/surface.py",
+            remedy=f"install mlflow {_text(OLDEST)} to {_text(NEWEST)}, or upgrade mlseal",
+        )
+
+
+def _route(path: str) -> str | None:
+    """``registered-models/get`` of ``/PREFIX/ajax-api/2.0/mlflow/registered-models/get``; None for other subjects."""
+    found = re.search(r"/mlflow/((?:registered-models|model-versions|webhooks|workspaces)(?:/.*)?)$", path)
+    return found[1] if found else None
+
+
 def _require_version() -> None:
     try:
         text = importlib.metadata.version("mlflow")
     except importlib.metadata.PackageNotFoundError as error:
         raise MissingExtra("MLflow is not installed", remedy="pip install 'mlseal[mlflow]'") from error
     major, minor = (int(part) for part in text.split(".")[:2])
-    if not OLDEST <= (major, minor) <= NEWEST:
-        raise Unchecked(
-            "this MLflow was never examined",
-            got=text,
-            expected=f"{_text(OLDEST)} to {_text(NEWEST)}",
-            remedy="install an examined MLflow, or upgrade mlseal",
-        )
+    if OLDEST <= (major, minor) <= NEWEST:
+        return
+    if os.environ.get(UNVETTED) == _text((major, minor)):
+        _log.warning("mlseal: MLflow %s was never examined; %s says to start all the same", text, UNVETTED)
+        return
+    raise Unchecked(
+        "this MLflow was never examined",
+        got=text,
+        expected=f"{_text(OLDEST)} to {_text(NEWEST)}",
+        remedy=f"install an examined MLflow, upgrade mlseal, or take the risk with {UNVETTED}={_text((major, minor))}",
+    )
 
 
 def _unknown(stock: type) -> list[str]:

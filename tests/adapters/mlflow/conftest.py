@@ -76,6 +76,10 @@ class Shop:
     arguments: tuple[str, ...] = ()
     workers: int = 2
     prefix: tuple[str, ...] = ()
+    database: str = ""
+    auth: tuple[str, str] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    experiment: str = "0"
     url: str = ""
     server: Any = None
     store: Any = None
@@ -84,6 +88,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.log = self.base / "server.log"
+        self.database = self.database or f"sqlite:///{self.base}/registry.db"
 
     @property
     def artifacts(self) -> Path:
@@ -93,7 +98,7 @@ class Shop:
     @property
     def registry(self) -> str:
         """The registry store; without ``mlseal:`` there is no gate."""
-        return f"mlseal:sqlite:///{self.base}/registry.db"
+        return f"mlseal:{self.database}"
 
     def command(self, port: int) -> list[str]:
         from mlseal_mlflow import serving
@@ -139,7 +144,8 @@ class Shop:
     def call(self, method: str, route: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
         import requests
 
-        return requests.request(method, f"{self.url}/api/2.0/mlflow/{route}", json=body, headers=headers, timeout=60)
+        url, more = f"{self.url}/api/2.0/mlflow/{route}", {"headers": self.headers | (headers or {}), "auth": self.auth}
+        return requests.request(method, url, json=body, timeout=60, **more)
 
     def fresh(self, pattern: str = "risk-{}") -> str:
         """A model name that no other test uses."""
@@ -147,7 +153,7 @@ class Shop:
 
     def upload(self, files: dict[str, bytes]) -> tuple[str, str]:
         """Log a model with these files through the artifact proxy; returns (source, storage URI)."""
-        logged = self.client.create_logged_model("0", name="model")
+        logged = self.client.create_logged_model(self.experiment, name="model")
         for name, data in files.items():
             self.overwrite(logged.artifact_location, name, data)
         self.client.finalize_logged_model(logged.model_id, "READY")
@@ -158,7 +164,8 @@ class Shop:
         import requests
 
         place = place.removeprefix("mlflow-artifacts:/")
-        answer = requests.put(f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{place}/{name}", data=data, timeout=30)
+        url, more = f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{place}/{name}", {"headers": self.headers}
+        answer = requests.put(url, data=data, auth=self.auth, timeout=30, **more)
         assert answer.status_code == 200, answer.text
 
     def model(
@@ -317,7 +324,14 @@ def require_mlflow() -> None:
 
 
 def build(
-    authority: Any, base: Path, *, policy: str = POLICY, workers: int = 2, arguments: tuple[str, ...] = (), **env: str
+    authority: Any,
+    base: Path,
+    *,
+    policy: str = POLICY,
+    workers: int = 2,
+    arguments: tuple[str, ...] = (),
+    database: str = "",
+    **env: str,
 ) -> Shop:
     """A server that is not started yet."""
     require_mlflow()
@@ -342,7 +356,8 @@ def build(
         "TMPDIR": str(temporary),
         **env,
     }
-    return Shop(authority, base, file, {k: v for k, v in environment.items() if v}, arguments, workers)
+    environment = {key: value for key, value in environment.items() if value}
+    return Shop(authority, base, file, environment, arguments, workers, database=database)
 
 
 @pytest.fixture
@@ -415,7 +430,7 @@ def at_desk(shop: Shop, patch: pytest.MonkeyPatch) -> Iterator[Shop]:
 
     at_home(shop, patch)
     patch.setattr(handlers, "_artifact_repo", None)
-    database = f"sqlite:///{shop.base}/registry.db"
+    database = shop.database
     mlflow.set_tracking_uri(database)
     try:
         shop.store = build_store(f"mlseal:{database}")
@@ -483,6 +498,11 @@ def enter(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(key, value)
     for key in ("MLSEAL_TRUST", "MLSEAL_STORE"):
         monkeypatch.setenv(key, shop.env[key])
+    if shop.auth:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", shop.auth[0])
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", shop.auth[1])
+    if "X-MLFLOW-WORKSPACE" in shop.headers:
+        monkeypatch.setenv("MLFLOW_WORKSPACE", shop.headers["X-MLFLOW-WORKSPACE"])
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -66,6 +66,47 @@ def test_an_unexamined_mlflow_is_refused(monkeypatch):
         surface.require_known(SqlAlchemyStore, AbstractStore, sealed(SqlAlchemyStore))
 
 
+def test_another_minor_starts_only_by_its_name_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.99.1")
+    monkeypatch.setenv("MLSEAL_MLFLOW_UNVETTED", "3.98")
+    with pytest.raises(Unchecked, match=r"never examined; got 3\.99\.1.*MLSEAL_MLFLOW_UNVETTED=3\.99"):
+        surface.require_known(SqlAlchemyStore, AbstractStore, sealed(SqlAlchemyStore))
+    monkeypatch.setenv("MLSEAL_MLFLOW_UNVETTED", "3.99")
+    surface.require_known(SqlAlchemyStore, AbstractStore, sealed(SqlAlchemyStore))
+    assert "MLflow 3.99.1 was never examined" in caplog.text
+    hole = type(
+        "Hole", (SealedStore, SqlAlchemyStore), {"rename_registered_model": SqlAlchemyStore.rename_registered_model}
+    )
+    with pytest.raises(Unchecked, match="rename_registered_model is not gated"):
+        surface.require_known(SqlAlchemyStore, AbstractStore, hole)
+
+
+def test_every_route_of_this_mlflow_is_classified():
+    surface.require_routes(handlers.get_endpoints())
+    kinds = set(surface.ROUTES.values())
+    assert kinds == {Kind.READ, Kind.DEMOTE, Kind.WRITE, Kind.PROMOTE, Kind.ELSEWHERE}
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/2.0/mlflow/registered-models/promote-everything", ["POST"]),
+        ("/prefix/ajax-api/2.0/mlflow/model-versions/get", ["PUT"]),
+        ("/api/3.0/mlflow/workspaces/<workspace_name>/merge", ["POST"]),
+        ("/api/4.0/mlflow/webhooks", ["DELETE"]),
+    ],
+)
+def test_a_new_route_is_refused(path, methods):
+    with pytest.raises(Unchecked, match=f"new: {methods[0]} "):
+        surface.require_routes([*handlers.get_endpoints(), (path, None, methods)])
+
+
+def test_a_route_that_is_gone_is_refused():
+    left = [entry for entry in handlers.get_endpoints() if not entry[0].endswith("registered-models/alias")]
+    with pytest.raises(Unchecked, match="gone: DELETE registered-models/alias"):
+        surface.require_routes(left)
+
+
 def test_missing_server_functions_are_refused():
     with pytest.raises(Unchecked, match="_get_artifact_repo_mlflow_artifacts"):
         surface.require_handlers(object())
@@ -73,7 +114,8 @@ def test_missing_server_functions_are_refused():
 
 def test_mlflow_still_keeps_prompts_where_we_look():
     assert constants.IS_PROMPT_TAG_KEY == prompts.IS_PROMPT
-    assert constants._PROMPT_SOURCE_PLACEHOLDERS == prompts.SOURCES
+    known = getattr(constants, "_PROMPT_SOURCE_PLACEHOLDERS", prompts.SOURCES)  # 3.16 has them as literals
+    assert known == prompts.SOURCES
     for key in (
         constants.IS_PROMPT_TAG_KEY,
         constants.PROMPT_TEXT_TAG_KEY,
