@@ -226,11 +226,11 @@ class Admission:
     def _rules(self, claim: data_provenance.Predicate) -> Sequence[Rule]:
         if self._session.identities:
             return (Rule("the command line", self._session.identities),)
-        from mlseal.policy import dates
+        from mlseal.policy import dates, layers
 
         closed = dates.refusals(self.policies, _facts(claim), self._session.clock())
         governing.require_open([why for _, why in closed])
-        policies = [policy for policy in self.policies if policy.applies(_facts(claim))]
+        policies = layers.governing(self.policies, _facts(claim))
         if not policies:
             raise Refusal(
                 f"nobody is named who may sign {claim.path}", expected="a policy for tool: dvc at the gateway"

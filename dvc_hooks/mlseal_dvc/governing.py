@@ -138,8 +138,11 @@ class Governance:
 
     def applicable(self, action: str, path: str | None = None) -> list[Policy]:
         """The policies that govern `action`, on `path` or on anything."""
-        facts = self.facts(action, path)
-        return [policy for policy in self.policies if policy.applies(facts)]
+        if not self.policies:
+            return []
+        from mlseal.policy.layers import governing
+
+        return list(governing(self.policies, self.facts(action, path)))
 
     def _frozen(self, action: str, path: str | None) -> list[Reason]:
         """Why `action` is closed now, by each window that covers it."""

@@ -45,6 +45,7 @@ from mlseal.evidence.predicates import slsa_vsa
 from mlseal.evidence.signing import signer_for
 from mlseal.evidence.verifying import VerifiedStatement, self_verify
 from mlseal.policy import gate
+from mlseal.policy.layers import governing
 from mlseal.policy.model import Policy
 from mlseal.policy.names import Action, canonical_facts
 from mlseal.policy.verdict import Outcome, Reason, Refused, Undecided, Verdict, to_statement
@@ -245,7 +246,7 @@ def _applying(policies: tuple[Policy, ...], action: Action, clock: Clock) -> tup
     """The policies by which the gate must have judged: those that govern the action, else those that exempt it."""
     facts, now = canonical_facts(action), clock()
     frozen = [policy for policy in policies if any(policy.frozen(facts, now))]
-    applying = tuple(policy for policy in policies if policy.applies(facts))
+    applying = governing(policies, facts)
     if not any(policy.binding(now) for policy in applying):
         applying = tuple(policy for policy in policies if policy.exempts(facts, now))
     applying += tuple(policy for policy in frozen if applying and policy not in applying)

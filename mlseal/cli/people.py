@@ -131,7 +131,7 @@ def waive(
     _require_waivable(policy, rule)
     claim = waiver.Predicate(
         rule=rule,
-        policy=policy.name,
+        policy=policy.stating(rule),
         reason=reason,
         expires=rfc3339(utcnow() + timedelta(days=days)),
         not_proven=["that the rule holds"],
@@ -142,8 +142,8 @@ def waive(
     made = statement.make(measured.subjects, waiver.URI, claim.to_json())
     bundle = sign_as(made, role, trust_path, store_path, token_file, output)
     _say(
-        {"evidenceId": bundle.evidence_id, "rule": rule, "policy": policy.name, "expires": claim.expires},
-        f"rule {rule} of {policy.name} waived for {path} until {claim.expires}: evidence {bundle.evidence_id}",
+        {"evidenceId": bundle.evidence_id, "rule": rule, "policy": claim.policy, "expires": claim.expires},
+        f"rule {rule} of {claim.policy} waived for {path} until {claim.expires}: evidence {bundle.evidence_id}",
         as_json=as_json,
     )
 

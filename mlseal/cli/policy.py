@@ -139,9 +139,11 @@ def policy() -> None:
 @JSON
 def policy_lint(files: tuple[Path, ...], as_json: bool) -> None:
     """Load FILES strictly, and say aloud where a policy is weaker than it could be."""
+    from mlseal.policy import load
     from mlseal.policy.lint import remarks
 
-    rows = [{"policy": p.name, "sha256": p.sha256, "remarks": list(remarks(p))} for p in _policies(files)]
+    load.load_all(files)  # what is wrong between them
+    rows = [{"policy": p.name, "sha256": p.sha256, "remarks": list(remarks(p))} for p in load.each(files)]
     words = [
         f"{row['policy']} (sha256 {str(row['sha256'])[:16]}…) is valid"
         + "".join(f"\n  {remark}" for remark in row["remarks"])
@@ -229,11 +231,13 @@ def _action(name: str | None, facts: Sequence[str]) -> Action | None:
 
 
 def _words(verdict: Verdict) -> str:
+    from mlseal.policy.verdict import once
+
     lines = [f"{verdict.kind.upper()}" + (" (observed only, not enforced)" if verdict.mode == "observe" else "")]
     lines[0] += " by " + (
         ", ".join(f"{name} (sha256 {sha256[:16]}…)" for name, sha256 in verdict.policies) or "no policy"
     )
-    for reason in verdict.reasons:
+    for reason in once(verdict.reasons):
         lines.append(f"  {'·' if reason.outcome == 'note' else '✗'} {reason.rule}: {reason.message}")
         lines += [
             f"      {name}: {text}" for name, text in (("got", reason.got), ("expected", reason.expected)) if text

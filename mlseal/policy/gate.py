@@ -2,6 +2,7 @@
 
 1. The action's names must be canonical: printable ASCII, compared without case.
 2. The policies that apply are found. None: refused, unless an exemption names owner and end. Several: all must allow.
+   What a policy extends is judged besides (`layers`).
    A window that is closed for the action refuses it (`dates`), also where an exemption would let it pass.
 3. The log is brought up to date; what it holds and nobody shows leaves the verdict undecided.
 4. What was revoked must be known freshly enough.
@@ -25,6 +26,7 @@ from mlseal.evidence.digest import Measured, Subject
 from mlseal.policy import dates
 from mlseal.policy.case import Case, weakest
 from mlseal.policy.facts import Source, Target, VerifiedFact
+from mlseal.policy.layers import governing, with_layers
 from mlseal.policy.model import Matcher, Policy
 from mlseal.policy.names import Action, canonical_facts
 from mlseal.policy.remedies import Hints
@@ -89,7 +91,8 @@ def decide(
     except ValueError as error:
         reason = Reason("name", str(error), "refused", expected="a plain ASCII name", remedy="choose another name")
         return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)
-    matching = tuple(p for p in policies if action is None or p.applies(facts))  # (2)
+    policies = with_layers(policies)
+    matching = governing(policies, facts if action else None)  # (2)
     told = hints or Hints()
     frozen = dates.refusals(policies, facts, now)
     if not any(policy.binding(now) for policy in matching):
@@ -117,7 +120,7 @@ def _matching(policies: Sequence[Policy], action: Action | None) -> tuple[Policy
         facts = canonical_facts(action) if action else {}
     except ValueError:
         return tuple(policies)
-    return tuple(p for p in policies if action is None or p.applies(facts)) or tuple(policies)
+    return governing(policies, facts if action else None) or tuple(policies)
 
 
 def _case(

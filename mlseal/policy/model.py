@@ -10,7 +10,7 @@ from mlseal.evidence.identity import EmailDomain, Identity, RoleMember
 from mlseal.evidence.predicates import fairness, human_approval, slsa_provenance
 from mlseal.policy.cel import Condition
 from mlseal.policy.names import matches
-from mlseal.policy.schema import Applies, Assurance, Freeze, PolicyPart, RequirementPart, Signer
+from mlseal.policy.schema import Assurance, Freeze, PolicyPart, RequirementPart, Signer, patterns
 
 Matcher = Identity | EmailDomain | RoleMember
 INPUTS = frozenset({slsa_provenance.URI, fairness.URI})
@@ -19,12 +19,13 @@ INPUTS = frozenset({slsa_provenance.URI, fairness.URI})
 
 @dataclass(frozen=True)
 class Rule:
-    """One condition of a requirement."""
+    """One condition of a requirement; `origin` is the layer that states it, if it is another."""
 
     id: str
     message: str
     condition: Condition
     waivable: bool = True
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Requirement:
         part: the keys of the file.
         rules: compiled ``when``.
         where: compiled ``where``: which results the requirement is about; None for all.
+        origin: name of the layer that states it, if it is another.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Requirement:
     part: RequirementPart
     rules: tuple[Rule, ...] = ()
     where: Condition | None = None
+    origin: str | None = None
 
     @property
     def by(self) -> tuple[Matcher, ...]:
@@ -74,13 +77,27 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Policy:
-    """A whole policy; ``sha256`` of the file's bytes is its identity."""
+    """A whole policy; ``sha256`` of the file's bytes is its identity.
+
+    Of a layer, `part` and `require` hold what it takes over from `parent` too.
+    """
 
     name: str
     sha256: str
     raw: bytes = field(repr=False)
     part: PolicyPart = field(repr=False)
     require: tuple[Requirement, ...]
+    parent: Policy | None = None
+
+    @property
+    def layers(self) -> tuple[Policy, ...]:
+        """This policy and those that it stands on, the narrowest first."""
+        return (self, *(self.parent.layers if self.parent else ()))
+
+    def stating(self, rule: str) -> str:
+        """The name of the layer that states a rule: what a waiver of it must name."""
+        stated = {r.id: r.origin for r in self.require} | {c.id: c.origin for r in self.require for c in r.rules}
+        return stated.get(rule) or self.name
 
     @property
     def revokers(self) -> tuple[Matcher, ...]:
@@ -118,12 +135,12 @@ class Policy:
 
     def applies(self, facts: Mapping[str, str]) -> bool:
         """Whether this policy governs an action, given its canonical facts."""
-        return any(matches(_patterns(entry), facts, absent=True) for entry in self.part.applies or ())
+        return any(matches(patterns(entry), facts, absent=True) for entry in self.part.applies or ())
 
     def exempts(self, facts: Mapping[str, str], now: datetime) -> str | None:
         """By whose decision and until when this action is ungoverned; None if it is not, or not any more."""
         for entry in self.part.ungoverned or ():
-            if now < entry.until and matches(_patterns(entry), facts, absent=False):
+            if now < entry.until and matches(patterns(entry), facts, absent=False):
                 return f"{entry.owner} until {entry.until:%Y-%m-%dT%H:%M:%SZ}"
         return None
 
@@ -137,7 +154,7 @@ class Policy:
         What the action does not state counts as covered, so that leaving a fact out opens nothing.
         """
         for entry in self.part.freeze or ():
-            if entry.since <= now < entry.until and matches(_patterns(entry), facts, absent=True):
+            if entry.since <= now < entry.until and matches(patterns(entry), facts, absent=True):
                 yield entry
 
     def observes(self, now: datetime) -> bool:
@@ -148,8 +165,3 @@ class Policy:
 def matchers(signers: list[Signer] | None) -> tuple[Matcher, ...]:
     """The identities of a list of signers; nobody for None."""
     return tuple(signer.matcher for signer in signers or ())
-
-
-def _patterns(entry: Applies) -> dict[str, str]:
-    extra = entry.__pydantic_extra__ or {}
-    return {"tool": entry.tool, "action": entry.action, **{key.casefold(): pattern for key, pattern in extra.items()}}

@@ -49,8 +49,13 @@ def matches(patterns: Mapping[str, str], facts: Mapping[str, str], *, absent: bo
     A fact that the action does not state counts as `absent`: covered for policies (the stricter reading), not covered
     for exemptions.
     """
-    return all(_covers(pattern, facts[key]) if key in facts else absent for key, pattern in patterns.items())
+    return all(covers(pattern, facts[key]) if key in facts else absent for key, pattern in patterns.items())
 
 
-def _covers(pattern: str, name: str) -> bool:
+def covers(pattern: str, name: str) -> bool:
+    """Whether `pattern` covers the whole of `name`.
+
+    Of two patterns, whether the first covers all that the second does: a ``*`` of the second is a character that no
+    name holds, so only a ``*`` of the first covers it. Never true by mistake; false for some that do overlap wholly.
+    """
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None

@@ -43,8 +43,7 @@ class Document:
 
 def parse(raw: bytes, name: str) -> Document:
     """The mapping in `raw`. Raises `PolicyInvalid` naming `name` and the line."""
-    if len(raw) > MAX_BYTES:
-        raise PolicyInvalid(f"{name} is too large", got=f"{len(raw)} bytes", expected=f"at most {MAX_BYTES}")
+    require_size(len(raw), name)
     try:
         text = raw.decode("utf-8")
         _require_plain(text, name)
@@ -63,6 +62,14 @@ def parse(raw: bytes, name: str) -> Document:
     if not isinstance(value, dict) or not value:
         raise PolicyInvalid(f"{name} is empty or not a mapping", expected="a policy", remedy="see 'mlseal init'")
     return Document(value, lines)
+
+
+def require_size(size: int, name: str) -> None:
+    """Raise `PolicyInvalid` for a file of more bytes than a policy may have."""
+    if size > MAX_BYTES:
+        raise PolicyInvalid(
+            f"{name} is too large", got=f"{size} bytes", expected=f"at most {MAX_BYTES}", remedy="divide it"
+        )
 
 
 def _line(mark: Any) -> int:

@@ -90,6 +90,12 @@ class Applies(Part):
     action: Pattern
 
 
+def patterns(entry: Applies) -> dict[str, str]:
+    """All patterns of `entry` by fact, tool and action among them."""
+    extra = entry.__pydantic_extra__ or {}
+    return {"tool": entry.tool, "action": entry.action, **{key.casefold(): pattern for key, pattern in extra.items()}}
+
+
 class Ungoverned(Applies):
     """Actions that are deliberately let through without evidence, by whose decision and until when."""
 
@@ -231,10 +237,21 @@ class Controls(Part):
     tests: Annotated[list[Control], Field(min_length=1)]
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$", max_length=100)]
+
+
+class Extends(Part):
+    """The policy that this one is a layer of, by name and by the digest of its file."""
+
+    policy: Name
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
 class PolicyPart(Part):
     """A whole policy file."""
 
-    policy: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$", max_length=100)]
+    policy: Name
+    extends: Extends | None = None
     applies: Annotated[list[Applies], Field(min_length=1)] | None = None
     assurance: Assurance = Assurance()
     revocation_max_age: Duration = timedelta(hours=24)
@@ -252,6 +269,15 @@ class PolicyPart(Part):
 
     @model_validator(mode="after")
     def _says_something(self) -> PolicyPart:
+        if self.extends is None:
+            self.require_whole()
+        named = [(entry.name, entry.sha256) for entry in self.unsigned or ()]
+        if len(set(named)) != len(named):
+            raise ValueError("unsigned lists one source twice")
+        return self
+
+    def require_whole(self) -> None:
+        """Raise `ValueError` unless this is a policy by itself; a layer must be one together with what it extends."""
         if (self.applies is None) != (self.require is None):
             raise ValueError("applies and require belong together")
         if all(part is None for part in (self.require, self.ungoverned, self.data_policy, self.freeze)):
@@ -260,7 +286,3 @@ class PolicyPart(Part):
             )
         if self.unsigned is not None and self.require is None:
             raise ValueError("unsigned sources count in requirements, and there are none")
-        named = [(entry.name, entry.sha256) for entry in self.unsigned or ()]
-        if len(set(named)) != len(named):
-            raise ValueError("unsigned lists one source twice")
-        return self

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import ClassVar, Literal
 from urllib.parse import quote, urlencode
@@ -47,6 +47,14 @@ class Reason:
         """For ``--json`` and HTTP bodies; absent members are left out."""
         members = {**vars(self), "control": list(self.control)}
         return {key: value for key, value in members.items() if value not in (None, "", [])}
+
+
+def once(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """`reasons` as they are told: what several policies or layers say in the same words, one time."""
+    told: dict[Reason, Reason] = {}
+    for reason in reasons:
+        told.setdefault(replace(reason, policy=""), reason)
+    return tuple(told.values())
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class Verdict:
 
     def summary(self) -> str:
         """All that stops, in one line."""
-        stopping = [str(reason) for reason in self.reasons if reason.outcome != "note"]
+        stopping = [str(reason) for reason in once(self.reasons) if reason.outcome != "note"]
         names = ", ".join(name for name, _ in self.policies) or "no policy"
         return f"{self.kind} by {names}" + (": " + " | ".join(stopping) if stopping else "")
 
@@ -143,7 +151,7 @@ def raise_for(verdict: Verdict) -> None:
     """Return for a verdict that lets pass; raise `RuleBroken` or `Unchecked` with every reason otherwise."""
     if verdict.passes:
         return
-    stopping = [reason for reason in verdict.reasons if reason.outcome != "note"]
+    stopping = [reason for reason in once(verdict.reasons) if reason.outcome != "note"]
     remedies = list(dict.fromkeys(reason.remedy for reason in stopping if reason.remedy))
     error = RuleBroken if isinstance(verdict, Refused) else Unchecked
     words = " | ".join(str(Reason(r.rule, r.message, got=r.got, expected=r.expected)) for r in stopping)
@@ -227,10 +235,10 @@ def _reasons(reasons: tuple[Reason, ...]) -> list[slsa_vsa.Reason]:
     Where names are committed only the rules are named: words, remedies and what was found may hold paths.
     """
     if naming.in_force().committed:
-        return [slsa_vsa.Reason(rule=r.rule, message=_UNSAID, control=list(r.control)) for r in reasons]
+        return [slsa_vsa.Reason(rule=r.rule, message=_UNSAID, control=list(r.control)) for r in once(reasons)]
     made: list[slsa_vsa.Reason] = []
     room = ROOM_FOR_REASONS
-    for reason in reasons:
+    for reason in once(reasons):
         said = slsa_vsa.Reason(
             rule=reason.rule,
             message=reason.message[:1000],
@@ -241,7 +249,7 @@ def _reasons(reasons: tuple[Reason, ...]) -> list[slsa_vsa.Reason]:
         )
         room -= len(canonical.dumps(said.to_json()))
         if room < 0:
-            made.append(slsa_vsa.Reason(rule="more", message=f"{len(reasons) - len(made)} further reasons"))
+            made.append(slsa_vsa.Reason(rule="more", message=f"{len(once(reasons)) - len(made)} further reasons"))
             break
         made.append(said)
     return made

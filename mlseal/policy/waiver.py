@@ -1,8 +1,9 @@
 """Waivers: somebody else excuses one rule, for one subject, until a date, in a signed statement.
 
-A waiver counts if (1) its signer is listed under ``waivers:`` and is no gate, (2) it names this policy and this rule,
-(3) its subject is what is judged, (4) it has not ended, lies not in the future and was not taken back, (5) its
-assurance suffices, and (6) its signer made none of the evidence it excuses and none of the subject's provenance.
+A waiver counts if (1) its signer is listed under ``waivers:`` and is no gate, (2) it names this rule and the policy
+that states it, (3) its subject is what is judged, (4) it has not ended, lies not in the future and was not taken back,
+(5) its assurance suffices, and (6) its signer made none of the evidence it excuses and none of the subject's
+provenance.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ def excuse(case: Case, rule: str, target: Target, producers: Collection[Identity
     remedy = case.hints.waive(rule, case.policy.waivers)
     for fact in case.find(rule, target, waiver.URI, case.policy.waivers, remedy).facts:  # (1) (3)
         claim = fact.predicate
-        if not isinstance(claim, waiver.Predicate) or claim.rule != rule or claim.policy != case.policy.name:  # (2)
+        if (
+            not isinstance(claim, waiver.Predicate) or claim.rule != rule or claim.policy != case.policy.stating(rule)
+        ):  # (2)
             continue
         case.look_at([fact])
         obstacle = _obstacle(case, fact, claim, makers)
