@@ -11,6 +11,7 @@ import click
 
 from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
 from mlseal.cli.people import approve, sign_as, waive
+from mlseal.cli.policy_text import policy_diff, policy_explain, policy_schema
 from mlseal.errors import Error, Misuse, Refusal, Unchecked
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.clock import rfc3339, utcnow
@@ -131,7 +132,11 @@ def explain(
 
 @click.group()
 def policy() -> None:
-    """Check policies before they judge."""
+    """Check policies before they judge; release, pin and roll back the ones in force."""
+
+
+for command in (policy_diff, policy_explain, policy_schema):
+    policy.add_command(command)
 
 
 @policy.command("lint")

@@ -29,9 +29,8 @@ def remarks(policy: Policy) -> Iterator[str]:
     if part.observe is not None:
         yield f"observe: nothing is enforced until {part.observe.until.isoformat()}"
     yield from _of_ends(part)
-    trained = any(r.predicate_type == slsa_provenance.URI and r.part.of is None for r in policy.require)
     for requirement in policy.require:
-        yield from _of_requirement(policy, requirement, trained=trained)
+        yield from of_requirement(policy, requirement)
 
 
 def _of_ends(part: PolicyPart) -> Iterator[str]:
@@ -46,7 +45,9 @@ def _of_ends(part: PolicyPart) -> Iterator[str]:
         yield f"freeze: {window.tool}/{window.action} is refused {span}; take the entry out afterwards"
 
 
-def _of_requirement(policy: Policy, requirement: Requirement, *, trained: bool) -> Iterator[str]:
+def of_requirement(policy: Policy, requirement: Requirement) -> Iterator[str]:
+    """What one requirement leaves open; each sentence begins with its id."""
+    trained = any(r.predicate_type == slsa_provenance.URI and r.part.of is None for r in policy.require)
     part, name = requirement.part, requirement.id
     if part.effective_on is not None:
         yield f"{name}: effectiveOn: nothing asks for it before {rfc3339(part.effective_on)}"

@@ -6,7 +6,16 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from mlseal.evidence.clock import parse_rfc3339
@@ -15,6 +24,7 @@ from mlseal.policy.names import canonical
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([mhdw])")
+_RFC3339 = r"^[0-9]{4}-?[0-9W][0-9-]*[^0-9][0-9:.,]+([Zz]|[+-][0-9:.]+)$"
 _DOMAIN = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*$"
 
 
@@ -35,15 +45,25 @@ def _moment(value: object) -> datetime:
         raise ValueError(f"not a time with a zone: {value[:40]!r}; write 2027-01-31T00:00:00Z") from None
 
 
+def told(pattern: str, **more: Any) -> WithJsonSchema:
+    """How the JSON Schema describes a text that is read as something else; the reader may be stricter, never laxer."""
+    return WithJsonSchema({"type": "string", "pattern": pattern, **more})
+
+
 def _pattern(value: str) -> str:
     return canonical(value, what="pattern")
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
-Duration = Annotated[timedelta, BeforeValidator(duration)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_pattern)]
+Duration = Annotated[timedelta, BeforeValidator(duration), told(f"^{_DURATION.pattern}$")]
+Moment = Annotated[datetime, BeforeValidator(_moment), told(_RFC3339)]
+Pattern = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    AfterValidator(_pattern),
+    told(r"^[!-~]([ -~]*[!-~])?$", maxLength=200),
+]
 
 
 class Part(BaseModel):
