@@ -6,9 +6,12 @@ MLflow downloads a model once and then reads, imports and unpickles what it got.
 2. removes what no digest counts, and measures that copy;
 3. asks for the gate's verdict about these bytes and this use: signed by the gate, allowing, not too old, none of the
    evidence below it revoked. Where a policy governs action ``load``, that policy is judged instead;
-4. returns that very copy.
+4. looks whether its files do more than models of their flavour need, where that is asked for (`pickles`);
+5. returns that very copy.
 
 Where storage was overwritten after approval, step 3 refuses and no code of the model runs.
+
+``MLSEAL_MLFLOW_MODELS=attested`` makes plain ``models:/…`` do the same in a process that opted in (`repositories`).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from mlseal.errors import Misuse
 
@@ -75,8 +79,6 @@ class AttestedArtifactRepository(ArtifactRepository):
 
     def _split(self, artifact_path: str | None) -> tuple[str, str]:
         """``models:`` URI of the model and the path inside it. MLflow hands the last part of the URI as a path."""
-        from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
-
         parsed = urlparse(self.artifact_uri)
         if parsed.netloc or parsed.query or parsed.fragment:
             raise _misuse(
@@ -90,16 +92,35 @@ class AttestedArtifactRepository(ArtifactRepository):
         return uri, part
 
 
+class AttestedModelsRepository(ModelsArtifactRepository):
+    """``models:/…`` whose reads are those of ``attested:/…``; what is written goes where it went before."""
+
+    def download_artifacts(self, artifact_path: str, dst_path: str | None = None, **_: Any) -> str:
+        """As `AttestedArtifactRepository.download_artifacts`."""
+        return self._attested().download_artifacts(artifact_path, dst_path)
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        self._attested()._download_file(remote_file_path, local_path)  # noqa: SLF001 - its own kind
+
+    def _attested(self) -> AttestedArtifactRepository:
+        uri = f"{SCHEME}:/" + urlparse(self.artifact_uri).path.lstrip("/")
+        return AttestedArtifactRepository(uri, self.tracking_uri, self.registry_uri)
+
+
 def _verified(uri: str, part: str, private: Path, tracking_uri: str | None, registry_uri: str | None) -> Path:
     from mlseal.evidence.digest import measure
-    from mlseal_mlflow import loading
+    from mlseal_mlflow import loading, pickles
 
+    listed = pickles.asked()
     use = loading.resolve(uri, tracking_uri, registry_uri)
     model = loading.fetch(use.pinned_uri, private, tracking_uri, registry_uri)  # (1)
     evidence = loading.set_aside(model, private)  # (2)
-    loading.require_allowed(measure(model, name=use.model or "model"), use, evidence)  # (2) (3)
+    measured = measure(model, name=use.model or "model")
+    loading.require_allowed(measured, use, evidence)  # (3)
+    if listed:
+        pickles.require_listed(model, measured, private / "expanded")  # (4)
     if not part:
-        return model  # (4)
+        return model  # (5)
     found = Path(os.path.realpath(model / part))
     if not found.is_relative_to(os.path.realpath(model)) or not found.exists():
         raise Misuse("the model has no such part", got=part[:200])

@@ -14,6 +14,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from mlseal.errors import Error
+from mlseal.evidence.digest import Measured
 from mlseal.stages.base import Context
 from mlseal.stages.testing import requirements
 
@@ -51,7 +52,11 @@ def describe(context: Context, flavour: str) -> Described:
 
     A zip is held to the list of its format whatever was said (see `mlseal.stages.testing.formats`).
     """
-    measured, copy = context.measured["model"], context.private_copy("model")
+    return described(context.measured["model"], context.private_copy("model"), flavour)
+
+
+def described(measured: Measured, copy: Path, flavour: str) -> Described:
+    """`describe` for a private `copy` that was `measured`."""
     if measured.manifest is None:
         chosen = flavour or "sklearn"
         return Described([Part(copy, measured.name, measured.sha256, chosen)], chosen)

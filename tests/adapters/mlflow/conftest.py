@@ -11,6 +11,7 @@ import importlib.util
 import os
 import pickle
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -506,3 +507,18 @@ def enter(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture
+def client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """This process as a client of the server, as a serving job would be."""
+    import mlflow
+
+    monkeypatch.setattr(sys, "path", list(sys.path))  # pyfunc puts a model's code there
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(shop.url)
+    mlflow.set_registry_uri(shop.url)
+    yield mlflow
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(None)
+    sys.modules.pop("canary_loader", None)

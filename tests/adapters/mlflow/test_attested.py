@@ -10,21 +10,6 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture
-def client(shop, monkeypatch):
-    """This process as a client of the server, as a serving job would be."""
-    import mlflow
-
-    monkeypatch.setattr(sys, "path", list(sys.path))  # pyfunc puts a model's code there
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    mlflow.set_tracking_uri(shop.url)
-    mlflow.set_registry_uri(shop.url)
-    yield mlflow
-    mlflow.set_tracking_uri(before[0])
-    mlflow.set_registry_uri(None)
-    sys.modules.pop("canary_loader", None)
-
-
 def promoted(shop, payload="fine"):
     files = shop.pyfunc(payload)
     name, version, uri = shop.model(files)
