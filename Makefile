@@ -96,7 +96,8 @@ demo: $(if $(wildcard $(VENV)/.ready-dev-$(INPUTS)),,$(VENV)/.ready-demo-$(INPUT
 	$(BIN)/python examples/demo/main.py $(ARGS)
 
 bench: stock
-	@for file in $(BENCHES); do echo; echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+	@for file in $(BENCHES); do echo; echo "== $$file"; \
+		$(BIN)/python -m benchmarks.$$(basename $$file .py) $(ARGS); done  # opacus installs a "benchmarks" of its own
 
 clean:
 	rm -rf $(VENV) build dist tests/stock/js/node_modules

@@ -9,7 +9,10 @@ import argparse
 import importlib
 import time
 
-ALL = ("statement", "digest", "log", "fairness", "ingestion", "privacy", "mlflow", "pipeline", "scans", "dvc")
+ALL = (
+    *("statement", "digest", "log", "fairness", "ingestion", "privacy", "lifecycle"),
+    *("guard", "mlflow", "pipeline", "scans", "dvc"),
+)
 
 
 def main() -> None:

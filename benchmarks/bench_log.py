@@ -5,7 +5,7 @@ at one million entries ≤ 5 ms. Floor: what the same disk needs to append the s
 for each entry (a log without tree, proofs or signatures that cannot share flushes) and once for each batch.
 Rounds of floor and log are interleaved, so that a busy machine is busy for both.
 
-    python benchmarks/bench_log.py [THREADS] [ENTRIES_PER_THREAD] [ENTRIES_OF_THE_LARGE_LOG]
+    python -m benchmarks.bench_log [THREADS] [ENTRIES_PER_THREAD] [ENTRIES_OF_THE_LARGE_LOG]
 """
 
 import os

@@ -3,38 +3,21 @@
 Bar: what makes it evidence (a private copy, hashing before and after, counting, report, statement) costs ≤ 5 % of the
 library alone or ≤ 50 ms. Signing is in ``bench_statement``. Floor: reading every file once.
 
-    python benchmarks/bench_scans.py [ROUNDS]
+    python -m benchmarks.bench_scans [ROUNDS]
 """
 
 import json
 import pickle
 import shutil
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from mlseal.stages import runner
+from benchmarks.beside import compare, stage
 from mlseal.stages.testing import formats, osv
 
 CODE = Path(__file__).resolve().parents[1] / "mlseal" / "stages" / "testing"
 ADVISORIES, PACKAGES = 3000, 200
-
-
-def seconds(work) -> tuple[float, float]:
-    """Wall and processor seconds; on a busy machine only the second says what the work costs."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def stage(name: str, scratch: Path, **arguments) -> None:
-    report = scratch / "report.sarif"
-    outputs = {} if name == "testing.dependencies" else {"report": str(report)}
-    texts = {key: str(value) for key, value in arguments.items()} | outputs
-    with runner.performed(name, texts, archive=lambda: None):
-        pass
 
 
 def code_alone(code: Path) -> None:
@@ -81,39 +64,44 @@ def write_advisories(folder: Path) -> None:
         (folder / f"{number}.json").write_text(json.dumps(entry))
 
 
-def compare(name: str, alone, whole, rounds: int) -> None:
-    alone(), whole()  # imports and caches are not what is measured
-    pairs = [(seconds(alone), seconds(whole)) for _ in range(rounds)]
-    bare, made = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
-    wall, cpu = (statistics.median(two[clock] - one[clock] for one, two in pairs) for clock in (0, 1))
-    bar = max(0.05 * bare, 0.050)
-    verdict = "met" if wall <= bar else "met in processor time, machine busy" if cpu <= bar else "MISSED"
-    more = f"{wall * 1e3:+7.1f} ms ({cpu * 1e3:+.1f} of processor)"
-    print(f"  {name:22} alone {bare * 1e3:8.1f} ms, as evidence {made * 1e3:8.1f} ms, {more}   {verdict}")
+def code(scratch: Path, rounds: int) -> None:
+    copy, report = scratch / "code", scratch / "code.sarif"
+    shutil.copytree(CODE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def whole() -> None:
+        report.unlink(missing_ok=True)
+        stage("testing.code", code=copy, report=report)()
+
+    compare("testing.code", lambda: code_alone(copy), whole, rounds, (copy,))
+
+
+def dependencies(scratch: Path, rounds: int) -> None:
+    advisories, wanted = scratch / "advisories", scratch / "wanted.txt"
+    write_advisories(advisories)
+    wanted.write_text("".join(f"package{number}==3.{number % 9}\n" for number in range(PACKAGES)))
+    whole = stage("testing.dependencies", requirements=wanted, advisories=advisories)
+    compare("testing.dependencies", lambda: dependencies_alone(wanted, advisories), whole, rounds, (wanted, advisories))
+
+
+def model_file(scratch: Path, rounds: int) -> None:
+    model, report = scratch / "model.pkl", scratch / "model.sarif"
+    model.write_bytes(pickle.dumps({f"w{n}": [float(n)] * 20 for n in range(2000)}))
+
+    def whole() -> None:
+        report.unlink(missing_ok=True)
+        stage("testing.model_file", model=model, second_opinions="picklescan", report=report)()
+
+    compare("testing.model_file", lambda: model_alone(model), whole, rounds, (model,))
+
+
+ROWS = {"testing.code": code, "testing.dependencies": dependencies, "testing.model_file": model_file}
 
 
 def main(rounds: int = 5) -> None:
     print("bar: ≤ 5 % or ≤ 50 ms over the library alone, medians of interleaved pairs")
     with tempfile.TemporaryDirectory() as directory:
-        scratch = Path(directory)
-        code, advisories, wanted, model = (scratch / name for name in ("code", "advisories", "wanted.txt", "model.pkl"))
-        shutil.copytree(CODE, code, ignore=shutil.ignore_patterns("__pycache__"))
-        write_advisories(advisories)
-        wanted.write_text("".join(f"package{number}==3.{number % 9}\n" for number in range(PACKAGES)))
-        model.write_bytes(pickle.dumps({f"w{n}": [float(n)] * 20 for n in range(2000)}))
-        compare("testing.code", lambda: code_alone(code), lambda: stage("testing.code", scratch, code=code), rounds)
-        compare(
-            "testing.dependencies",
-            lambda: dependencies_alone(wanted, advisories),
-            lambda: stage("testing.dependencies", scratch, requirements=wanted, advisories=advisories),
-            rounds,
-        )
-        compare(
-            "testing.model_file",
-            lambda: model_alone(model),
-            lambda: stage("testing.model_file", scratch, model=model, second_opinions="picklescan"),
-            rounds,
-        )
+        for row in ROWS.values():
+            row(Path(directory), rounds)
 
 
 if __name__ == "__main__":

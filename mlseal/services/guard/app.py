@@ -182,7 +182,10 @@ async def _invoke(guard: Guard, request: Request, client: httpx.AsyncClient) -> 
 
     guard.standing.require()  # (1)
     body = await _body(request, guard.settings)  # (2)
-    caller = await run_in_threadpool(guard.callers.identify, request.headers.get("authorization"))  # (3)
+    header = request.headers.get("authorization")
+    caller = guard.callers.remembered(header)  # (3)
+    if caller is None:  # keys may have to be fetched, so not on the loop
+        caller = await run_in_threadpool(guard.callers.identify, header)
     guard.rates.take_request(caller)  # (4)
     limits = guard.settings.limits
     rows = payload.read(body, limits.max_bytes, limits.max_rows)

@@ -46,27 +46,31 @@ class Callers:
         self._known: dict[bytes, tuple[str, float]] = {}
         self._lock = threading.Lock()
 
+    def remembered(self, header: str | None) -> str | None:
+        """The identity behind a header that passed lately and still counts, else None; asks nobody, never waits."""
+        if self._verifier is None:
+            return ANONYMOUS
+        with self._lock:
+            known = self._known.get(hashlib.sha256(_token(header)).digest())
+        return known[0] if known is not None and time.time() < known[1] else None
+
     def identify(self, header: str | None) -> str:
         """The caller's identity.
 
         Raises `Unidentified` without a valid token, `Refusal` if the settings do not list its holder,
         `ServiceUnavailable` if the provider's keys cannot be had.
         """
-        if self._verifier is None:
-            return ANONYMOUS
-        scheme, _, token = (header or "").partition(" ")
-        if scheme.casefold() != "bearer" or not token:
+        if (name := self.remembered(header)) is not None:
+            return name
+        token = _token(header)
+        if not token:
             raise Unidentified("no bearer token", expected="Authorization: Bearer TOKEN")
-        key = hashlib.sha256(token.encode("utf-8", "replace")).digest()
-        with self._lock:
-            known = self._known.get(key)
-        if known is not None and time.time() < known[1]:
-            return known[0]
-        name = self._verified(token)
+        name = self._verified(token.decode())
         with self._lock:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[key] = name, min(_end(token), time.time() + _SECONDS)
+            end = min(_end(token.decode()), time.time() + _SECONDS)
+            self._known[hashlib.sha256(token).digest()] = name, end
         return name
 
     def _verified(self, token: str) -> str:
@@ -89,6 +93,12 @@ def _providers(file: Path) -> tuple[providers.Issuer, ...]:
             expected="san: kubernetes, email or https://…/{claim}; callers are counted, never published",
         )
     return found
+
+
+def _token(header: str | None) -> bytes:
+    """The bearer token in a header; empty for any other."""
+    scheme, _, token = (header or "").partition(" ")
+    return token.encode("utf-8", "replace") if scheme.casefold() == "bearer" else b""
 
 
 def _end(token: str) -> float:

@@ -171,7 +171,10 @@ def test_a_token_names_its_holder(issued):
     callers = callers_in(directory, "https://kubernetes.io/namespaces/clinic/*")
     text = token()
     name = "https://kubernetes.io/namespaces/clinic/serviceaccounts/app"
+    assert callers.remembered(text) is None
     assert [callers.identify(text) for _ in range(2)] == [name, name]
+    assert callers.remembered(text) == name
+    assert callers.remembered(text.replace("Bearer", "Basic")) is None
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic eDp5", "Bearer", "Bearer x", "Bearer a.b.c"])

@@ -1,0 +1,69 @@
+"""A stage beside the library that it wraps, alone, on the same bytes in one run.
+
+Bar (DESIGN, section 11): what makes it evidence (a private copy, hashing before and after, preconditions, statement)
+adds at most 5 % of the library alone or 50 ms, whichever is more. Pairs are interleaved and their differences taken
+within a pair, since other work on the machine comes and goes. Processor time stands beside wall time: on a busy machine
+only that says what the work costs. A stage is measured up to its statement; signing has a bench of its own. The floor
+is what a proof about bytes cannot do without: every input read and hashed once.
+"""
+
+import hashlib
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from mlseal.stages import runner
+
+Work = Callable[[], object]
+
+
+def both(work: Work) -> tuple[float, float]:
+    """Wall and processor seconds of this process and the children that it waited for."""
+    wall, cpu = time.perf_counter(), processor()
+    work()
+    return time.perf_counter() - wall, processor() - cpu
+
+
+def processor() -> float:
+    """Processor seconds of this process and the children that it waited for, up to now."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def stage(name: str, archive: Callable[[], object] = lambda: None, /, **arguments: object) -> Work:
+    """A run of stage `name` up to its statement."""
+    texts = {key: str(value) for key, value in arguments.items()}
+
+    def work() -> None:
+        with runner.performed(name, texts, archive=archive):
+            pass
+
+    return work
+
+
+def compare(name: str, alone: Work, whole: Work, rounds: int, inputs: Sequence[Path] = ()) -> None:
+    """Print the row of stage `name`: `alone` beside `whole`, after one unmeasured run of each."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of children
+    with threadpool_limits(1):  # threads that wait for each other on a busy machine measure the machine
+        alone(), whole()  # imports and caches are not what is measured
+        pairs = [(both(alone), both(whole)) for _ in range(rounds)]
+    base = statistics.median(one[0] for one, _ in pairs)
+    wall, cpu = (statistics.median(two[clock] - one[clock] for one, two in pairs) for clock in (0, 1))
+    bar = max(0.05 * base, 0.050)
+    verdict = "met" if wall <= bar else "met in processor time, machine busy" if cpu <= bar else "MISSED"
+    floor = both(lambda: [hashlib.sha256(file.read_bytes()) for path in inputs for file in files(path)])[0]
+    print(
+        f"  {name:26} library {base * 1e3:7.1f} ms, evidence adds {wall * 1e3:+7.1f} ms ({cpu * 1e3:+.1f} of "
+        f"processor; floor {floor * 1e3:.1f})   bar {bar * 1e3:.0f} ms   {verdict}",
+        flush=True,
+    )
+
+
+def files(path: Path) -> list[Path]:
+    """The file, or those of the directory."""
+    return [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
