@@ -26,7 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlparse
 
-from mlseal.errors import Error, Misuse, NotInitialised, Refusal, UntrustedSigner
+from mlseal.errors import Error, Misuse, NotInitialised, Refusal, ServiceUnavailable, UntrustedSigner
 from mlseal.evidence import paths
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.archive import Archive
@@ -45,16 +45,23 @@ from mlseal.policy.names import Action, canonical_facts
 from mlseal.policy.remedies import Hints
 from mlseal.policy.verdict import Verdict, raise_for, to_statement
 from mlseal_mlflow import files, journal, private, requester
-from mlseal_mlflow.files import Limits, Measuring
 from mlseal_mlflow.identity import gates
 from mlseal_mlflow.journal import Journal
+from mlseal_mlflow.measuring import Limits, Measuring
 from mlseal_mlflow.recorder import Background, Recorder
+from mlseal_mlflow.requester import UNAUTHENTICATED, Asking, Requester
 
 _log = logging.getLogger(__name__)
 
 TOOL = "mlflow"
 MAX_FOUND = 64
 """Bundles taken from beside one model; the rest is ignored."""
+
+GATE = "gate"
+"""The role that this server acts in."""
+
+_BUSY_SECONDS = 30.0
+_HUNG_SECONDS = 3.0
 
 _VERDICT = "verdict-"
 """How the gate's own verdicts are called beside a model; they are no evidence for it."""
@@ -73,6 +80,7 @@ class Decisions:
         limits: what is hashed now, later, never.
         webhook_hosts: hosts that webhooks may report to.
         sources: URI prefixes where models may lie, beside the server's own storage.
+        asking: where the server learns who asks.
     """
 
     def __init__(
@@ -84,8 +92,10 @@ class Decisions:
         limits: Limits | None = None,
         webhook_hosts: frozenset[str] = frozenset(),
         sources: Sequence[str] = (),
+        asking: Asking | None = None,
         clock: Clock = utcnow,
     ) -> None:
+        self._asking = asking or Asking()
         self.policies, self.archive = tuple(policies), archive
         self._signer, self._clock, self._webhook_hosts = signer, clock, webhook_hosts
         self._measuring = Measuring(paths.state_dir() / "mlflow", limits or Limits(), self.notice)
@@ -107,10 +117,10 @@ class Decisions:
         Nothing is measured and no verdict is signed: an exemption is a decision about people, not about these bytes.
         """
         asked = Action(TOOL, action, facts)
-        known, now = canonical_facts(asked), self._clock()
-        owner = next((who for policy in self.policies if (who := policy.exempts(known, now))), None)
+        known, now, who = canonical_facts(asked), self._clock(), self._who(asked)
+        owner = next((found for policy in self.policies if (found := policy.exempts(known, now))), None)
         verdict = "refused" if owner is None else "ungoverned"
-        self._journal.note(requester.current(), asked.items, verdict, **({"exemptedBy": owner} if owner else {}))
+        self._journal.note(who, asked.items, verdict, **({"exemptedBy": owner} if owner else {}))
         if owner is None:
             entry = f"{{tool: {TOOL}, action: {action}, model: {json.dumps(facts['model'])}, owner: WHO, until: WHEN}}"
             raise Refusal(
@@ -137,7 +147,8 @@ class Decisions:
 
     def decide(self, measured: Measured, action: str, facts: Mapping[str, str]) -> Bundle:
         """Steps 2 to 4 for what was measured just now."""
-        asked, who = Action(TOOL, action, dict(facts)), requester.current()
+        asked = Action(TOOL, action, dict(facts))
+        who = self._who(asked)
         verdict = self._judge(measured, asked)
         # Without a nonce, two equal decisions within a second would be one statement, which the log holds once.
         nonce = uuid.uuid4().hex
@@ -150,17 +161,51 @@ class Decisions:
         raise_for(verdict)
         raise Refusal("the verdict was not an allowing one", got=type(verdict).__name__)
 
+    def _who(self, asked: Action) -> Requester:
+        """Who asks; the refusal of somebody unknown is a line in the decision log too."""
+        try:
+            return self._asking.current()
+        except Refusal:
+            self._journal.note(Requester(UNAUTHENTICATED), asked.items, "refused")
+            raise
+
     def _judge(self, measured: Measured, action: Action) -> Verdict:
         hints = Hints(path=measured.name, policy_file=os.environ.get("MLSEAL_POLICY", "POLICY"))
         with self._judging:
             for pause in (*_SETTLE, None):
+                began = time.monotonic()
                 verdict = gate.judge(
                     measured, action, self.policies, self.archive, clock=self._clock, gate=self._gates, hints=hints
                 )
                 if pause is None or not any(reason.rule == "log" for reason in verdict.reasons):
                     break
+                if time.monotonic() - began > _HUNG_SECONDS:  # nobody answers: that does not settle in a moment
+                    break
                 time.sleep(pause)
             return verdict
+
+    def require_current(self) -> str:
+        """Read the log up to now, and require what each policy requires of revocations; says the size of the log."""
+        if not self._judging.acquire(timeout=_BUSY_SECONDS):
+            raise ServiceUnavailable("the gate is busy", expected=f"a free moment within {_BUSY_SECONDS:g} s")
+        try:
+            size = self.archive.refresh()
+            for policy in self.policies:
+                taken_back = self.archive.revocations(policy.revokers)
+                taken_back.require_fresh(policy.revocation_max_age, self._clock())
+        finally:
+            self._judging.release()
+        return f"{size} entries"
+
+    def require_identity(self) -> str:
+        """Ask for a token of the gate, and throw it away; says whose it is."""
+        _require_gate(source_for(GATE, self.archive.trust)(), self.archive.trust)
+        return ", ".join(map(str, self._gates))
+
+    def require_journal(self) -> str:
+        """Require that decisions can be written down."""
+        self._journal.require_writable()
+        return "can be written"
 
     def notice(self, model: Path) -> None:
         """Take bundles lying beside a model into the store: evidence may travel with what it is about.
@@ -225,7 +270,7 @@ def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
     store = _store()
     archive = Archive.open(trust, store)
     atexit.register(archive.close)
-    source = source_for("gate", trust)
+    source = source_for(GATE, trust)
     _require_gate(source(), trust)
     signer = Signer(trust, source, store=store)
     _publish_what_waits(signer, gates(trust))
@@ -237,6 +282,7 @@ def _build(environment: tuple[tuple[str, str | None], ...]) -> Decisions:
         limits=_limits(),
         webhook_hosts=frozenset(_listed("MLSEAL_MLFLOW_WEBHOOK_HOSTS")),
         sources=_listed("MLSEAL_MLFLOW_SOURCES"),
+        asking=requester.configured(),
     )
 
 
@@ -301,6 +347,7 @@ def _limits() -> Limits:
         return Limits(
             int(os.environ.get("MLSEAL_MLFLOW_INLINE_BYTES", default.inline_bytes)),
             int(os.environ.get("MLSEAL_MLFLOW_MAX_BYTES", default.max_bytes)),
+            wait_seconds=int(os.environ.get("MLSEAL_MLFLOW_WAIT_SECONDS", default.wait_seconds)),
         )
     except ValueError as error:
-        raise Misuse("a size limit is not a number of bytes", got=str(error)) from error
+        raise Misuse("a limit is not a number of bytes or seconds", got=str(error)) from error

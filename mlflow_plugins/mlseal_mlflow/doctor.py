@@ -1,52 +1,40 @@
 """Is the gate really there? Asked of the configuration here, and of a running server by trying it.
 
 A server whose operator forgot ``--registry-store-uri``, or whose plugin could not be imported, works and says OK to
-health checks. So the server is asked to do what must be refused: point an alias at a version that nothing proves, in a
-model made for this and deleted afterwards. Where no policy lets versions be registered freely, that is refused already.
+health checks. So the server is asked what it says of its gate (`mlseal_mlflow.posture`), and to do what must be
+refused: point an alias at a version that nothing proves, in a model made for this and deleted afterwards. Where no
+policy lets versions be registered freely, that is refused already.
 """
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from mlseal.errors import Error, Refusal, Unchecked
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question and its answer."""
-
-    name: str
-    ok: bool
-    detail: str
+from mlseal.errors import Refusal, Unchecked
+from mlseal_mlflow import posture
+from mlseal_mlflow.posture import Check, asked
 
 
 def local() -> list[Check]:
     """What a server started with this environment would meet at its start."""
     return [
-        _asked("mlflow surface", _surface),
-        _asked("trust root", _trust),
-        _asked("gate identity", _gate),
-        _asked("policy, store and token", _decisions),
+        asked("mlflow surface", _surface),
+        asked("trust root", _trust),
+        asked("gate identity", _gate),
+        asked("policy, store and token", _decisions),
     ]
 
 
 def server(url: str) -> list[Check]:
-    """Whether the server at `url` refuses what nothing proves."""
-    return [_asked("server refuses what nothing proves", lambda: _canary(url))]
+    """What the server at `url` says of its gate, and whether it refuses what nothing proves."""
+    return [asked("server's own posture", lambda: _posture(url)), refuses(url)]
 
 
-def _asked(name: str, question: Callable[[], str]) -> Check:
-    try:
-        return Check(name, True, question())
-    except Error as error:
-        return Check(name, False, str(error))
-    except Exception as error:  # noqa: BLE001 - a doctor reports whatever it meets
-        return Check(name, False, f"{type(error).__name__}: {error}"[:300])
+def refuses(url: str) -> Check:
+    """Whether the server at `url` refuses what nothing proves: the canary alone."""
+    return asked("server refuses what nothing proves", lambda: _canary(url))
 
 
 def _surface() -> str:
@@ -87,6 +75,14 @@ def _decisions() -> str:
 
     found = decision.from_environment()
     return ", ".join(f"{policy.name} sha256:{policy.sha256[:12]}" for policy in found.policies)
+
+
+def _posture(url: str) -> str:
+    checks = posture.ask(url)
+    amiss = [f"{check.name}: {check.detail}" for check in checks if not check.ok]
+    if amiss:
+        raise Unchecked("the gate of this server cannot decide", got="; ".join(amiss))
+    return ", ".join(f"{check.name} {check.detail}" for check in checks)
 
 
 def _canary(url: str) -> str:

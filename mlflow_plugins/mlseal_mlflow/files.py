@@ -1,36 +1,18 @@
-"""From a storage URI to measured files, inside the server.
-
-A model on a disk of this server is hashed where it lies; any other is fetched into a private directory, hashed and
-thrown away. Nothing is loaded from either, so a copy of local files would prove nothing more: it is no more atomic than
-reading them, and `measure` refuses a file that changes under it.
-
-Models up to a size are hashed while the caller waits. Larger ones are hashed by a background thread; until it is done
-the answer is 409 "pending", and the result serves any worker of this server for ten minutes. What changes in storage
-after hashing is not seen here: the loader (`mlseal_mlflow.artifact`) verifies the bytes that are loaded.
-"""
+"""From a storage URI to a model's files, inside the server; what is done with them is in `mlseal_mlflow.measuring`."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlseal.errors import Error, Pending, Refusal, Unchecked, Unreadable
-from mlseal.evidence import paths
-from mlseal.evidence.bundle import write_atomic
-from mlseal.evidence.digest import Manifest, Measured, Subject, measure
-from mlseal_mlflow import private, surface
+from mlseal.errors import Refusal, Unchecked, Unreadable
+from mlseal.evidence.digest import EXCLUDED_AT_ROOT
+from mlseal_mlflow import surface
 
 MAX_FILES = 100_000
-RESULT_SECONDS = 600
-FAILURE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -42,13 +24,18 @@ class Location:
     path: str
 
     def listing(self) -> list[tuple[str, int]]:
-        """Path and size of every file. Raises `Unchecked` beyond `MAX_FILES`."""
+        """Path and size of every file; -1 where the storage tells no size. Raises `Unchecked` beyond `MAX_FILES`."""
         local = self.here()
         found: list[tuple[str, int]] = []
         for entry in self._remote() if local is None else _walk(local):
             found.append(entry)
             if len(found) > MAX_FILES:
-                raise Unchecked(f"{self.uri} holds too many files", expected=f"at most {MAX_FILES}")
+                raise Unchecked(
+                    f"{self.uri} holds too many files",
+                    got=f"more than {MAX_FILES}",
+                    expected=f"at most {MAX_FILES}",
+                    remedy="pack small files together, such as in one archive that the model's code reads",
+                )
         return sorted(found)
 
     def _remote(self) -> Iterator[tuple[str, int]]:
@@ -58,7 +45,7 @@ class Location:
                 if entry.is_dir:
                     todo.append(entry.path)
                 else:
-                    yield entry.path, int(entry.file_size or 0)
+                    yield entry.path, -1 if entry.file_size is None else int(entry.file_size)
 
     def here(self) -> Path | None:
         """Where the model lies on a disk of this machine; None for storage elsewhere. `Unreadable` for nothing."""
@@ -80,6 +67,23 @@ class Location:
             raise Refusal(f"{self.uri} was not copied but lent", got=got, expected="a private copy")
         return Path(got)
 
+    def require_as_listed(self, listing: Sequence[tuple[str, int]], model: Path) -> None:
+        """Raise `Refusal` unless the copy in `model` is what the storage had listed, file by file and size by size.
+
+        What no digest counts is left out: the gate itself puts verdicts there.
+        """
+        said = {path[len(self.path) :].lstrip("/"): size for path, size in listing}
+        gave = {os.path.relpath(path, model): size for path, size in _walk(model)}
+        for name in sorted(said.keys() | gave.keys()):
+            if name.split("/")[0] in EXCLUDED_AT_ROOT or said.get(name) in (-1, gave.get(name)):
+                continue
+            raise Refusal(
+                "the storage lists other files than it gives",
+                got=f"{name[:200]}: {_bytes(gave.get(name))}",
+                expected=_bytes(said.get(name)),
+                remedy="ask again; if it stays so, whoever runs the storage must look",
+            )
+
     def publish(self, file: Path) -> None:
         """Put `file` beside the model, under ``attestations/``, where no digest counts it."""
         self.repository.log_artifact(os.fspath(file), "/".join(part for part in (self.path, "attestations") if part))
@@ -91,6 +95,10 @@ def _walk(directory: Path) -> Iterator[tuple[str, int]]:
         for name in names:
             path = Path(root, name)
             yield str(path), path.lstat().st_size
+
+
+def _bytes(size: int | None) -> str:
+    return "no such file" if size is None else f"{size} bytes"
 
 
 def locate(uri: str, allowed: Sequence[str] = ()) -> Location:
@@ -125,124 +133,3 @@ def is_under(uri: str, root: str) -> bool:
         not set(uri) & set("%?#\\") and not {"..", "."} & set(uri.split("/")) and "//" not in uri.rpartition("://")[2]
     )
     return plain and uri.startswith(root.rstrip("/") + "/") and bool(root.strip("/"))
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much this server hashes: while the caller waits, at all, and how many at once in one worker."""
-
-    inline_bytes: int = 2 << 30
-    max_bytes: int = 64 << 30
-    at_once: int = 4
-
-
-class Measuring:
-    """Hashes models for the gate.
-
-    Args:
-        directory: private state, shared by the workers of this server.
-        limits: what is hashed now, later, never.
-        notice: called with each model's directory before it is hashed, so that evidence lying beside it is found.
-    """
-
-    def __init__(self, directory: Path, limits: Limits, notice: Callable[[Path], None]) -> None:
-        self._directory = paths.private(directory)
-        self._limits, self._notice = limits, notice
-        self._slots = threading.BoundedSemaphore(limits.at_once)
-
-    def measured(self, location: Location, key: object, *, name: str) -> Measured:
-        """The files of the model at `location`; `key` is what they will be used for, so that it is not reused.
-
-        Their ``path`` may be gone when this returns: what is far away is copied, measured and thrown away.
-
-        Raises `Pending` while a large model is hashed, `Refusal` beyond the limit, `Unreadable` for no content.
-        """
-        listing = location.listing()
-        total = sum(size for _, size in listing)
-        if not listing:
-            raise Unreadable(f"nothing lies at {location.uri}", remedy="log the model again, then register that")
-        if total > self._limits.max_bytes:
-            raise Refusal(
-                "this model is larger than the gate hashes",
-                got=f"{total} bytes",
-                expected=f"at most {self._limits.max_bytes}",
-                remedy="raise MLSEAL_MLFLOW_MAX_BYTES on the server",
-            )
-        if total <= self._limits.inline_bytes:
-            return self._measure(location, name)
-        job = hashlib.sha256(json.dumps([location.uri, listing, repr(key)]).encode()).hexdigest()[:32]
-        return self._later(location, job, total, name)
-
-    def _measure(self, location: Location, name: str) -> Measured:
-        if not self._slots.acquire(timeout=30):
-            raise Pending("the gate is hashing other models", remedy="ask again")
-        try:
-            if (local := location.here()) is not None:
-                return self._of(local, name)
-            with private.passing() as directory:
-                return self._of(location.fetch(directory), name)
-        finally:
-            self._slots.release()
-
-    def _of(self, model: Path, name: str) -> Measured:
-        self._notice(model)
-        return measure(model, name=name)
-
-    def _later(self, location: Location, job: str, total: int, name: str) -> Measured:
-        result = self._directory / f"{job}.json"
-        if (known := _fresh(result)) is not None:
-            return known
-        lock = os.open(self._directory / f"{job}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)  # another worker is at it; its lock ends with it, even if it dies
-        else:
-            threading.Thread(target=self._work, args=(location, result, lock, name), daemon=True).start()
-        raise Pending(
-            "verification pending: this model is hashed in the background",
-            got=f"{total} bytes",
-            expected=f"at most {self._limits.inline_bytes} to be hashed at once",
-            remedy="ask again in a while",
-        )
-
-    def _work(self, location: Location, result: Path, lock: int, name: str) -> None:
-        try:
-            try:
-                outcome: dict[str, Any] = _told(self._measure(location, name))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next request reports it
-                outcome = {
-                    "failed": str(error)[:300] if isinstance(error, Error) else f"{type(error).__name__}: {error}"[:300]
-                }
-            write_atomic(result, json.dumps(outcome).encode(), mode=0o600)
-            _sweep(self._directory)
-        finally:
-            os.close(lock)
-
-
-def _told(measured: Measured) -> dict[str, Any]:
-    """What `_fresh` reads in any worker: the subjects, and every file, which rules about file names need."""
-    files = measured.manifest and measured.manifest.to_bytes().decode("utf-8")
-    return {"subjects": [[s.name, s.sha256] for s in measured.subjects], "files": files}
-
-
-def _fresh(result: Path) -> Measured | None:
-    try:
-        age = time.time() - result.stat().st_mtime
-        outcome = json.loads(result.read_bytes())
-    except (OSError, ValueError):
-        return None
-    if "failed" in outcome and age < FAILURE_SECONDS:
-        raise Unchecked("this model could not be hashed in the background", got=outcome["failed"], remedy="ask again")
-    if "files" not in outcome or age > RESULT_SECONDS:
-        return None
-    files = outcome["files"] and Manifest.from_bytes(outcome["files"].encode("utf-8"))
-    return Measured(result, tuple(Subject(name, sha256) for name, sha256 in outcome["subjects"]), files)
-
-
-def _sweep(directory: Path) -> None:
-    """Remove results that are too old to be used, and their locks."""
-    horizon = time.time() - 2 * RESULT_SECONDS
-    for file in directory.iterdir():
-        if file.stat().st_mtime < horizon:
-            file.unlink(missing_ok=True)

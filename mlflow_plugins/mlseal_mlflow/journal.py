@@ -67,6 +67,12 @@ class Journal:
             raise Unchecked("the decision log cannot be written", got=str(error)) from error
         return said
 
+    def require_writable(self) -> None:
+        """Raise `Unchecked` when no line could be written now."""
+        current = self._files[0]
+        if not os.access(self._directory, os.W_OK) or (current.exists() and not current.is_file()):
+            raise Unchecked("the decision log cannot be written", got=str(current))
+
     def forget(self, name: str | None) -> int:
         """Remove the lines of person `name` and say how many; for None all lines, and the salt with them."""
         removed = 0

@@ -139,7 +139,7 @@ def require_gated(server: Server) -> str:
     """What the server refused when it was tried. Raises `Unchecked` when it did not refuse or could not be tried."""
     from mlseal_mlflow import doctor
 
-    (check,) = doctor.server(server.url)
+    check = doctor.refuses(server.url)
     if not check.ok:
         raise Unchecked(
             "this server was not seen to refuse what it must",

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from mlseal.errors import DuplicateName, Error, Misuse, Refusal
-from mlseal_mlflow import names, prompts, transaction
+from mlseal_mlflow import names, posture, prompts, transaction
+from mlseal_mlflow.posture import Posture
 from mlseal_mlflow.refusals import refusing, to_mlflow
 from mlseal_mlflow.transaction import ChangedMeanwhile, JoiningSessions, VersionRow
 
@@ -63,6 +64,7 @@ def build_store(store_uri: str, tracking_uri: str | None = None) -> Any:
     surface.require_routes(handlers.get_endpoints())
     store = sealed(database)
     store.decisions = decision.from_environment()
+    store.posture = posture.Posture(store.decisions)
     return store
 
 
@@ -70,6 +72,7 @@ class SealedStore:
     """What changes what a consumer gets, behind the gate. Mixed into MLflow's SQL store by `build_store`."""
 
     decisions: Decisions
+    posture: Posture
     _get_active_workspace: Any
     _get_query: Any
 
@@ -161,6 +164,12 @@ class SealedStore:
             with self._unchanged(seen, all_of=name):
                 return super().rename_registered_model(name, new_name)  # type: ignore[misc]
 
+    def get_registered_model(self, name: str) -> Any:
+        """A registered model; under the one reserved name, what `mlseal_mlflow.posture` says of the gate."""
+        if name == posture.NAME:
+            return posture.answer(self.posture.checks(), self._get_active_workspace())
+        return super().get_registered_model(name)  # type: ignore[misc]
+
     def create_registered_model(
         self, name: str, tags: Any = None, description: str | None = None, deployment_job_id: str | None = None
     ) -> Any:
@@ -218,14 +227,16 @@ class SealedStore:
             return super().update_webhook(webhook_id, name, description, url, events, secret, status)  # type: ignore[misc]
 
     def _key(self, name: object) -> names.ModelKey:
-        return names.model(self._get_active_workspace(), name)
+        key = names.model(self._get_active_workspace(), name)
+        posture.require_other(key.name)
+        return key
 
     def _look(self, name: str, version: str) -> VersionRow:
         with self.ManagedSessionMaker(read_only=False) as session:  # the primary, never a replica that lags behind
             return transaction.read(self, session, name, version)
 
     def _model_tags(self, name: str) -> dict[str, str]:
-        return dict(self.get_registered_model(name)._tags)  # type: ignore[attr-defined]  # noqa: SLF001 - .tags hides prompts
+        return dict(self.get_registered_model(name)._tags)  # noqa: SLF001 - .tags hides prompts
 
     def _judge(self, row: VersionRow, action: str, key: names.ModelKey, **facts: str) -> None:
         """Steps 3 and 4 for one version; raises unless the gate allows it."""

@@ -12,7 +12,7 @@ import pytest
 import requests
 from mlseal_mlflow import requester
 from mlseal_mlflow.journal import Journal
-from mlseal_mlflow.requester import BASIC_AUTH, Requester
+from mlseal_mlflow.requester import BASIC_AUTH, Asking, Requester
 
 PASSWORD = "a long password of bob"
 ADMIN = ("admin", "a long password of the admin")
@@ -137,7 +137,7 @@ def test_who_says_who_they_are_is_not_believed(shop):
 
 
 def test_outside_a_request_nobody_asked():
-    assert requester.current() == Requester("unauthenticated")
+    assert Asking().current() == Requester("unauthenticated")
 
 
 def test_a_person_is_forgotten_and_the_others_stay(tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def test_the_trust_service_is_gone(shop):
 
 
 def test_a_limit_that_is_no_number(shop):
-    refused(shop, "not a number of bytes", MLSEAL_MLFLOW_MAX_BYTES="lots")
+    refused(shop, "a limit is not a number of bytes", MLSEAL_MLFLOW_MAX_BYTES="lots")
 
 
 @pytest.mark.parametrize("uri", ["mlseal:", "mlseal:mlseal:sqlite:///x.db", "mlseal:file:///tmp/x"])
