@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from mlseal_mlflow.reconcile import Finding
+    from mlseal_mlflow.watching import Pass
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _server = click.option(
@@ -90,32 +96,40 @@ def doctor(tracking_uri: str | None, as_json: bool) -> None:
 @click.option(
     "--dry-run/--demote", default=True, show_default=True, help="Report only, or take back what must not stand."
 )
+@click.option("--watch", is_flag=True, help="Again and again; each pass states for how long something stood unseen.")
+@click.option("--every", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds between passes.")
+@click.option("--passes", type=click.IntRange(1), help="Stop after so many; default: until it is ended.")
+@click.option("--listen", metavar="HOST:PORT", help="Where MLflow's webhooks may ring for a pass at once.")
+@click.option("--secret-file", type=click.Path(path_type=Path), help="The webhook's secret, one line.")
 @_as_json
-def reconcile(tracking_uri: str | None, dry_run: bool, as_json: bool) -> None:
+def reconcile(
+    tracking_uri: str | None,
+    dry_run: bool,
+    watch: bool,
+    every: float,
+    passes: int | None,
+    listen: str | None,
+    secret_file: Path | None,
+    as_json: bool,
+) -> None:
     """Ask of every alias and live stage what a loader would ask; report those that must not stand.
 
-    Exit 10 when any is found. Detects after the fact: enforcement is the registry store and the loader.
+    Exit 10 when any is found. Detects after the fact: enforcement is the registry store and the loader. With --watch,
+    what slipped past stands for at most the seconds between passes and the length of one.
     """
     from mlseal.errors import Misuse, Refusal
-    from mlseal_mlflow import reconcile as reconciling
 
     if not tracking_uri:
         raise Misuse("no server named", expected="--tracking-uri URL", remedy="set MLFLOW_TRACKING_URI")
-    client = reconciling.registry(tracking_uri)
-    findings = list(reconciling.check(client, tracking_uri=tracking_uri))
+    if not watch and (listen or passes):
+        raise Misuse("only a watch has passes and listens", expected="--watch")
+    report = _Report(tracking_uri, dry_run=dry_run, as_json=as_json)
+    if watch:
+        _watch(report, every, passes, listen, secret_file)
+        return
+    findings = list(report.look())
+    report.print_all(findings)
     wrong = [finding for finding in findings if finding.error is not None]
-    if not dry_run:
-        for finding in wrong:
-            reconciling.demote(client, finding)
-    if as_json:
-        click.echo(json.dumps({"findings": [finding.to_dict() for finding in findings], "demoted": not dry_run}))
-    else:
-        for finding in findings:
-            state = "stands " if finding.error is None else "found  " if dry_run else "demoted"
-            click.echo(
-                f"{state} {finding.model}/{finding.version} {finding.what} {finding.value}"
-                + (f": {finding.error}" if finding.error else "")
-            )
     if wrong:
         raise Refusal(
             "promotions that no verdict covers",
@@ -123,6 +137,82 @@ def reconcile(tracking_uri: str | None, dry_run: bool, as_json: bool) -> None:
             expected="none",
             remedy=None if not dry_run else "run again with --demote, and find out how they came about",
         )
+
+
+class _Report:
+    """What `reconcile` looks at and how it tells of it."""
+
+    def __init__(self, tracking_uri: str, *, dry_run: bool, as_json: bool) -> None:
+        self.tracking_uri, self.dry_run, self.as_json = tracking_uri, dry_run, as_json
+
+    def look(self) -> Iterator[Finding]:
+        """Every promotion; takes back what must not stand where it was told to."""
+        from mlseal_mlflow import reconcile as reconciling
+
+        client = reconciling.registry(self.tracking_uri)
+        for finding in list(reconciling.check(client, tracking_uri=self.tracking_uri)):
+            if finding.error is not None and not self.dry_run:
+                reconciling.demote(client, finding)
+            yield finding
+
+    def print_all(self, findings: Iterable[Finding], **more: object) -> None:
+        """One JSON object, or a line for each finding."""
+        if self.as_json:
+            told = {"findings": [finding.to_dict() for finding in findings], "demoted": not self.dry_run, **more}
+            click.echo(json.dumps(told))
+            return
+        for finding in findings:
+            state = "stands " if finding.error is None else "found  " if self.dry_run else "demoted"
+            click.echo(
+                f"{state} {finding.model}/{finding.version} {finding.what} {finding.value}"
+                + (f": {finding.error}" if finding.error else "")
+            )
+
+
+def _watch(report: _Report, every: float, passes: int | None, listen: str | None, secret: Path | None) -> None:
+    import signal
+    import sys
+    import threading
+    from contextlib import nullcontext
+
+    from mlseal.errors import Misuse, Refusal, Unreadable
+    from mlseal_mlflow import watching
+
+    if (listen is None) != (secret is None):
+        raise Misuse("webhooks need an address and a secret", expected="--listen HOST:PORT and --secret-file FILE")
+    bell = None
+    if secret is not None:
+        try:
+            bell = watching.Doorbell(secret.read_bytes().strip())
+        except OSError as error:
+            raise Unreadable(f"cannot read {secret}", got=str(error)) from error
+    host, _, port = (listen or ":0").rpartition(":")
+    if not port.isdigit():
+        raise Misuse("no port to listen on", got=listen, expected="HOST:PORT, such as 127.0.0.1:8000")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    wrong, place = 0, watching.listening(bell, host, int(port)) if bell else nullcontext(0)
+    with place as number:
+        if bell:
+            click.echo(f"listening for webhooks on {host}:{number}", err=True)
+        for one in watching.watch(report.look, every, bell.rung if bell else threading.Event(), passes=passes):
+            wrong = len(one.wrong) + (one.error is not None)
+            told = {"pass": one.number, "woken": one.woken, "seconds": one.seconds, "windowSeconds": one.window}
+            shown = one.findings if report.as_json else one.wrong
+            report.print_all(shown, **told, error=None if one.error is None else str(one.error))
+            if not report.as_json:
+                click.echo(_line(one))
+            sys.stdout.flush()
+    if wrong:
+        raise Refusal("the last pass found what must not stand, or could not look", got=wrong, expected=0)
+
+
+def _line(one: Pass) -> str:
+    if one.error is not None:
+        return f"pass {one.number}: FAILED: {one.error}"
+    told = (
+        f"pass {one.number}: {len(one.findings)} promotions, {len(one.wrong)} must not stand; took {one.seconds:.1f} s"
+    )
+    return told if one.window is None else f"{told}, nothing stood unseen for longer than {one.window:.1f} s"
 
 
 @mlflow.command("prompt")
