@@ -11,7 +11,7 @@ MLflow downloads a model once and then reads, imports and unpickles what it got.
 
 Where storage was overwritten after approval, step 3 refuses and no code of the model runs.
 
-``MLSEAL_MLFLOW_MODELS=attested`` makes plain ``models:/…`` do the same in a process that opted in (`repositories`).
+``MLSEAL_MLFLOW_MODELS=attested`` makes plain ``models:/…`` do the same in a process that opted in (`entrypoints`).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from mlseal.policy.model import Policy
 from mlseal.policy.names import Action, canonical_facts
 from mlseal.policy.remedies import Hints
 from mlseal.policy.verdict import Verdict, raise_for, to_statement
-from mlseal_mlflow import files, journal, private, requester
+from mlseal_mlflow import beside, files, journal, private, requester
 from mlseal_mlflow.identity import gates
 from mlseal_mlflow.journal import Journal
 from mlseal_mlflow.measuring import Limits, Measuring
@@ -54,9 +54,6 @@ from mlseal_mlflow.requester import UNAUTHENTICATED, Asking, Requester
 _log = logging.getLogger(__name__)
 
 TOOL = "mlflow"
-MAX_FOUND = 64
-"""Bundles taken from beside one model; the rest is ignored."""
-
 GATE = "gate"
 """The role that this server acts in."""
 
@@ -213,16 +210,13 @@ class Decisions:
         They are untrusted like all of the store, but a bundle that does not verify is not let in: the store keeps the
         first encoding of a piece of evidence, and a spoilt one would stand in the way of the good one.
         """
-        beside = model / "attestations"
-        found = sorted(beside.glob("*.json")) if beside.is_dir() else []
-        for file in [file for file in found if not file.name.startswith(_VERDICT)][:MAX_FOUND]:
+        for bundle in beside.bundles(model / beside.FOLDER, without=_VERDICT):
             try:
-                bundle = Bundle.read(file)
                 if not self.archive.store.path(bundle.evidence_id).is_file():
                     self_verify(bundle, self.archive.trust, clock=self._clock)
                     self.archive.store.put(bundle)
             except Error as error:
-                _log.warning("mlseal: %s beside a model is no evidence: %s", file.name, error)
+                _log.warning("mlseal: a bundle beside a model is no evidence: %s", error)
 
     def _publish(self, location: files.Location, bundle: Bundle, action: Mapping[str, str]) -> None:
         """A copy of the newest verdict on each action, for loaders on other machines.

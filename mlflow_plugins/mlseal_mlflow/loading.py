@@ -17,11 +17,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlseal.errors import Error, Misuse, NoEvidence, Refusal, RuleBroken, StaleEvidence, Withheld
+from mlseal.errors import Misuse, NoEvidence, Refusal, RuleBroken, StaleEvidence, Withheld
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import EXCLUDED_AT_ROOT, Measured
 from mlseal.evidence.identity import Identity, IdentityMatcher
-from mlseal_mlflow import names
+from mlseal_mlflow import beside, names
 from mlseal_mlflow.identity import gates
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from mlseal.evidence.verifying import VerifiedStatement
 
 TOOL = "mlflow"
-MAX_FOUND = 64
 _SETTLE = (0.1, 0.3, 0.8)
 """Seconds to wait when the log is ahead of the store: a signer logs an instant before it stores."""
 
@@ -150,12 +149,12 @@ def require_allowed(measured: Measured, use: Use, evidence: Path, *, clock: Cloc
     from mlseal.evidence.archive import Archive
 
     archive = Archive.open(trust.resolve(), store.resolve(), clock=clock)
-    beside = _beside(evidence)
+    found = [*beside.bundles(evidence)]
     for pause in (*_SETTLE, None):
         archive.refresh()
         try:
             if not _judged_by_policy(measured, use, archive, clock):
-                require_verdict(measured, use, archive, beside, clock=clock)
+                require_verdict(measured, use, archive, found, clock=clock)
         except Withheld:
             if pause is None:
                 raise
@@ -181,14 +180,16 @@ def _judged_by_policy(measured: Measured, use: Use, archive: Archive, clock: Clo
 
 
 def require_verdict(
-    measured: Measured, use: Use, archive: Archive, beside: Sequence[Bundle] = (), *, clock: Clock = utcnow
+    measured: Measured, use: Use, archive: Archive, shown: Sequence[Bundle] = (), *, clock: Clock = utcnow
 ) -> VerifiedStatement:
     """The newest verdict of the gate on these bytes for this use; raises unless it allows."""
     from mlseal.evidence.predicates import slsa_vsa
 
     trusted = gates(archive.trust)
     revocations = _revocations(archive, trusted)
-    bundles = {b.evidence_id: b for b in (*_readable(beside), *archive.candidates([measured.sha256], [slsa_vsa.URI]))}
+    bundles = {
+        b.evidence_id: b for b in (*beside.parsed(shown), *archive.candidates([measured.sha256], [slsa_vsa.URI]))
+    }
     found = []
     for bundle in bundles.values():
         said = _verified(bundle, measured, archive, trusted, revocations)
@@ -319,24 +320,6 @@ def _revocations(archive: Archive, trusted: Sequence[Identity]) -> Revocations:
                 remedy=f"set MLSEAL_STORE to the store that holds evidence {leaf.evidence_id[:16]}…",
             )
     return revocations
-
-
-def _beside(directory: Path) -> list[Bundle]:
-    from mlseal.evidence.bundle import Bundle
-
-    files = sorted(directory.glob("*.json"))[:MAX_FOUND] if directory.is_dir() else []
-    return [Bundle.read(file) for file in files if file.is_file() and not file.is_symlink()]
-
-
-def _readable(bundles: Iterable[Bundle]) -> list[Bundle]:
-    found = []
-    for bundle in bundles:
-        try:
-            bundle.statement  # noqa: B018 - parses, or raises
-        except Error:
-            continue
-        found.append(bundle)
-    return found
 
 
 def max_age() -> timedelta:

@@ -135,7 +135,7 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize("first", ["mlflow", "mlseal_mlflow.artifact", "mlseal_mlflow.repositories"])
+@pytest.mark.parametrize("first", ["mlflow", "mlseal_mlflow.artifact", "mlseal_mlflow.entrypoints"])
 def test_whatever_is_imported_first_the_schemes_are_known(tmp_path, first):
     """Half-made modules were warned about and passed over, and ``models:`` was read unverified."""
     environment = os.environ | {"MLSEAL_MLFLOW_MODELS": "bogus", "PYTHONWARNINGS": "ignore"}

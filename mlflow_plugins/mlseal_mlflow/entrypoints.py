@@ -1,4 +1,4 @@
-"""What MLflow calls for ``attested:`` and ``models:`` URIs, by entry point.
+"""What MLflow calls by entry point: repositories for ``attested:`` and ``models:`` URIs, and an evaluator.
 
 Nothing of MLflow is imported here before it is used. MLflow loads entry points in the middle of its own imports, and
 where one of them fails it warns and goes on: a module that MLflow's imports lead back to would be half made at that
@@ -41,3 +41,10 @@ def models(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str
     from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
     return ModelsArtifactRepository(artifact_uri, tracking_uri, registry_uri)
+
+
+def evaluator() -> Any:
+    """The evaluator ``mlseal`` of ``mlflow.models.evaluate``."""
+    from mlseal_mlflow.evaluating import StageEvaluator
+
+    return StageEvaluator()
