@@ -56,9 +56,18 @@ class Dense:
 
     def decision_function(self, table: Any) -> NDArray[np.float64]:
         """Logits, one a row of `table`."""
+        return self._logits(self.scaled(table))
+
+    def decided(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """As `predict`, of finite numbers in the order of the features, (rows, features)."""
         import numpy as np
 
-        found = self.scaled(table)
+        return (self._logits(_mapped(values, self.features, self.ranges)) >= 0).astype(np.int64)
+
+    def _logits(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        import numpy as np
+
+        found = scaled
         for layer in self.layers[:-1]:
             found = np.tanh(found @ layer.weight.T + layer.bias)
         last = self.layers[-1]
@@ -113,10 +122,20 @@ def scaled(table: Any, features: Sequence[str], ranges: Mapping[str, tuple[float
                 got=f"{int((~np.isfinite(values)).sum())} of {len(values)} rows are missing or not finite",
                 remedy="decide about them in the data, where the decision is signed",
             )
+        found[:, place] = values
+    return _mapped(found, features, ranges)
+
+
+def _mapped(
+    values: NDArray[np.float64], features: Sequence[str], ranges: Mapping[str, tuple[float, float]]
+) -> NDArray[np.float64]:
+    import numpy as np
+
+    found = np.array(values, dtype=np.float64)
+    for place, name in enumerate(features):
         if name in ranges:
             low, high = ranges[name]
-            values = (np.clip(values, low, high) - low) * (2 / (high - low)) - 1
-        found[:, place] = values
+            found[:, place] = (np.clip(found[:, place], low, high) - low) * (2 / (high - low)) - 1
     return found
 
 

@@ -72,7 +72,7 @@ def run(program: Program, log: Callable[[str], None]) -> None:
     command = [sys.executable, "-I", "-B", "-u", str(program.path), *program.arguments]
     child = subprocess.Popen(
         command,
-        env=_environment(program.home),
+        env=environment(program.home),
         cwd=program.home,
         start_new_session=True,
         stdin=subprocess.DEVNULL,
@@ -111,7 +111,8 @@ def run(program: Program, log: Callable[[str], None]) -> None:
         )
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
+    """What a child may see of this process's environment: no credential, no proxy, and `home` as its own."""
     passed = {name: value for name, value in os.environ.items() if name in PASSED_ON}
     return {**passed, "HOME": str(home), "TMPDIR": str(home)}
 

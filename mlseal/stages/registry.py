@@ -30,6 +30,8 @@ BUILTIN: dict[str, str] = {
     "monitoring.drift": "mlseal.stages.monitoring.drift:drift",
     "testing.code": "mlseal.stages.testing.code_scan:code_scan",
     "testing.dependencies": "mlseal.stages.testing.dependencies:dependencies",
+    "testing.evasion": "mlseal.stages.testing.evasion:evasion",
+    "testing.hardening": "mlseal.stages.testing.hardening:hardening",
     "testing.membership": "mlseal.stages.testing.membership:membership",
     "testing.model_file": "mlseal.stages.testing.model_file:model_file",
     "testing.report": "mlseal.stages.testing.report:report",

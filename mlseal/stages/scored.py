@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlseal.errors import Misuse, Unchecked, Unreadable
-from mlseal.stages import process
+from mlseal.evidence.identity import Identity
+from mlseal.stages import process, provenance
 from mlseal.stages.base import Context
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ def loadable(context: Context, scorer: Path | None) -> Path:
     if scorer is None and not (copy / "MLmodel").is_file():
         raise Misuse("the model is no MLflow directory", remedy="pass --scorer PROGRAM that can load it")
     return copy
+
+
+def producer(context: Context, issuer: str, san: str) -> str | None:
+    """Evidence id of the verified provenance of input ``model``, or None when nobody asked for it."""
+    if not issuer and not san:
+        return None
+    signer = Identity(issuer, san)
+    return provenance.newest(context, context.measured["model"], "slsa-provenance", signer).evidence_id
 
 
 def features_of(model: Path) -> list[str] | None:

@@ -75,27 +75,54 @@ class Constraint(Model):
     high: Finite | None = None
 
 
+class Hardening(Model):
+    """How the model was made that is attacked here, and how far the same attacks got on the one before.
+
+    Attributes:
+        method: how it was trained.
+        before: the model that it was made from.
+        training: the rows that it learnt from; ``training_n`` of them.
+        temperature: of distillation.
+        attacks: on the model before, on the same rows.
+        controls: same.
+        metrics: of the model before.
+    """
+
+    method: Literal["adversarial-training", "defensive-distillation"]
+    before: ResourceDescriptor
+    training: ResourceDescriptor
+    training_table: str | None = None
+    training_n: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    temperature: Finite | None = None
+    attacks: list[Attack] = Field(min_length=1)
+    controls: list[Attack] = Field(min_length=1)
+    metrics: list[Metric] = Field(min_length=1)
+
+
 class Predicate(Measurement):
     """Security evaluation v0.1.
 
     Attributes:
-        kind: what was attacked: whether a row was learnt from, or the model's decision on a row.
+        kind: what was attacked: whether a row was learnt from, or the model's decision on a row; for hardening the
+            decision too, of two models.
         dataset: the rows attacked; for membership those that the model learnt from.
         table: the file inside a data set directory.
         reference: rows of the same kind that the model did not learn from.
         outcome: the column that the model predicts.
         cluster: the column whose rows stayed together, such as person or household.
-        n: rows of ``dataset``; ``referenceN``: of ``reference``.
+        n: rows of ``dataset``, for evasion and hardening those attacked; ``referenceN``: of ``reference``.
         scorer: the program that asked the model, if not the built-in one.
         model_provenance: id of the provenance that was verified before the model's code ran.
         constraints: of the columns that the model takes.
         shared_rows: share of ``reference`` that also stands in ``dataset``, told by features and outcome.
-        minimum_rows: rows that each table must have to count as sufficient.
+        hardening: where the model comes from, and the same figures of the one before.
+        minimum_rows: rows that each table must have, or that must be attacked, to count as sufficient.
         masking_suspected: an attack that knows less got further, more budget got less far, or noise did as well.
-        sufficient: enough rows, and no control that explains the figures.
+        sufficient: enough rows, no control that explains the figures, and no masking suspected.
     """
 
-    kind: Literal["membership-inference", "evasion"]
+    kind: Literal["membership-inference", "evasion", "hardening"]
     dataset: ResourceDescriptor
     table: str | None = None
     reference: ResourceDescriptor | None = None
@@ -112,5 +139,6 @@ class Predicate(Measurement):
     constraints: list[Constraint] = Field(default_factory=list)
     shared_rows: Finite | None = None
     masking_suspected: bool | None = None
+    hardening: Hardening | None = None
     minimum_rows: int = Field(ge=1)
     sufficient: bool

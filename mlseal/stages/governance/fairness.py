@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Misuse, Unchecked
-from mlseal.evidence.identity import Identity
-from mlseal.stages import provenance, scored, tables
+from mlseal.stages import scored, tables
 from mlseal.stages.base import Context, DatasetPath, EntryPath, FilePath, Finding, ModelPath, require, stage
 from mlseal.stages.governance import decisions, disclosure
 from mlseal.stages.governance import groups as grouping
@@ -104,7 +103,7 @@ def fairness(
     require("fairlearn", "fairness")
     rule = Rule.parse(select)
     _require_sane(minimum_positives, level, replicates)
-    verified = _producer(context, producer_issuer, producer_san)
+    verified = scored.producer(context, producer_issuer, producer_san)
     entry = tables.entry(context.measured["dataset"], table)
     frame = tables.read(context.private_file("dataset", entry))
     truth = decisions.binary(tables.column(frame, outcome, "outcome"), f"column {outcome!r}")
@@ -159,14 +158,6 @@ def _require_sane(minimum_positives: int, level: float, replicates: int) -> None
             got=f"minimum {minimum_positives}, level {level}, replicates {replicates}",
             expected="minimum ≥ 0, 0.5 ≤ level < 1, 100 to 1000000 replicates",
         )
-
-
-def _producer(context: Context, issuer: str, san: str) -> str | None:
-    """Evidence id of the model's verified provenance, or None when nobody asked for it."""
-    if not issuer and not san:
-        return None
-    signer = Identity(issuer, san)
-    return provenance.newest(context, context.measured["model"], "slsa-provenance", signer).evidence_id
 
 
 def _estimate(sample: _Sample, replicates: int, level: float, seed: int) -> tuple[Counts, list[Estimate]]:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Misuse, Unchecked
-from mlseal.evidence.identity import Identity
-from mlseal.stages import provenance, scored, tables
+from mlseal.stages import scored, tables
 from mlseal.stages.base import Context, DatasetPath, EntryPath, FilePath, Finding, ModelPath, require, stage
 from mlseal.stages.testing import guessing
 
@@ -90,7 +89,7 @@ def membership(
     import numpy as np
 
     _require_sane(minimum_rows, level)
-    verified = _producer(context, producer_issuer, producer_san)
+    verified = scored.producer(context, producer_issuer, producer_san)
     copy = scored.loadable(context, scorer)
     entries = [_entry(context, "members", members_table), _entry(context, "holdout", holdout_table)]
     frames = [tables.read(context.private_file(*one)) for one in zip(("members", "holdout"), entries, strict=True)]
@@ -133,14 +132,6 @@ def _require_sane(minimum_rows: int, level: float) -> None:
             got=f"minimum {minimum_rows}, level {level}",
             expected="minimum ≥ 1, 0.5 ≤ level < 1",
         )
-
-
-def _producer(context: Context, issuer: str, san: str) -> str | None:
-    """Evidence id of the model's verified provenance, or None when nobody asked for it."""
-    if not issuer and not san:
-        return None
-    signer = Identity(issuer, san)
-    return provenance.newest(context, context.measured["model"], "slsa-provenance", signer).evidence_id
 
 
 def _entry(context: Context, name: str, inside: str) -> str:
