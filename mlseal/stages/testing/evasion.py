@@ -99,10 +99,10 @@ def evasion(
         `sufficient: false`. Columns of texts and missing values raise `Misuse`, a model that decides no row rightly
         raises `Unchecked`.
     """
-    require("art", "robustness")
-    require("torch", "robustness")
     attacked.require_sane(rows, queries, minimum_rows, level)
     wanted, held = attacked.budgets_of(budgets), attacked.names_of(fixed)
+    require("art", "robustness")
+    require("torch", "robustness")
     verified = scored.producer(context, producer_issuer, producer_san)
     target = _Target.of(context, timeout)
     entry = tables.entry(context.measured["dataset"], table)

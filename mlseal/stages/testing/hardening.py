@@ -109,10 +109,10 @@ def hardening(
         any model that is sure of its rows. A model that is not of plain numbers, tables that share rows, and rows none
         of which both models decide rightly stop it; there is no model then.
     """
-    require("art", "robustness")
-    require("torch", "robustness")
     recipe = Recipe(budget, temperature, epochs, batch, learning_rate, seed)
     _require_sane(recipe, method, rows, queries, minimum_rows, level)
+    require("art", "robustness")
+    require("torch", "robustness")
     before = dense.read(scored.loadable(context, None))
     entries = [tables.entry(context.measured[n], t) for n, t in _named(training_table, holdout_table)]
     learnt, held = (
