@@ -98,12 +98,11 @@ def _counted(plan: Plan, ask: Ask, wanted: Iterable[NDArray[np.float64]], budget
     """For each row whether anything of `wanted`, projected, makes the model decide otherwise."""
     import numpy as np
 
-    values, starts = plan.rows.numbers, plan.space.shares(plan.rows.numbers)
+    reach = plan.space.around(plan.rows.numbers, budget)
     moved = np.zeros(len(plan.rows), dtype=bool)
     for shares in wanted:
         for rounding in ("near", "far") if plan.space.integer[plan.space.changeable].any() else ("near",):
-            projected = plan.space.projected(starts, shares, budget, rounding)
-            moved |= ask(plan.space.values(values, projected)) != plan.rows.truth
+            moved |= ask(reach.valued(reach.projected(shares, rounding))) != plan.rows.truth
     return moved
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlseal.stages.testing.space import Space
+from mlseal.stages.testing.space import Reach, Space
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,8 +104,7 @@ class _SpentError(Exception):
 class _Row:
     """Answers about one row, in ART's shape; counts them, and keeps the nearest row that is decided otherwise."""
 
-    space: Space
-    start: NDArray[np.float64]
+    reach: Reach
     truth: int
     ask: Ask
     left: int
@@ -118,11 +117,10 @@ class _Row:
         if len(asked) > self.left:
             raise _SpentError
         self.left -= len(asked)
-        start = self.space.shares(self.start)
-        shares = self.space.projected(start, asked.astype(np.float64), np.inf)
-        classes = self.ask(self.space.values(self.start, shares))
-        far = np.where(classes == self.truth, np.inf, np.abs(shares - start).max(axis=1))
-        best = int(np.argmin(far))
+        shares = self.reach.projected(asked.astype(np.float64))
+        classes = self.ask(self.reach.valued(shares))
+        far = np.where(classes == self.truth, np.inf, np.abs(shares - self.reach.start).max(axis=1))
+        best = int(far.argmin())
         if far[best] < self.distance:
             self.nearest, self.distance = shares[best], float(far[best])
         return np.eye(2, dtype=np.float32)[classes]
@@ -150,7 +148,7 @@ def by_decisions(
     with seeded(seed):
         for number in range(len(starts)):
             progress(number)
-            row = _Row(space, starts[number : number + 1], int(truth[number]), ask, queries)
+            row = _Row(space.around(starts[number : number + 1], np.inf), int(truth[number]), ask, queries)
             with contextlib.suppress(_SpentError):
                 _walk(row, queries, rng)
             if row.nearest is not None:
@@ -163,10 +161,10 @@ def _walk(row: _Row, queries: int, rng: np.random.Generator) -> None:
     from art.attacks.evasion import HopSkipJump
     from art.estimators.classification import BlackBoxClassifier
 
-    start, width = row.space.shares(row.start), len(row.space.features)
+    start, width = row.reach.start, row.reach.start.shape[1]
     tries = max(2, queries // 10)
     near = start + rng.choice([-0.5, 0.5], (tries, width)) * rng.random((tries, 1))
-    row(np.where(row.space.changeable, np.concatenate([near, rng.random((tries, width))]), start))
+    row(np.concatenate([near, rng.random((tries, width))]))
     if row.nearest is None:
         return
     ends = min(0.0, float(start.min())), max(1.0, float(start.max()))
@@ -176,7 +174,7 @@ def _walk(row: _Row, queries: int, rng: np.random.Generator) -> None:
     attack = HopSkipJump(
         target, norm=np.inf, max_iter=_ROUNDS, max_eval=queries, init_eval=each, init_size=1, verbose=False
     )
-    mask = row.space.changeable.astype(np.float32)[None]
+    mask = row.reach.space.changeable.astype(np.float32)[None]
     attack.generate(start.astype(np.float32), mask=mask, x_adv_init=row.nearest[None].astype(np.float32))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SLACK = 1e-6
 """Of a range, for the single precision in which attacks compute."""
 Rounding = Literal["near", "far"]
-"""To the next whole number, or to the one beyond it as seen from the start: the model decides which did better."""
+"""To the next whole number, or to the one beyond as seen from the row: the model decides which did better."""
 
 
 @dataclass(frozen=True)
@@ -46,33 +46,15 @@ class Space:
         """Values, (rows, features), as shares; those outside their range lie below 0 or above 1."""
         return (values - self.low) / (self.high - self.low)
 
-    def values(self, start: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shares as values; where they are those of the values `start`, exactly these."""
+    def around(self, values: NDArray[np.float64], budget: float) -> Reach:
+        """What may become of the rows `values`, (rows, features), with `budget`, a share of each range."""
         import numpy as np
 
-        found = self.low + shares * (self.high - self.low)
-        found = np.where(self.integer, np.round(found), found)
-        return np.where(shares == self.shares(start), start, found)
-
-    def projected(
-        self, start: NDArray[np.float64], wanted: NDArray[np.float64], budget: float, rounding: Rounding = "near"
-    ) -> NDArray[np.float64]:
-        """`wanted` as near as the constraints let it come from `start`; all of them shares, (rows, features).
-
-        A value that lies outside its range from the start may stay there, and go no farther out.
-        """
-        import numpy as np
-
-        inside = np.where(self.changeable, wanted, start).clip(np.minimum(start, 0), np.maximum(start, 1))
-        inside = inside.clip(start - budget, start + budget)
-        steps = (inside - start) * (self.high - self.low)
-        whole = np.round(steps) if rounding == "near" else np.sign(steps) * np.ceil(np.abs(steps) - SLACK)
-        # Where rounding led out of budget or range, one step back is inside again: the start is.
-        moved = start + whole / (self.high - self.low)
-        outside = (np.abs(moved - start) > budget + SLACK) | (moved < np.minimum(start, 0) - SLACK)
-        outside |= moved > np.maximum(start, 1) + SLACK
-        whole = np.where(outside, whole - np.sign(whole), whole)
-        return np.where(self.integer, np.where(whole == 0, start, start + whole / (self.high - self.low)), inside)
+        start = self.shares(values)
+        # A value that lies outside its range from the start may stay there, and go no farther out.
+        low, high = np.maximum(np.minimum(start, 0), start - budget), np.minimum(np.maximum(start, 1), start + budget)
+        free = self.changeable
+        return Reach(self, values, start, np.where(free, low, start), np.where(free, high, start))
 
     def to_json(self) -> list[dict[str, Any]]:
         """The constraints as the predicate holds them; bounds of what may not change would be bounds of data."""
@@ -87,6 +69,51 @@ class Space:
                 }
             found.append(one)
         return found
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Some rows and what may become of them. Made by `Space.around`, once for many questions.
+
+    Attributes:
+        space: the constraints.
+        values: the rows as they are, (rows, features); one row stands for any number of them.
+        start: the same as shares.
+        low: of each share, how far down it may go.
+        high: how far up.
+    """
+
+    space: Space
+    values: NDArray[np.float64]
+    start: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def projected(self, wanted: NDArray[np.float64], rounding: Rounding = "near") -> NDArray[np.float64]:
+        """`wanted`, as shares, as near as the constraints let it come."""
+        import numpy as np
+
+        inside = wanted.clip(self.low, self.high)
+        integer = self.space.integer
+        if not integer.any():
+            return inside
+        size = self.space.high - self.space.low
+        steps = (inside - self.start) * size
+        whole = np.round(steps) if rounding == "near" else np.sign(steps) * np.ceil(np.abs(steps) - SLACK)
+        # Where rounding led out of budget or range, one step back is inside again: the start is.
+        moved = self.start + whole / size
+        outside = (moved < self.low - SLACK) | (moved > self.high + SLACK)
+        whole = whole - np.where(outside, np.sign(whole), 0)
+        return np.where(integer, self.start + whole / size, inside)
+
+    def valued(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shares as values; where they are those of the rows, exactly the rows'."""
+        import numpy as np
+
+        found = self.space.low + shares * (self.space.high - self.space.low)
+        if self.space.integer.any():
+            found = np.where(self.space.integer, np.round(found), found)
+        return np.where(shares == self.start, self.values, found)
 
 
 def of(
