@@ -3,41 +3,25 @@
 Bar: what makes it evidence (private copies, hashing before and after, projecting, counting, intervals, statement) costs
 ≤ 5 % of the library alone or ≤ 50 ms. Signing is in ``bench_statement``. Alone means: ART's attacks and trainers
 called as its manual does, with as many steps and answers of the model; for membership the forests, ART's attack and the
-scorer, which loads the model in a child process on either side. Floor: one attack of the white-box kind.
+scorer, which loads the model in a child process on either side. Floor: reading every input once.
 
-    python benchmarks/bench_robustness.py [ROUNDS]
+    python -m benchmarks.bench_robustness [ROUNDS]
 """
 
 import contextlib
 import io
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from mlseal.stages import dense, runner, scored
+from benchmarks.beside import compare, stage
+from mlseal.stages import dense, scored
 from mlseal.stages.testing import attacked, guessing, perturbing, space
 
-ROWS, QUERIES, BUDGET, EPOCHS, WIDTH = 150, 150, 0.1, 5, 8
+MOST, QUERIES, BUDGET, EPOCHS, WIDTH = 150, 150, 0.1, 5, 8
 NAMES = tuple(f"c{number}" for number in range(WIDTH))
 RANGES = dict.fromkeys(NAMES, (-4.0, 4.0))
-
-
-def seconds(work) -> tuple[float, float]:
-    """Wall and processor seconds; on a busy machine only the second says what the work costs."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def stage(name: str, scratch: Path, **arguments) -> None:
-    texts = {key: str(value) for key, value in arguments.items()} | {"outcome": "need"}
-    if name == "testing.hardening":
-        texts["hardened"] = str(scratch / "hardened")
-    with runner.performed(name, texts, archive=lambda: None):
-        pass
 
 
 class Spent(Exception):
@@ -122,17 +106,6 @@ def membership_alone(model: Path, frames, scratch: Path) -> None:
         guess(rows, 1)
 
 
-def compare(name: str, alone, whole, rounds: int) -> None:
-    alone(), whole()  # imports and caches are not what is measured
-    pairs = [(seconds(alone), seconds(whole)) for _ in range(rounds)]
-    bare, made = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
-    wall, cpu = (statistics.median(two[clock] - one[clock] for one, two in pairs) for clock in (0, 1))
-    bar = max(0.05 * bare, 0.050)
-    verdict = "met" if wall <= bar else "met in processor time, machine busy" if cpu <= bar else "MISSED"
-    more = f"{wall * 1e3:+7.1f} ms ({cpu * 1e3:+.1f} of processor)"
-    print(f"  {name:22} alone {bare * 1e3:8.1f} ms, as evidence {made * 1e3:8.1f} ms, {more}   {verdict}")
-
-
 def people(rows: int, seed: int):
     import numpy as np
     import pandas as pd
@@ -142,58 +115,70 @@ def people(rows: int, seed: int):
     return pd.DataFrame(rng.normal(size=(rows, WIDTH)) + 0.9 * (2 * need[:, None] - 1), columns=NAMES).assign(need=need)
 
 
-def main(rounds: int = 5) -> None:
-    import numpy as np
+class Given:
+    """A model that leans on all columns, and two tables; as objects and as files."""
 
+    def __init__(self, scratch: Path) -> None:
+        import numpy as np
+
+        self.model = dense.Dense(NAMES, RANGES, (dense.Layer(np.full((1, WIDTH), 7.0), np.zeros(1)),))
+        self.frames = {name: people(600, seed) for name, seed in (("train", 1), ("test", 2))}
+        self.training, self.test = (attacked.rows(frame, NAMES, "need") for frame in self.frames.values())
+        folder = scratch / "robustness"
+        self.path = folder / "model"
+        self.files = {name: folder / f"{name}.parquet" for name in self.frames}
+        if not folder.exists():
+            folder.mkdir()
+            self.model.write(self.path)
+            for name, frame in self.frames.items():
+                frame.to_parquet(self.files[name])
+
+    def right(self, rows: attacked.Rows) -> attacked.Rows:
+        """Rows that the model decides rightly."""
+        return rows.chosen(self.model.predict(rows.frame) == rows.truth)
+
+
+def evasion(scratch: Path, rounds: int) -> None:
+    given = Given(scratch)
+    rows = given.right(given.test.first(MOST))
+    arguments = {"model": given.path, "dataset": given.files["test"], "outcome": "need", "budgets": BUDGET}
+    whole = stage("testing.evasion", rows=MOST, queries=QUERIES, **arguments)
+    inputs = (given.path, given.files["test"])
+    compare(
+        "testing.evasion",
+        lambda: attacks_alone(given.model, rows, restarts=perturbing.RESTARTS),
+        whole,
+        rounds,
+        inputs,
+    )
+
+
+def hardening(scratch: Path, rounds: int) -> None:
+    given = Given(scratch)
+    rows = given.right(given.test).first(MOST)
+    arguments = {"training": given.files["train"], "holdout": given.files["test"], "outcome": "need", "epochs": EPOCHS}
+    arguments |= {"model": given.path, "hardened": scratch / "hardened", "budget": BUDGET}
+    whole = stage("testing.hardening", rows=MOST, queries=QUERIES, **arguments)
+    alone = lambda: hardening_alone(given.model, given.training, rows)  # noqa: E731
+    compare("testing.hardening", alone, whole, rounds, (given.path, *given.files.values()))
+
+
+def membership(scratch: Path, rounds: int) -> None:
+    given = Given(scratch)
+    members, holdout = given.files.values()
+    whole = stage("testing.membership", model=given.path, members=members, holdout=holdout, outcome="need")
+    alone = lambda: membership_alone(given.path, list(given.frames.values()), scratch)  # noqa: E731
+    compare("testing.membership", alone, whole, rounds, (given.path, members, holdout))
+
+
+ROWS = {"testing.evasion": evasion, "testing.hardening": hardening, "testing.membership": membership}
+
+
+def main(rounds: int = 5) -> None:
     print("bar: ≤ 5 % or ≤ 50 ms over the library alone, medians of interleaved pairs")
     with tempfile.TemporaryDirectory() as directory:
-        scratch = Path(directory)
-        model = dense.Dense(NAMES, RANGES, (dense.Layer(np.full((1, WIDTH), 7.0), np.zeros(1)),))
-        model.write(scratch / "model")
-        frames = {name: people(600, seed) for name, seed in (("train", 1), ("test", 2))}
-        for name, frame in frames.items():
-            frame.to_parquet(scratch / f"{name}.parquet")
-        files = {name: scratch / f"{name}.parquet" for name in frames}
-        training, test = (attacked.rows(frame, NAMES, "need") for frame in frames.values())
-        right = test.first(ROWS).chosen(model.predict(test.first(ROWS).frame) == test.first(ROWS).truth)
-        same = {"model": scratch / "model", "rows": ROWS, "queries": QUERIES}
-        compare(
-            "testing.evasion",
-            lambda: attacks_alone(model, right, restarts=perturbing.RESTARTS),
-            lambda: stage("testing.evasion", scratch, dataset=files["test"], budgets=BUDGET, **same),
-            rounds,
-        )
-        given = {"training": files["train"], "holdout": files["test"], "budget": BUDGET, "epochs": EPOCHS}
-        compare(
-            "testing.hardening",
-            lambda: hardening_alone(model, training, test.chosen(model.predict(test.frame) == test.truth).first(ROWS)),
-            lambda: stage("testing.hardening", scratch, **given, **same),
-            rounds,
-        )
-        compare(
-            "testing.membership",
-            lambda: membership_alone(scratch / "model", list(frames.values()), scratch),
-            lambda: stage(
-                "testing.membership",
-                scratch,
-                model=scratch / "model",
-                members=files["train"],
-                holdout=files["test"],
-                minimum_rows=100,
-            ),
-            rounds,
-        )
-        print(f"  floor: {floor(model, right) * 1e3:.1f} ms for one gradient attack")
-
-
-def floor(model: dense.Dense, rows: attacked.Rows) -> float:
-    allowed = space.of(NAMES, rows.numbers, [], RANGES)
-    target = perturbing.target_of(perturbing.twin(model, allowed), WIDTH)
-    starts = allowed.shares(rows.numbers)
-    return min(
-        seconds(lambda: list(perturbing.by_gradient(target, allowed, starts, rows.truth, BUDGET, 1, 1)))[0]
-        for _ in range(3)
-    )
+        for row in ROWS.values():
+            row(Path(directory), rounds)
 
 
 if __name__ == "__main__":
