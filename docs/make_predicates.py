@@ -1,4 +1,4 @@
-"""Write one page per predicate type and the JSON Schemas that ship in the wheel, both from the models.
+"""Write one page per predicate type and the JSON Schemas that ship in the wheel, that of policies too, from the models.
 
     python docs/make_predicates.py            write
     python docs/make_predicates.py --check    fail if what lies there differs
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mlseal.evidence import predicates
+from mlseal.policy import editor
 
 HERE = Path(__file__).resolve().parent
 SCHEMAS = HERE.parent / "mlseal" / "evidence" / "predicates" / "schemas"
@@ -92,6 +93,7 @@ def files() -> dict[Path, str]:
     modules = predicates.MODULES
     wanted = {HERE / "predicates" / f"{module.SHORT}.md": page(module) for module in modules}
     wanted |= {SCHEMAS / f"{module.SHORT}.schema.json": schema(module.URI) for module in modules}
+    wanted[editor.FILE] = editor.text()  # it completes the short names
     index = [NOTE, "# Predicate types", "", "| short name | predicate type | what it says |", "|---|---|---|"]
     for module in modules:
         line = (inspect.getdoc(module) or "").splitlines()[0]

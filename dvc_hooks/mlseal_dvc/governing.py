@@ -191,7 +191,8 @@ def require_open(closed: Sequence[Reason]) -> None:
 def load_policies(session: Session) -> tuple[Policy, ...]:
     """The policies of this user and machine; none is not an error here. Raises `PolicyInvalid` for a broken one."""
     named = session.policy or os.environ.get("MLSEAL_POLICY")
-    usual = (paths.config_dir() / "policy.yaml", paths.machine_config_dir() / "policy.yaml")
+    bases = (paths.config_dir(), paths.machine_config_dir())
+    usual = [base / name for base in bases for name in ("policy.yaml", "policy.pins.json")]
     if not named and not any(file.is_file() for file in usual):
         return ()  # without a policy nothing heavy is imported: most repositories are not protected
     from mlseal.policy.load import in_force

@@ -129,6 +129,8 @@ def waive(
 
     policy = load(policy_path)
     _require_waivable(policy, rule)
+    if not reason.strip():
+        raise Misuse("a waiver without a reason counts nowhere", expected="--reason TEXT", remedy="say why")
     claim = waiver.Predicate(
         rule=rule,
         policy=policy.stating(rule),

@@ -11,6 +11,7 @@ import click
 
 from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
 from mlseal.cli.people import approve, sign_as, waive
+from mlseal.cli.policy_pins import policy_pin, policy_release, policy_rollback
 from mlseal.cli.policy_text import policy_diff, policy_explain, policy_schema
 from mlseal.errors import Error, Misuse, Refusal, Unchecked
 from mlseal.evidence import trust as trust_roots
@@ -135,7 +136,7 @@ def policy() -> None:
     """Check policies before they judge; release, pin and roll back the ones in force."""
 
 
-for command in (policy_diff, policy_explain, policy_schema):
+for command in (policy_diff, policy_explain, policy_schema, policy_release, policy_pin, policy_rollback):
     policy.add_command(command)
 
 
@@ -203,17 +204,24 @@ def _judged(
     archive = Archive.open(trust_roots.resolve(trust_path), store_path)
     with bar(f"reading {path}"):
         measured = measure(path)
-    hints = Hints(path=str(path), policy_file=str(policy_paths[0]))
+    hints = Hints(path=str(path), policy_file=str(policy_paths[0]) if policy_paths else "POLICY")
     with bar(f"judging {path}"):
         return judge(measured, action, policies, archive, clock=archive.clock, hints=hints)
 
 
 def _policies(paths: Sequence[Path]) -> tuple[Policy, ...]:
-    from mlseal.policy.load import load_all
+    from mlseal.policy import pins
+    from mlseal.policy.load import in_force, load_all
 
-    if not paths:
-        raise Misuse("no policy to judge by", expected="--policy FILE", remedy="pass --policy, or set MLSEAL_POLICY")
-    return load_all(paths)
+    policies = load_all(paths) if paths else in_force()
+    if not policies:
+        raise Misuse(
+            "no policy to judge by",
+            expected="--policy FILE",
+            remedy="pass --policy, set MLSEAL_POLICY, or pin one: mlseal policy pin",
+        )
+    pins.require_pinned(policies)
+    return policies
 
 
 def _action(name: str | None, facts: Sequence[str]) -> Action | None:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from mlseal.errors import PolicyInvalid, Unreadable
 from mlseal.evidence import paths, predicates
-from mlseal.policy import layers, plainyaml, shelf
+from mlseal.policy import layers, pins, plainyaml, shelf
 from mlseal.policy.building import Builder, wrong
 from mlseal.policy.layers import with_layers
 from mlseal.policy.model import Policy
@@ -50,15 +50,21 @@ def load_all(paths: Iterable[str | os.PathLike[str]]) -> tuple[Policy, ...]:
     Names must be unique, the layers beneath included: two versions of one policy are never in force together. Raises
     `PolicyInvalid` if there is none: nobody's policy is not a permission.
     """
-    policies = with_layers(each(paths))
+    policies = _unique(each(paths))
+    if not policies:
+        raise PolicyInvalid(
+            "no policy found", expected="a file, or a directory with *.yaml", remedy="pass --policy FILE"
+        )
+    return policies
+
+
+def _unique(given: Sequence[Policy]) -> tuple[Policy, ...]:
+    """`given` and the layers beneath. Raises `PolicyInvalid` where two of them have one name."""
+    policies = with_layers(given)
     names = [policy.name for policy in policies]
     if len(set(names)) != len(names):
         raise PolicyInvalid(
             "two policies have one name", got=", ".join(sorted({n for n in names if names.count(n) > 1}))
-        )
-    if not policies:
-        raise PolicyInvalid(
-            "no policy found", expected="a file, or a directory with *.yaml", remedy="pass --policy FILE"
         )
     return policies
 
@@ -75,14 +81,18 @@ def in_force(explicit: Sequence[str | os.PathLike[str]] = ()) -> tuple[Policy, .
     """The policies chosen by this user or machine; () if nobody chose any, which permits nothing.
 
     `explicit`, else ``$MLSEAL_POLICY`` (files or directories, separated by ``:``), else ``policy.yaml`` in this user's
-    configuration directory; the machine's ``/etc/mlseal/policy.yaml`` besides. Never a file of the tree being judged.
+    configuration directory and what this user pinned; the machine's ``/etc/mlseal/policy.yaml`` and pins besides. Never
+    a file of the tree being judged, and never another version of a pinned policy (`pins.require_pinned`).
     """
     named = [Path(part) for part in explicit or os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
     own = paths.config_dir() / "policy.yaml"
     chosen = named or ([own] if own.is_file() else [])
     machine = paths.machine_config_dir() / "policy.yaml"
     chosen += [machine] if machine.is_file() else []
-    return load_all(chosen) if chosen else ()
+    kept = pins.read(paths.machine_config_dir()).policies() + (() if named else pins.read().policies())
+    given = each(chosen)
+    pins.require_pinned(given)
+    return _unique((*given, *{p.sha256: p for p in kept if p.sha256 not in {g.sha256 for g in given}}.values()))
 
 
 def parse(raw: bytes, *, name: str = "policy", find: Finder = shelf.nowhere) -> Policy:

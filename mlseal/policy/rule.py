@@ -217,7 +217,7 @@ class _Judgement:
         return None
 
     def _missing(self, found: Found) -> None:
-        if waiver.excuse(self.case, self.requirement.id, self.target, ()):
+        if waiver.excuse(self.case, self.requirement.id, self.target, (), due=self.requirement.by):
             return
         expected = " or ".join(map(str, self.requirement.by))
         about = f"{self.target.name} (sha256 {self.target.sha256[:16]}…)"

@@ -35,7 +35,7 @@ from mlseal.services.people import People, Person
 from mlseal.services.tokens import PublicKey
 
 AUDIENCE = "sigstore"
-ROLES = ("producer", "evaluator", "gate", "reviewer", "monitor", "owner")
+ROLES = ("producer", "evaluator", "gate", "reviewer", "monitor", "owner", "policy-owner")
 LIFETIME = timedelta(minutes=5)
 
 _SUBJECT = re.compile(rf"roles/({'|'.join(ROLES)})(/[a-z0-9][a-z0-9._@-]{{0,63}})?")

@@ -45,7 +45,7 @@ def fits(text):
 
 
 def test_the_copy_that_ships_is_the_one_that_is_made():
-    assert editor.FILE.read_text() == editor.text(), "mlseal policy schema -o mlseal/policy/policy.schema.json"
+    assert editor.FILE.read_text() == editor.text(), "python docs/make_predicates.py"
     jsonschema.Draft202012Validator.check_schema(json.loads(editor.FILE.read_text()))
 
 

@@ -44,6 +44,7 @@ def test_released_uris_stay():
         "https://mlseal.dev/ownership/v0.1",
         "https://mlseal.dev/partial-result/v0.1",
         "https://mlseal.dev/pii-scan/v0.1",
+        "https://mlseal.dev/policy-release/v0.1",
         "https://mlseal.dev/revocation-snapshot/v0.1",
         "https://mlseal.dev/revocation/v0.1",
         "https://mlseal.dev/security-evaluation/v0.1",

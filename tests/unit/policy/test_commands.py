@@ -159,3 +159,5 @@ def test_approve_and_waive(authority, model, tmp_path) -> None:
         == 2
     )
     assert call(authority, *waive[:-2], "--days", "0", "--rule", "gap").returncode == 2
+    done = call(authority, *[" " if word == "pilot" else word for word in waive], "--rule", "gap")
+    assert (done.returncode, "without a reason" in done.stderr) == (2, True)

@@ -661,6 +661,9 @@ def test_a_waiver_excuses_one_rule_and_is_noted(world, rules) -> None:
         "gate",
         "trainer",
         "not waivable",
+        "no reason",
+        "blank reason",
+        "no end to speak of",
     ],
 )
 def test_waivers_that_do_not_count(world, rules, header, how) -> None:
@@ -682,11 +685,26 @@ def test_waivers_that_do_not_count(world, rules, header, how) -> None:
             "rule": {"rule": "enough"},
             "policy": {"policy": "test/2"},
             "ended": {"expires": "2026-11-23T12:00:00Z"},
+            "no reason": {"reason": ""},
+            "blank reason": {"reason": " \n"},
+            "no end to speak of": {"expires": "2027-11-24T12:00:00Z"},
         }.get(how, {}),
     )
     if how == "revoked":
         world.revoke(fact, "withdrawn")
     assert world.judge(text, header=header).kind == "refused"
+
+
+def test_a_waiver_may_last_a_year_and_is_by_nobody_who_should_have_made_what_is_missing(world, rules) -> None:
+    asked = rules["fairness"].replace("san: second", "san: officer")
+    waive(world, body={"rule": "fairness"})
+    verdict = world.judge(asked)
+    assert verdict.kind == "undecided"
+    assert any("its signer should have made the evidence" in reason.message for reason in verdict.reasons)
+    assert world.judge(rules["fairness"]).kind == "allowed"
+    world.fairness(0.3)
+    waive(world, age=DAY, body={"expires": "2027-11-23T12:00:00Z"})  # 366 days
+    assert world.judge(rules["fairness"]).kind == "allowed"
 
 
 def test_a_waiver_of_a_requirement_excuses_what_is_missing(world, rules) -> None:

@@ -72,6 +72,7 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("if found.holds is None:", "if False:"),
         ("if found.others:", "if False:"),
         ("rule.waivable and waiver.excuse(", "waiver.excuse("),
+        ("(), due=self.requirement.by):", "()):"),
         ("return (case.target,)", "return (Target('x', '0'),)"),
         ("if not closed and waiver.excuse(", "if waiver.excuse("),
         ("if not closed and waiver.excuse(", "if False and waiver.excuse("),
@@ -124,6 +125,11 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("        case.look_at([fact])", "        pass"),
         ("        case.weigh([fact])\n        case.say", "        case.say"),
         ("case.policy.waivers", "(fact_identity_anyone,)"),
+        ("if obstacle is None and any(matcher.matches(fact.identity) for matcher in due):", "if False:"),
+        ("    if not claim.reason.strip():", "    if False:"),
+        ("    if not claim.reason.strip():", "    if not claim.reason:"),
+        ("if parse_rfc3339(claim.expires) > fact.time + LONGEST:", "if False:"),
+        ("> fact.time + LONGEST:", ">= fact.time + LONGEST:"),
     ],
     "roles": [
         ("or case.has_ended(claim.expires)", ""),
@@ -462,7 +468,7 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("hashlib.sha256(raw).hexdigest() != wanted.sha256:", "False:"),
         ("    if parent.name != wanted.policy:", "    if False:"),
         ("        _require_tighter(policy, parent, name, document, part)", "        pass"),
-        ("policies = with_layers(each(paths))", "policies = each(paths)"),
+        ("policies = with_layers(given)", "policies = tuple(given)"),
     ],
     "layers": [
         ('found.relation in {"looser", "changed"}', 'found.relation == "looser"'),
