@@ -25,6 +25,7 @@ from mlseal.stages.base import (
     stage,
 )
 from mlseal.stages.training import dpsgd, units
+from mlseal.stages.training.begun import Begun
 from mlseal.stages.training.dpsgd import Recipe, Trained
 from mlseal.stages.training.units import Examples
 
@@ -50,6 +51,7 @@ _RELEASED = (
     predicate="dp-training",
     extra="privacy",
     releases=Bounds("epsilon", "delta", "unit"),
+    resumable=True,
     cost="minutes: DP-SGD takes a gradient of each unit at every step, and torch takes seconds to start",
     not_proven=_NOT_PROVEN,
 )
@@ -106,7 +108,8 @@ def private(
         removed, under the premises of DP-SGD; those that can be looked at are (Poisson sampling at the stated rate,
         noise at every step, one gradient a unit, no layer that mixes units), on the objects that trained. Epsilon is a
         Renyi bound by an accountant of mlseal's own, which every verifier repeats; Opacus' must agree. No loss, no
-        metric and no row leaves the stage.
+        metric and no row leaves the stage. A run that goes on after a stop draws fresh noise and counts every epoch
+        that ever began; it states no less than one that was never stopped (`mlseal.stages.training.begun`).
 
     Edge cases:
         An epsilon that no noise reaches, a delta that one unit could spend alone, fewer than 100 units, missing
@@ -121,7 +124,8 @@ def private(
     examples = units.examples(frame, names, bounds, outcome, unit_column, rows_per_unit, truncate=truncate)
     figures = _figures(len(examples), epsilon, delta, clipping_norm)
     recipe = _recipe(len(examples), figures, epochs, batch, learning_rate, hidden, seed)
-    trained = dpsgd.train(examples, recipe, float(figures["delta"]), context.progress)
+    begun = Begun(context.checkpoints)
+    trained = dpsgd.train(examples, recipe, float(figures["delta"]), context.progress, begun)
     _write(out, names, bounds, trained)
     fields = {
         "dataset": _dataset(context),
@@ -134,7 +138,9 @@ def private(
         "nonPrivateReleases": [*_RELEASED, *(text.strip() for text in also_released.split(";") if text.strip())],
     }
     spent = Privacy(str(fields["epsilon"]), str(fields["delta"]), unit)
-    return Finding(("out",), fields, libraries=dpsgd.versions(), seed=seed, spent=spent)
+    lost = f"that the model learnt from all steps: from {begun.learnt} of {epochs} epochs, for a stop lost the others"
+    more = (lost,) if begun.learnt < epochs else ()
+    return Finding(("out",), fields, not_proven=more, libraries=dpsgd.versions(), seed=seed, spent=spent)
 
 
 def _require_sane(rows: int, epochs: int, batch: int, learning_rate: float, hidden: int) -> None:

@@ -12,12 +12,13 @@ import math
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Unchecked
 from mlseal.evidence import accounting
+from mlseal.stages.training.begun import Begun
 from mlseal.stages.training.units import Examples
 
 if TYPE_CHECKING:
@@ -66,9 +67,16 @@ class Trained:
 
 
 def train(
-    examples: Examples, recipe: Recipe, delta: float, progress: Callable[[int, int, str], None] = lambda *_: None
+    examples: Examples,
+    recipe: Recipe,
+    delta: float,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
+    begun: Begun | None = None,
 ) -> Trained:
     """Train on `examples` and check every premise; `progress` is told of each epoch.
+
+    With `begun`, goes on from the weights that it kept, for the epochs that did not begin yet. All steps of `recipe`
+    are accounted for, those of epochs that were lost included.
 
     Raises `Unchecked` when one does not hold, when the accountants disagree, or when the weights are not finite.
     """
@@ -76,7 +84,9 @@ def train(
     from opacus import PrivacyEngine
     from torch.utils.data import DataLoader, TensorDataset
 
-    model = _model(examples.features.shape[2], recipe)
+    begun, model = begun or Begun(), _model(examples.features.shape[2], recipe)
+    begun.restore(model)
+    rest = replace(recipe, epochs=recipe.epochs - begun.epochs)
     data = TensorDataset(*(torch.from_numpy(part) for part in (examples.features, examples.labels, examples.present)))
     batch = math.ceil(len(examples) / recipe.batches)
     loader = DataLoader(data, batch_size=batch, shuffle=True, generator=_generator())
@@ -98,15 +108,19 @@ def train(
         )
         require_one_gradient_a_unit(private, data)
         sizes = []
-        for epoch in range(recipe.epochs):
+        for epoch in range(begun.epochs, recipe.epochs):
             progress(epoch, recipe.epochs, "epochs")
+            begun.begin(model)
             for part in sampled:
                 sizes.append(len(part[0]))
                 optimizer.zero_grad()
                 _loss(private, *part).sum().backward()
                 optimizer.step()  # on an empty batch too: it adds noise to nothing
-        require_premises(model, optimizer, sampled, engine.accountant.history, recipe, len(examples))
-        require_binomial(sizes, len(examples), recipe)
+            begun.finish()
+        begun.end(model)
+        require_premises(model, optimizer, sampled, engine.accountant.history, rest, len(examples))
+        require_binomial(sizes, len(examples), rest)
+        engine.accountant.history = [(recipe.noise, 1 / recipe.batches, recipe.steps)]  # whoever took them
         estimates = _estimates(engine, recipe, delta)
     return Trained(_weights(model), estimates)
 
@@ -185,7 +199,7 @@ def require_premises(
         "the sampler's rate is the stated one": getattr(sampler, "sample_rate", None) == rate,
         "it samples the units": getattr(sampler, "num_samples", None) == units == len(loader.dataset),
         "the accountant saw every step, with the stated noise and rate": history
-        == [(recipe.noise, rate, recipe.steps)],
+        == ([(recipe.noise, rate, recipe.steps)] if recipe.steps else []),
         "the optimizer adds the stated noise": optimizer.noise_multiplier == recipe.noise,
         "it clips at the stated norm": optimizer.max_grad_norm == recipe.clip,
         "no layer mixes units": not faults and not any("Norm" in type(m).__name__ for m in model.modules()),
