@@ -180,6 +180,7 @@ def reconciled(url: str, trust, store, base: Path, models: int, bundles: int) ->
         alias(url, 200, model=name)
     print(f"   (set up in {time.perf_counter() - began:.0f} s: {models} models, {bundles} bundles each)", flush=True)
     server_url = url.removesuffix("/api/2.0")
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     client = reconcile.registry(server_url)
     mlflow.set_tracking_uri(server_url)
     began = time.perf_counter()

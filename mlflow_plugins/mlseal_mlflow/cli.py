@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlseal.cli.evidence import STORE, TRUST
+
 if TYPE_CHECKING:
+    from mlseal_mlflow.history import History
     from mlseal_mlflow.reconcile import Finding
     from mlseal_mlflow.watching import Pass
 
@@ -213,6 +216,78 @@ def _line(one: Pass) -> str:
         f"pass {one.number}: {len(one.findings)} promotions, {len(one.wrong)} must not stand; took {one.seconds:.1f} s"
     )
     return told if one.window is None else f"{told}, nothing stood unseen for longer than {one.window:.1f} s"
+
+
+@mlflow.command()
+@click.argument("model")
+@click.option("--at", metavar="DATE", help="A day (its end, UTC) or a time such as 2026-11-27T12:00:00Z; default: now.")
+@click.option("--workspace", default="default", show_default=True, help="The model's workspace.")
+@click.option("--tiles", type=click.Path(path_type=Path), help="Directory with ORIGIN/checkpoint and ORIGIN/tile/….")
+@TRUST
+@STORE
+@_as_json
+def history(
+    model: str,
+    at: str | None,
+    workspace: str,
+    tiles: Path | None,
+    trust_path: str | None,
+    store_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what of MODEL was in production at DATE, and why, from signed verdicts alone: no server is asked.
+
+    What evidence cannot say stands below. Exit 11 when the log holds verdicts that nobody shows.
+    """
+    from mlseal.errors import Withheld
+    from mlseal.evidence import trust as trust_roots
+    from mlseal.evidence.archive import Archive
+    from mlseal.evidence.audit import directory_tiles
+    from mlseal.evidence.clock import utcnow
+    from mlseal_mlflow import history as past
+    from mlseal_mlflow import names
+    from mlseal_mlflow.identity import gates
+
+    key, when = names.model(workspace, model), past.moment(at) if at else utcnow()
+    trust = trust_roots.resolve(trust_path)
+    archive = Archive.open(trust, store_path, tiles=directory_tiles(trust, tiles) if tiles else None)
+    found = past.read(archive, gates(trust), key.name, key.workspace, when)
+    click.echo(json.dumps(found.to_dict()) if as_json else "\n".join(_told(found)))
+    if found.withheld:
+        raise Withheld(
+            "the log holds entries of the gate that nobody shows: what they say about this model is not known",
+            got=found.withheld,
+            remedy="pass --store DIR with all bundles",
+        )
+
+
+def _told(found: History) -> Iterator[str]:
+    from mlseal.evidence.clock import rfc3339
+
+    yield f"{found.workspace}/{found.model} at {rfc3339(found.at)}, from a log of {found.tree_size} entries"
+    for event in found.standing:
+        number = f"version {event.version}, " if event.version else ""
+        yield f"{event.what} {event.value}: {number}sha256 {event.sha256}"
+        asker = event.requester or {}
+        who = f"{asker.get('source', 'not said')} {asker.get('pseudonym', '')[:16]}".strip()
+        yield f"  since {rfc3339(event.since)}, {event.verdict} by the gate, asked by {who}"
+        yield f"  verdict {event.evidence_id}"
+        for name, sha256 in event.policies:
+            yield f"  policy {name} sha256 {sha256}" + (" (it only observed)" if event.mode == "observe" else "")
+        for one, kind in event.inputs:
+            yield f"  rests on {one} {kind}" + (" REVOKED by then" if one in event.revoked else "")
+        for message in event.objections:
+            yield f"  objected: {message}"
+        if event.evidence_id in event.revoked:
+            yield "  the verdict itself was REVOKED by then"
+    if not found.standing:
+        yield "no verdict let anything of this model through until then"
+    for name, time in found.renamed_to:
+        yield f"renamed to {name}, allowed {rfc3339(time)}: see the history of that name"
+    yield f"{found.refused} verdicts until then stopped something"
+    yield "not known from evidence:"
+    for sentence in found.not_known:
+        yield f"  {sentence}"
 
 
 @mlflow.command("prompt")
