@@ -149,6 +149,13 @@ def metric(name: str, hits: NDArray[np.bool_], level: float) -> dict[str, Any]:
     return _stated(name, float(hits.mean()), proportions.interval(int(hits.sum()), len(hits), level), level, len(hits))
 
 
+def common(truth: NDArray[np.int64], level: float) -> dict[str, Any]:
+    """How often the more frequent class is right: what a model reaches that looks at nothing, so nobody moves it."""
+    import numpy as np
+
+    return metric("majorityClassRate", truth == np.bincount(truth).argmax(), level)
+
+
 def difference(name: str, before: NDArray[np.bool_], after: NDArray[np.bool_], level: float) -> dict[str, Any]:
     """How much rarer hits became on the same rows; both kinds of change have exact bounds, that hold together."""
     n, both = len(before), 1 - (1 - level) / 2

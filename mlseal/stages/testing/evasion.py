@@ -130,7 +130,11 @@ def evasion(
         **({"modelProvenance": verified} if verified else {}),
         "attacks": attacked.stated(outcomes, level),
         "controls": attacked.stated(tried.control, level),
-        "metrics": [attacked.metric("accuracy", right, level), *attacked.rates(outcomes, wanted, level)],
+        "metrics": [
+            attacked.metric("accuracy", right, level),
+            attacked.common(drawn.truth, level),
+            *attacked.rates(outcomes, wanted, level),
+        ],
         "constraints": allowed.to_json(),
         **({"maskingSuspected": bool(signs)} if tried.white else {}),
         "minimumRows": minimum_rows,

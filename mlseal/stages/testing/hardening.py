@@ -144,7 +144,7 @@ def hardening(
         "n": len(both),
         "attacks": attacked.stated(tried[1].all, level),
         "controls": attacked.stated(tried[1].control, level),
-        "metrics": _compared(right, tried, budget, level),
+        "metrics": [*_compared(right, tried, budget, level), attacked.common(test.truth, level)],
         "hardening": {
             "method": method,
             "before": attacking.resource(context, "model"),

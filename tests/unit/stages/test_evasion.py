@@ -98,6 +98,14 @@ def test_a_model_that_looks_at_what_nobody_can_change_is_not_moved(attack):
     assert found["sufficient"] and found["maskingSuspected"] is False
 
 
+def test_a_model_that_looks_at_nothing_is_not_moved_and_no_better_than_the_majority(attack):
+    table = people().assign(need=np.arange(150) % 3 == 0)
+    never = dense.Dense(NAMES, RANGES, (dense.Layer(0 * WEIGHTS, np.array([-1.0])),))
+    found = attack(never, table.astype({"need": int}), rows=150, minimum_rows=50)
+    assert rate(found)["value"] == 0 and found["sufficient"]
+    assert rate(found, "accuracy")["value"] == rate(found, "majorityClassRate")["value"] == round(2 / 3, 4)
+
+
 def test_a_threshold_that_is_far_away_is_not_reached(attack):
     table = people().assign(age=np.repeat([5, 85], 75))
     found = attack(linear(weights=np.array([[1.0, 0.0, 0.0, 0.0]])), table, budgets="0.05,0.2")

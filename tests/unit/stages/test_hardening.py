@@ -72,6 +72,7 @@ def test_adversarial_training_withstands_what_moved_the_model_before(harden, tmp
         assert one["ciHigh"] < before[name]["ciLow"] or before[name]["value"] < 0.3, f"{name}: intervals do not touch"
     assert metric(found, "evasionRateDropAt10Percent")["ciLow"] > 0.2
     assert metric(found, "accuracyLoss")["value"] > 0, "it costs something, and says so"
+    assert metric(found, "accuracy")["ciLow"] > metric(found, "majorityClassRate")["value"]
     assert metric(found["hardening"], "accuracy")["value"] > metric(found, "accuracy")["value"] > 0.8
     assert found["sufficient"] and found["maskingSuspected"] is False
     assert found["hardening"]["before"]["digest"]["sha256"] == measure(tmp_path / "model").sha256
