@@ -49,7 +49,7 @@ from mlseal_mlflow.identity import gates
 from mlseal_mlflow.journal import Journal
 from mlseal_mlflow.measuring import Limits, Measuring
 from mlseal_mlflow.recorder import Background, Recorder
-from mlseal_mlflow.requester import UNAUTHENTICATED, Asking, Requester
+from mlseal_mlflow.requester import Asking, Requester
 
 _log = logging.getLogger(__name__)
 
@@ -160,11 +160,8 @@ class Decisions:
 
     def _who(self, asked: Action) -> Requester:
         """Who asks; the refusal of somebody unknown is a line in the decision log too."""
-        try:
+        with self._journal.noting_refusals(asked.items):
             return self._asking.current()
-        except Refusal:
-            self._journal.note(Requester(UNAUTHENTICATED), asked.items, "refused")
-            raise
 
     def _judge(self, measured: Measured, action: Action) -> Verdict:
         hints = Hints(path=measured.name, policy_file=os.environ.get("MLSEAL_POLICY", "POLICY"))

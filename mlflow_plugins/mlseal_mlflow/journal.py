@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlseal.errors import Unchecked
+from mlseal.errors import Refusal, Unchecked
 from mlseal.evidence import paths
 from mlseal.evidence.bundle import write_atomic
 from mlseal.evidence.clock import Clock, rfc3339, utcnow
@@ -66,6 +66,15 @@ class Journal:
         except OSError as error:
             raise Unchecked("the decision log cannot be written", got=str(error)) from error
         return said
+
+    @contextmanager
+    def noting_refusals(self, action: Mapping[str, str]) -> Iterator[None]:
+        """Write a line about nobody for a `Refusal` raised inside: who it was is what was refused."""
+        try:
+            yield
+        except Refusal:
+            self.note(Requester(requester.UNAUTHENTICATED), action, "refused")
+            raise
 
     def require_writable(self) -> None:
         """Raise `Unchecked` when no line could be written now."""

@@ -187,6 +187,14 @@ def _old(module: Any, scene: Scene) -> None:
     module.require_verdict(measured, USE, archive, clock=lambda: utcnow() + timedelta(days=31))
 
 
+def _busy(module: Any, scene: Scene) -> None:
+    """Somebody is being judged all the while."""
+    decisions = scene.decisions(module)
+    scene.patch.setattr(module, "_BUSY_SECONDS", 0.01)
+    assert decisions._judging.acquire()
+    decisions.require_current()
+
+
 def _resting_on_nothing(module: Any, scene: Scene) -> None:
     """The gate's own verdict, said again without the names of what it rests on."""
     measured = scene.measured(proven=True)
@@ -207,7 +215,8 @@ CALLS: dict[Any, dict[str, Callable[[Any, Scene], object]]] = {
         "_require_gate: this token is not the gate's: nobody would believe its verdicts": _somebody,
         "_policies: the gate has no policy": _unset("MLSEAL_POLICY", "_policies"),
         "_store: the gate has no evidence store": _unset("MLSEAL_STORE", "_store", "/nowhere"),
-        "_limits: a size limit is not a number of bytes": _unset("MLSEAL_MLFLOW_MAX_BYTES", "_limits", "lots"),
+        "require_current: the gate is busy": _busy,
+        "_limits: a limit is not a number of bytes or seconds": _unset("MLSEAL_MLFLOW_MAX_BYTES", "_limits", "lots"),
     },
     transaction: {
         "locked: locked transactions do not nest": _nested,
