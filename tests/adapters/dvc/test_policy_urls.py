@@ -7,8 +7,10 @@ import threading
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from mlseal_dvc.governing import load_policies
+from mlseal_dvc.session import Session
 
-from mlseal.errors import Error, NoEvidence, PolicyInvalid, ServiceUnavailable
+from mlseal.errors import Error, MalformedEvidence, NoEvidence, PolicyInvalid, ServiceUnavailable
 from mlseal.policy.fetching import SUFFIX, fetch
 
 released = threading.Event()
@@ -53,6 +55,15 @@ def test_what_cannot_be_fetched_is_one_sentence(url: str) -> None:
         fetch(url)
     assert "cannot fetch" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_dvc_asks_what_is_pinned(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLSEAL_CONFIG_DIR", str(tmp_path))
+    monkeypatch.delenv("MLSEAL_POLICY", raising=False)
+    assert load_policies(Session()) == ()
+    (tmp_path / "policy.pins.json").write_text("{}")
+    with pytest.raises(MalformedEvidence, match="not a file of pins"):
+        load_policies(Session())
 
 
 def test_a_bucket_that_hangs_stops_in_time() -> None:

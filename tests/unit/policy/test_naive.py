@@ -14,10 +14,9 @@ from mlseal.policy.load import parse
 
 from .conftest import HEADER, World, remedied
 
-POLICY = parse(
-    (
-        HEADER
-        + """
+TEXT = (
+    HEADER
+    + """
   - {predicate: slsa-provenance, by: [{issuer: https://oidc.example, san: a}, {issuer: https://oidc.example, san: b}]}
   - predicate: fairness
     by: [{issuer: https://oidc.example, san: a}, {issuer: https://oidc.example, san: c}, {issuer: https://oidc.example, san: gate}]
@@ -28,7 +27,19 @@ POLICY = parse(
     by: [{issuer: https://oidc.example, san: a}, {issuer: https://oidc.example, san: b}, {issuer: https://oidc.example, san: d}]
     distinct: 2
 """
-    ).encode()
+)
+POLICY = parse(TEXT.encode())
+LAYER = parse(
+    f"""
+policy: narrower/1
+extends: {{policy: test/1, sha256: {POLICY.sha256}}}
+require:
+  - predicate: fairness
+    by: [{{issuer: https://oidc.example, san: a}}, {{issuer: https://oidc.example, san: c}}]
+    maxAge: 1d
+    when: [{{id: narrower, message: narrower, check: 'p.metric("equalizedOddsDifference").ciHigh <= 0.12'}}]
+""".encode(),
+    find=lambda _: TEXT.encode(),
 )
 
 people = st.sampled_from(["a", "b", "c", "d", "gate", "stranger"])
@@ -70,7 +81,7 @@ def naive(facts, snapshot: bool) -> bool:
     )
 
 
-def build(facts, snapshot: bool):
+def build(facts, snapshot: bool, policy=POLICY):
     world = World()
     for kind, who, value, age, reason, what in facts:
         metric = {"name": "equalizedOddsDifference", "value": 0.0, "ciLow": 0.0, "ciHigh": value}
@@ -82,7 +93,7 @@ def build(facts, snapshot: bool):
             world.revoke(made, reason)
     world.snapshot_age = timedelta(hours=1) if snapshot else None
     target = Target("target", samples.digest("target"))
-    return remedied(decide(world.source, target, None, (POLICY,), now=world.now))
+    return remedied(decide(world.source, target, None, (policy,), now=world.now))
 
 
 GOOD = [
@@ -116,3 +127,17 @@ def test_taking_good_evidence_away_never_opens_the_gate(facts, index) -> None:
     if gone[0] == "fairness" and gone[2] == 0.1 and gone[1] == "c" and gone[5] == "target" and gone[4] is None:
         if build(less + GOOD[:1] + GOOD[2:], True).kind == "allowed":
             assert build(facts + GOOD[:1] + GOOD[2:], True).kind == "allowed"
+
+
+@given(st.lists(fact, max_size=5), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_layer_allows_nothing_that_is_refused_beneath(extra, snapshot) -> None:
+    if build(GOOD + extra, snapshot, LAYER).kind == "allowed":
+        assert build(GOOD + extra, snapshot).kind == "allowed"
+        assert naive(GOOD + extra, snapshot)
+
+
+def test_a_layer_allows_the_good_one_and_not_what_only_it_forbids() -> None:
+    assert build(GOOD, True, LAYER).kind == "allowed"
+    older = [("fairness", "c", 0.1, 2, None, "target") if f[0] == "fairness" else f for f in GOOD]
+    assert (build(older, True).kind, build(older, True, LAYER).kind) == ("allowed", "undecided")

@@ -300,6 +300,46 @@ def test_what_is_pinned_is_in_force_and_no_other_version_of_it(desk, monkeypatch
         load.in_force()
 
 
+def test_what_an_administrator_pinned_is_in_force_whatever_a_user_names(desk, monkeypatch) -> None:
+    machine = desk.folder / "etc"
+    monkeypatch.setattr(paths, "machine_config_dir", lambda: machine)
+    monkeypatch.setenv("MLSEAL_CONFIG_DIR", str(desk.folder / "own"))
+    desk.sign()
+    desk.home = machine
+    pin = desk.pin()
+    own = desk.folder / "mine.yaml"
+    own.write_text(TEXT.replace("NAME", "mine/1"))
+    assert [policy.name for policy in load.in_force([own])] == ["mine/1", desk.name]
+    for file in (machine / pins.FILE, machine / "policies" / f"{pin.sha256}.yaml"):
+        assert file.stat().st_mode & 0o777 == 0o644, "every user of the machine reads it"
+    desk.home = desk.folder / "own"
+    desk.pin(owners=[desk.owner])
+    assert desk.home.stat().st_mode & 0o777 == 0o700
+    assert (desk.home / pins.FILE).stat().st_mode & 0o777 == 0o600
+    assert [policy.name for policy in load.in_force()] == [desk.name], "pinned by both, counted once"
+
+
+def test_a_layer_is_pinned_on_what_it_extends_and_stops_beside_a_newer_one(desk, monkeypatch) -> None:
+    monkeypatch.setenv("MLSEAL_CONFIG_DIR", str(desk.home))
+    monkeypatch.delenv("MLSEAL_POLICY", raising=False)
+    layer = Desk(desk.authority, desk.folder / "layer")
+    layer.folder.mkdir()
+    layer.home = desk.home
+    beneath = desk.write()
+    layer.write = lambda _="24h": load.load(layer.file, beside=[desk.file])
+    layer.file.write_text(f"policy: {layer.name}\nextends: {{policy: {desk.name}, sha256: {beneath.sha256}}}\n")
+    layer.sign()
+    refused(layer, Unreadable, "the policy that it extends is not at hand", owners=[desk.owner])
+    desk.sign()
+    desk.pin(owners=[desk.owner])
+    layer.pin(owners=[desk.owner])
+    assert {policy.name for policy in load.in_force()} == {layer.name, desk.name}
+    desk.sign("12h")
+    desk.pin()
+    with pytest.raises(PolicyInvalid, match="two policies have one name"):
+        load.in_force()
+
+
 def test_from_git_by_revision(desk) -> None:
     repo = desk.folder / "repo"
     subprocess.run(["git", "init", "-q", "-b", "main", str(repo)], check=True)
