@@ -53,6 +53,11 @@ CHANGES = {
     "other words": ("message: gap", "message: the gap", [("require.fairness.when.gap.message", "noted")]),
     "another signer": ("san: evaluator", "san: other", [("require.fairness.by", "changed")]),
     "one more signer": ("san: evaluator}]", "san: evaluator}, {issuer: i, san: x}]", [("require.fairness.by", "looser")]),
+    "less assurance": (
+        "log: pinned",
+        "log: unwitnessed",
+        [(f"{place}assurance.log", "looser") for place in ("", "require.slsa-provenance.", "require.fairness.")],
+    ),
     "nobody may revoke": ("revokers: [{issuer: i, san: monitor}]\n", "", [("revokers", "stricter")]),
 }  # fmt: skip
 

@@ -165,8 +165,8 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("action is not None and (who := policy.exempts(facts, now))", "(who := 'x')"),
         ('"refused" if outcome == "refused" else "undecided"', '"note"'),
         (
-            "return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)\n    matching",
-            "return _verdict([reason], [], (), (), source.tree_size, action, now, observing=False)\n    matching",
+            "return _verdict([reason], [], (), policies, source.tree_size, action, now, observing=False)\n    policies = with_layers",
+            "return _verdict([reason], [], (), (), source.tree_size, action, now, observing=False)\n    policies = with_layers",
         ),
         (
             "[*closed, reason, *waiting], [], (), policies, source",
@@ -220,8 +220,8 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("facts, absent=True):", "facts, absent=False):"),
         ("entry.since <= now <", "entry.since < now <"),
         (
-            "now < entry.until and matches(_patterns(entry), facts, absent=True)",
-            "matches(_patterns(entry), facts, absent=True)",
+            "now < entry.until and matches(patterns(entry), facts, absent=True)",
+            "matches(patterns(entry), facts, absent=True)",
         ),
         ("self.part.effective_on <= now", "self.part.effective_on < now"),
         ("if requirement.binds(now))", "if True)"),
