@@ -1,6 +1,7 @@
 # Each target sets itself up on a machine that has only git, make, Python 3.11-3.13 and pip.
 #
-#   make demo    the main job: data, training, gate, refusal, repair, promotion, audit (a small install, no torch)
+#   make demo    the main job: data, training, gate, refusal, repair, promotion, audit (a small install, no torch);
+#                ARGS=--full adds a private retrain, attacks on the models and notes with names (torch, spaCy, ART)
 #   make test    every test, and the core's own under each other Python that the machine has
 #   make lint    ruff, mypy --strict, import-linter, docstring coverage
 #   make bench   ratios beside peers measured in the same run
@@ -31,7 +32,7 @@ BENCHES ?= $(sort $(wildcard benchmarks/bench_*.py))
 TESTS ?= tests
 
 help:
-	@sed -n '3,8s/^# *//p' Makefile
+	@sed -n '3,9s/^# *//p' Makefile
 
 # Debian's python3 comes without ensurepip: there virtualenv, fetched by pip into the new directory alone, does the same.
 $(BIN)/python:
@@ -92,7 +93,9 @@ core: core-setup
 core-setup: | $(BIN)/python
 	@VENV="$(VENV)" bash tests/core.sh setup
 
-demo: $(if $(wildcard $(VENV)/.ready-dev-$(INPUTS)),,$(VENV)/.ready-demo-$(INPUTS))
+# --full needs torch, spaCy and ART besides: the extra demo-full instead of demo.
+DEMO := $(if $(filter --full,$(ARGS)),demo-full,demo)
+demo: $(if $(wildcard $(VENV)/.ready-dev-$(INPUTS)),,$(VENV)/.ready-$(DEMO)-$(INPUTS))
 	$(BIN)/python examples/demo/main.py $(ARGS)
 
 bench: stock

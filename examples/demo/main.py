@@ -1,6 +1,7 @@
 """The main job, on real people: signed data, a pipeline, a gate that refuses for a reason, a repair, an audit.
 
     make demo                                        RAND Health Insurance Experiment, 5,398 people
+    make demo ARGS=--full                            and a private retrain, its attacks, notes with names in them
     python examples/demo/main.py --data nhefs        the same job on another data set
 
 Nothing is scripted: the thresholds stand in ``examples/demo/policies``, and whether the gate refuses or allows is what
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import full
 from rich.console import Console
 from workbench import (
     Canary,
@@ -284,8 +286,8 @@ class Job:
             self.service.wait(30)
 
 
-def story(job: Job) -> None:
-    """The steps in order; each ends the job if it does not end as such a step must."""
+def story(job: Job, *, more: bool) -> None:
+    """The steps in order; each ends the job if it does not end as such a step must. `more`: those of ``--full``."""
     bench = job.bench
     with bench.step("An authority for this machine") as row:
         job.found_authority(row)
@@ -304,6 +306,8 @@ def story(job: Job) -> None:
             bench.say("[bold]No candidate passed its release: there is nothing to promote, and nothing was.[/]")
         else:
             promotion(job, url, *chosen)
+    if more:
+        full.steps(bench, job.about, chosen[0] if chosen else None)
     with bench.step("Audit, offline") as row:
         job.audit(row)
 
@@ -354,7 +358,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The main job of mlseal, on real data.")
     parser.add_argument("--data", choices=("randhie", "nhefs", "diabetes"), default="randhie")
     parser.add_argument("--work", type=Path, default=default_work(), help="directory for everything that is made")
+    parser.add_argument("--full", action="store_true", help="also the stages that need torch, spaCy and ART (randhie)")
     options = parser.parse_args()
+    if options.full and options.data != "randhie":
+        parser.error("--full is told of randhie alone: its policies name households")
     started = time.monotonic()
     console = Console(width=max(100, min(160, Console().width)))
     bench = Workbench(fresh(options.work.resolve()), console)
@@ -362,7 +369,7 @@ def main() -> None:
     shutil.copytree(HERE / "policies", bench.root / "policies")
     job = Job(bench, options.data, {}, private_python(bench))
     try:
-        story(job)
+        story(job, more=options.full)
     finally:
         job.stop()
     console.print(bench.table())
