@@ -127,6 +127,13 @@ class Decisions:
                 remedy=f"to let it pass without evidence, list {entry} under ungoverned in a policy of MLSEAL_POLICY",
             )
 
+    def note_demotion(self, action: str, facts: Mapping[str, str]) -> None:
+        """A line for something taken out of use; whatever goes wrong here keeps nobody from it."""
+        try:
+            self._journal.note(self._asking.anyone(), Action(TOOL, action, dict(facts)).items, "demoted")
+        except Exception as error:  # noqa: BLE001 - a bad model must be stoppable with a full disk too
+            _log.warning("mlseal: %s of %s is not in the decision log: %s", action, facts.get("model"), error)
+
     def decide_model(self, uri: str, key: object, action: str, facts: Mapping[str, str]) -> Bundle:
         """The signed verdict that allows `action` for the model at `uri`; raises every reason otherwise."""
         location = files.locate(uri, self._sources)

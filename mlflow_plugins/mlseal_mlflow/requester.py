@@ -98,6 +98,13 @@ class Asking:
             )
         return who
 
+    def anyone(self) -> Requester:
+        """Who asked, where nobody need be known and nothing is refused; who forges a header is nobody."""
+        try:
+            return self._found()
+        except Refusal:
+            return Requester(UNAUTHENTICATED)
+
     def _found(self) -> Requester:
         from flask import g, has_request_context, request
 

@@ -12,8 +12,8 @@ For each promotion, in this order:
 4. The gate judges; an allowing verdict is signed and stored (`mlseal_mlflow.decision`).
 5. One transaction: lock, read again, compare with 2, write (`mlseal_mlflow.transaction`).
 
-Demotions go through untouched. What the registry store is never asked about (a workspace dissolved into another, the
-database itself, loads by storage URI) is named in ``docs/mlflow.md``.
+Demotions go through untouched, and leave a line in the decision log. What the registry store is never asked about (a
+workspace dissolved into another, the database itself, loads by storage URI) is named in ``docs/mlflow.md``.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ class SealedStore:
 
         target = get_canonical_stage(stage)
         if target not in LIVE_STAGES:
-            return super().transition_model_version_stage(name, version, stage, archive_existing_versions)  # type: ignore[misc]
+            done = super().transition_model_version_stage(name, version, stage, archive_existing_versions)  # type: ignore[misc]
+            self._note_demotion("stage", name, stage=names.canonical(target), version=str(version))
+            return done
         with refusing(f"stage {target} of {name!a} version {version!a}"):
             key = self._key(name)
             seen = self._look(name, names.version(version))
@@ -170,6 +172,21 @@ class SealedStore:
             return posture.answer(self.posture.checks(), self._get_active_workspace())
         return super().get_registered_model(name)  # type: ignore[misc]
 
+    def delete_registered_model_alias(self, name: str, alias: str) -> None:
+        """Take an alias away; always possible, and a line in the decision log."""
+        super().delete_registered_model_alias(name, alias)  # type: ignore[misc]
+        self._note_demotion("delete-alias", name, alias=str(alias))
+
+    def delete_model_version(self, name: str, version: str) -> None:
+        """Delete a version; always possible, and a line in the decision log."""
+        super().delete_model_version(name, version)  # type: ignore[misc]
+        self._note_demotion("delete-version", name, version=str(version))
+
+    def delete_registered_model(self, name: str) -> None:
+        """Delete a model; always possible, and a line in the decision log."""
+        super().delete_registered_model(name)  # type: ignore[misc]
+        self._note_demotion("delete-model", name)
+
     def create_registered_model(
         self, name: str, tags: Any = None, description: str | None = None, deployment_job_id: str | None = None
     ) -> Any:
@@ -225,6 +242,10 @@ class SealedStore:
             if url is not None:
                 self.decisions.require_webhook(url)
             return super().update_webhook(webhook_id, name, description, url, events, secret, status)  # type: ignore[misc]
+
+    def _note_demotion(self, action: str, name: str, **facts: str) -> None:
+        workspace = names.canonical(self._get_active_workspace())
+        self.decisions.note_demotion(action, {"workspace": workspace, "model": names.canonical(str(name)), **facts})
 
     def _key(self, name: object) -> names.ModelKey:
         key = names.model(self._get_active_workspace(), name)

@@ -146,6 +146,13 @@ def test_a_server_that_requires_an_identity(behind_proxy, monkeypatch):
     lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["action"]["model"] == name]
     assert (lines[-1]["requester"], lines[-1]["source"], lines[-1]["decision"]) == ("ana", "proxy", "allowed")
     assert {line["decision"] for line in lines if line["requester"] is None} == {"refused"}
+    shop.headers = {HEADER: "boss"}
+    shop.call("DELETE", "registered-models/alias", {"name": name, "alias": "champion"})
+    shop.headers = {}  # nobody need be known to stop a model
+    assert shop.call("DELETE", "registered-models/delete", {"name": name}).status_code == 200
+    lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["action"]["model"] == name]
+    ends = [(line["requester"], line["action"]["action"]) for line in lines if line["decision"] == "demoted"]
+    assert ends == [("boss", "delete-alias"), (None, "delete-model")]
     archive = shop.archive()
     archive.refresh()
     said = [bundle.statement.predicate["mlseal"] for bundle in archive.of_type(["slsa-vsa"])]

@@ -82,6 +82,21 @@ def test_a_server_without_the_gate_is_told_apart(new_shop):
 
 
 @pytest.mark.slow
+def test_a_plugin_that_cannot_be_imported_allows_nothing_and_is_seen(new_shop, tmp_path):
+    """MLflow warns and starts; its registry is then closed, and says so to whoever asks."""
+    (tmp_path / "broken" / "mlseal_mlflow").mkdir(parents=True)
+    (tmp_path / "broken" / "mlseal_mlflow" / "__init__.py").write_text("raise ImportError('a part is missing')\n")
+    shop = new_shop(start=False, workers=1, PYTHONPATH=str(tmp_path / "broken"))
+    shop.start()
+    for route in ("registered-models/create", "registered-models/alias"):
+        answer = shop.post(route, name="risk-x", alias="champion", version="1")
+        assert 400 <= answer.status_code < 500, answer.text
+    said, canary = doctor.server(shop.url)
+    assert (said.ok, "no gate answered: 4" in said.detail) == (False, True), said
+    assert not canary.ok
+
+
+@pytest.mark.slow
 def test_readiness_is_red_while_nothing_can_be_decided(new_shop):
     """One server; each fault is mended before the next. Never allowed, a clear 4xx, and readiness says why."""
     shop = new_shop(workers=1)
