@@ -181,10 +181,17 @@ def _table(metrics: list[dict[str, Any]], predicate: Mapping[str, Any]) -> None:
 
     table = Table("metric", "value", "interval", "half width")
     for metric in metrics:
-        interval = f"{metric['ciLow']:.3f} to {metric['ciHigh']:.3f}"
-        table.add_row(metric["name"], f"{metric['value']:.3f}", interval, f"±{metric.get('halfWidth', 0):.3f}")
+        low, high = metric["ciLow"], metric["ciHigh"]
+        table.add_row(metric["name"], f"{metric['value']:.3f}", f"{low:.3f} to {high:.3f}", f"±{(high - low) / 2:.3f}")
     console = Console()
     console.print(table)
-    positives, negatives = predicate.get("smallestGroupPositives"), predicate.get("smallestGroupNegatives")
-    enough = "sufficient" if predicate.get("sufficient") else f"too few, {predicate.get('minimumPositives')} are wanted"
-    console.print(f"{predicate.get('n')} rows; smallest group: {positives} positives, {negatives} negatives: {enough}")
+    if "sufficient" in predicate:
+        console.print(_enough(predicate))
+
+
+def _enough(predicate: Mapping[str, Any]) -> str:
+    said = f"{predicate.get('n')} rows"
+    if "smallestGroupPositives" in predicate:
+        counts = [predicate["smallestGroupPositives"], predicate.get("smallestGroupNegatives")]
+        said += f"; smallest group: {counts[0]} positives, {counts[1]} negatives"
+    return f"{said}: {'sufficient' if predicate['sufficient'] else 'not sufficient'}"

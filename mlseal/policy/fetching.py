@@ -78,7 +78,9 @@ def _remote(url: str, most: int) -> bytes:
         import fsspec
     except ImportError as error:
         raise MissingExtra(
-            "policies from URLs need fsspec", got=str(error), remedy="pip install fsspec and its part for the scheme"
+            "policies from URLs need the extra 'remote'",
+            got=str(error),
+            remedy="pip install 'mlseal[remote]' and fsspec's part for the scheme, such as s3fs",
         ) from error
     try:
         with fsspec.open(url, "rb") as file:

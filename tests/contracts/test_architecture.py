@@ -140,19 +140,20 @@ def test_every_direct_import_of_the_core_is_a_declared_dependency():
     declared = {
         re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in PROJECT["project"]["dependencies"]
     }
-    extras, lineage = (
+    extras, lineage, remote = (
         {
             re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower()
             for name in names
             for line in PROJECT["project"]["optional-dependencies"][name]
         }
-        for names in (STAGE_EXTRAS, ("lineage",))
+        for names in (STAGE_EXTRAS, ("lineage",), ("remote",))
     )
     owners = importlib.metadata.packages_distributions()
     undeclared = {}
     for file in (ROOT / "mlseal").rglob("*.py"):
         allowed = declared | (extras if {"stages", "guard"} & set(file.parts) or file.name == "federated.py" else set())
         allowed |= lineage if file.name == "lineage_events.py" else set()
+        allowed |= remote if file.name == "fetching.py" else set()
         for name in imported(file) - set(sys.stdlib_module_names) - {"mlseal"}:
             if not {owner.lower().replace("_", "-") for owner in owners.get(name, [])} & allowed:
                 undeclared[f"{file.relative_to(ROOT)} imports {name}"] = owners.get(name)
