@@ -11,6 +11,7 @@ import click
 
 from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
 from mlseal.cli.people import approve, sign_as, waive
+from mlseal.cli.policy_new import policy_new
 from mlseal.cli.policy_pins import policy_pin, policy_release, policy_rollback
 from mlseal.cli.policy_text import policy_diff, policy_explain, policy_schema
 from mlseal.errors import Error, Misuse, Refusal, Unchecked
@@ -136,7 +137,7 @@ def policy() -> None:
     """Check policies before they judge; release, pin and roll back the ones in force."""
 
 
-for command in (policy_diff, policy_explain, policy_schema, policy_release, policy_pin, policy_rollback):
+for command in (policy_new, policy_diff, policy_explain, policy_schema, policy_release, policy_pin, policy_rollback):
     policy.add_command(command)
 
 

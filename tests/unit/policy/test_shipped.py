@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from mlseal.services import starter_policy
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DEMO = Path(__file__).parents[3] / "examples" / "demo" / "policies"
 NAMES = ("starter", *sorted(file.stem for file in DEMO.glob("*.yaml")))
+_BEFORE_LOOP = re.compile(r"^.*\.exists\(\w+, ")
 STRANGER = {"issuer": "https://stranger.example", "san": "https://stranger.example/someone"}
 # Read by people and frameworks, by `policy lint`, or by nothing that evidence can imagine: see docs/policy.md.
 NOT_JUDGED = {"predicate", "id", "input", "control", "remedy", "by", "of", "when", "assurance"}
@@ -100,7 +102,7 @@ def comparisons(check: str) -> list[str]:
 
     ``has(…)`` is left out: it guards a comparison, which could not be loaded without it.
     """
-    parts = [part.strip().lstrip("( ") for part in check.replace("||", "&&").split("&&")]
+    parts = [_BEFORE_LOOP.sub("", part.strip()).lstrip("( ") for part in check.replace("||", "&&").split("&&")]
     parts = [part if part.count("(") == part.count(")") else part.rstrip(") ") for part in parts]
     return [part for part in dict.fromkeys(parts) if not part.startswith("has(")] if len(parts) > 1 else []
 

@@ -1,0 +1,59 @@
+"""docs/packs.md and the packs agree: which rule is evidence for which control, and of which pack."""
+
+import re
+from pathlib import Path
+
+from mlseal.policy.load import load
+from mlseal.policy.packs import filling
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "packs.md").read_text()
+FOLDER = Path(filling.__file__).parent
+NOBODY = "—"
+ROW = re.compile(r"^\| `([A-Z][A-Za-z0-9-]*:[^`]+)` \|(.*)\|$", re.MULTILINE)
+FRAMEWORKS = {"EU-AI-Act", "HIPAA", "ISO-42001", "NIST-AI-RMF", "SOC2"}
+
+
+def rows():
+    return {control: [cell.strip() for cell in rest.split("|")] for control, rest in ROW.findall(PAGE)}
+
+
+def on_the_page():
+    """(control, rule, pack) for each rule that a row names: of the packs in brackets, of all without."""
+    found = set()
+    for control, (rules, *_) in rows().items():
+        # A bracket at the end of the list is of every rule before it that has none.
+        last = re.search(r"\(([^)]*)\)$", rules)
+        for name, own in re.findall(r"([a-z][a-z-]*)(?: \(([^)]*)\))?(?:, |$)", rules):
+            packs = own or (last[1] if last and "(" not in rules[: last.start()] else ", ".join(filling.names()))
+            found |= {(control, name, pack) for pack in packs.split(", ")}
+    return found
+
+
+def in_the_packs():
+    policies = {name: load(FOLDER / f"{name}.yaml") for name in filling.names()}
+    return {(control, r.id, name) for name, policy in policies.items() for r in policy.require for control in r.control}
+
+
+def test_the_table_and_the_control_lists_agree_both_ways():
+    assert on_the_page() == in_the_packs()
+
+
+def test_every_row_says_what_it_does_not_prove_and_what_is_left_to_do():
+    assert len(rows()) == len(ROW.findall(PAGE))
+    for control, (rules, proves, not_proven, left) in rows().items():
+        assert not_proven, control
+        assert left, control
+        assert bool(proves) is (rules != NOBODY), control
+    assert {control.partition(":")[0] for control in rows()} == FRAMEWORKS
+
+
+def test_articles_nine_to_fifteen_of_the_act_each_have_a_row():
+    assert {re.match(r"EU-AI-Act:Art([0-9]+)", c)[1] for c in rows() if c.startswith("EU")} == set(
+        "9 10 11 12 13 14 15".split()
+    )
+
+
+def test_the_page_names_every_pack_and_every_setting():
+    assert [name for name in filling.names() if f"| `{name}` |" not in PAGE] == []
+    assert [key for key in filling.SETTINGS if f"`{key}`" not in PAGE] == []

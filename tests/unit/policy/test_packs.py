@@ -1,0 +1,239 @@
+"""The ready packs: strict, tested by controls that notice every weakening, and filled without a hole."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mlseal.cli import main
+from mlseal.errors import Misuse
+from mlseal.policy import controls, plainyaml
+from mlseal.policy.building import Builder
+from mlseal.policy.compare import differences
+from mlseal.policy.lint import remarks
+from mlseal.policy.load import load, parse
+from mlseal.policy.packs import filling
+from mlseal.policy.packs.filling import People
+from mlseal.policy.schema import Control, PolicyPart
+from tests.unit.policy.test_shipped import mutants
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+FOLDER = Path(filling.__file__).parent
+PACKS = filling.names()
+ISSUER = "https://oidc.example"
+SANS = {role: f"https://ci.example/{role}" for role in filling.ROLES}
+ELSEWHERE = People(ISSUER, SANS, ("@lab.example",), "https://login.example")
+ANSWERS = {"outcome": "need", "attribute": "sex", "table": "test.csv", "suite": "a" * 64}
+
+# What `policy lint` says of a pack, and why it is so; docs/packs.md tells the reader.
+EXPLAINED = {
+    "tests: no negative controls in the file": "they stand beside it",
+    "assurance.identity: local": "an authority of one's own knows the machine's users",
+    "assurance.time: local": "and its clock",
+    "ungoverned: mlflow/create": "a registered version is a candidate; ends by itself",
+    "training-data: no conditions": "the comparison is the content: one that fails makes no evidence",
+    "measured-data: no conditions": "the same",
+}
+
+
+@cache
+def shipped(name: str) -> tuple[Control, ...]:
+    file = FOLDER / f"{name}.yaml"
+    return controls.tests_of(load(file), file)
+
+
+@cache
+def document(name: str) -> dict[str, Any]:
+    value: dict[str, Any] = plainyaml.parse(filling.text_of(name)[0].encode(), name).value
+    return value
+
+
+def noticed(name: str, what: str, mutant: dict[str, Any]) -> bool:
+    """Whether a control of the pack fails for `mutant`; those about what was changed are tried first."""
+    part = PolicyPart.model_validate(mutant)
+    policy = Builder(name, plainyaml.Document(mutant, {}), part, None).build(b"")  # as the loader, YAML apart
+    ordered = sorted(
+        shipped(name), key=lambda control: (control.expect == "allowed", (control.rule or "?") not in what)
+    )
+    # Without `where` nothing more is let through: another attack's result lacks the metric. The good case says so.
+    silent = set() if what.endswith((" where", "no revokers")) else {"allowed"}
+    failed = (one for one in controls.run(policy, tuple(ordered), now=NOW) if not one.passed)
+    return any(one.expected not in silent for one in failed)
+
+
+@cache
+def own_parts(name: str) -> set[str]:
+    """Requirements that a pack states otherwise than the general one, and their conditions; what is the same is tried there."""
+    general = [] if name == "general" else [judged(part) for part in document("general")["require"]]
+    own = [part for part in document(name)["require"] if judged(part) not in general]
+    return {part.get("id", part["predicate"]) for part in own} | {c["id"] for part in own for c in part.get("when", ())}
+
+
+def judged(part: dict[str, Any]) -> dict[str, Any]:
+    """A requirement without what only people read."""
+    return {key: value for key, value in part.items() if key != "control"}
+
+
+def cases() -> Iterator[Any]:
+    for name in PACKS:
+        by_requirement: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        for what, mutant in mutants(document(name)):
+            if name != "general" and re.split(r"[ :]", what.removeprefix("no "))[0] not in own_parts(name):
+                continue
+            by_requirement.setdefault(re.split(r"[ :]", what.removeprefix("no "))[0], []).append((what, mutant))
+        for part, made in by_requirement.items():
+            yield pytest.param(name, made, id=f"{name}-{part}")
+
+
+@pytest.mark.parametrize(("name", "made"), list(cases()))
+def test_whatever_is_weakened_is_noticed(name: str, made: list[tuple[str, dict[str, Any]]]) -> None:
+    assert [what for what, mutant in made if not noticed(name, what, mutant)] == []
+
+
+@pytest.mark.parametrize("name", [name for name in PACKS if name != "general"])
+def test_what_is_the_same_rule_has_the_same_controls(name: str) -> None:
+    own = {control.name: control for control in shipped(name)}
+    for control in shipped("general"):
+        if control.rule is not None and control.rule not in own_parts(name):
+            assert own[control.name] == control
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_a_pack_is_valid_lints_as_explained_and_passes_its_controls(name: str) -> None:
+    file = FOLDER / f"{name}.yaml"
+    said = list(remarks(load(file)))
+    assert [remark for remark in said if not remark.startswith(tuple(EXPLAINED))] == []
+    done = CliRunner().invoke(main, ["policy", "test", str(file)])
+    assert done.exit_code == 0, done.output
+    named = {control.rule for control in shipped(name)}
+    wanted = {r.id for r in load(file).require} | {rule.id for r in load(file).require for rule in r.rules}
+    assert named >= wanted | {"revocations"}
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_each_rule_says_in_two_lines_what_it_proves_and_what_not_and_which_controls_it_serves(name: str) -> None:
+    before = re.findall(r"^  # (.*)\n  # (.*)\n  - predicate: ", filling.text_of(name)[0], re.MULTILINE)
+    policy = load(FOLDER / f"{name}.yaml")
+    assert len(before) == len(policy.require)
+    assert all(a.startswith("Proves: ") and b.startswith("Does not prove: ") for a, b in before)
+    assert [r.id for r in policy.require if not r.control] == []
+
+
+@pytest.mark.parametrize("name", [name for name in PACKS if name != "general"])
+def test_a_pack_asks_at_least_what_the_general_one_asks(name: str) -> None:
+    """As strict in every key; where a condition differs, it is by a lower bound."""
+    general, own = load(FOLDER / "general.yaml"), load(FOLDER / f"{name}.yaml")
+    changed = {d.place: d for d in differences(general, own) if d.relation in {"looser", "changed"}}
+    bounds = ("fairness.when.gap", "membership.when.few-members", "evasion.when.few-moved")
+    assert set(changed) <= {f"require.{bound}.check" for bound in bounds}
+    for found in changed.values():
+        asked, there = (float(str(text).rpartition("<=")[2]) for text in (found.after, found.before))
+        assert asked < there
+
+
+def test_an_unset_pack_permits_nothing_and_a_set_one_what_it_says() -> None:
+    open_ = filling.fill("credit", People.of_authority("lab.example"), {}, now=NOW)
+    assert open_.unset == ("outcome", "attribute", "table", "suite")
+    answers = ANSWERS | {"outcome": "yes", "table": "1.0"}  # texts, also where YAML would see a truth or a number
+    set_ = filling.fill("credit", People.of_authority("lab.example"), answers, now=NOW)
+    assert set_.unset == ()
+    assert "SET-" not in set_.text.partition("require:")[2].replace("no evidence says SET-…", "")
+    # The same imagined evidence, about the question that was set: allowed by the one, stopped by the other.
+    good = next(o for o in controls.run(set_.policy, set_.tests, now=NOW) if o.name == "good")
+    assert good.verdict.kind == "allowed"
+    assert (
+        next(o for o in controls.run(open_.policy, set_.tests, now=NOW) if o.name == "good").verdict.kind != "allowed"
+    )
+
+
+@pytest.mark.parametrize("name", PACKS)
+@pytest.mark.parametrize("people", [People.of_authority("lab.example"), ELSEWHERE], ids=["own", "elsewhere"])
+def test_nobody_imagined_stays_in_a_filled_pack(name: str, people: People) -> None:
+    made = filling.substituted(name, people, ANSWERS | {"model": "risk-*", "name": "risk/2"}, now=NOW)
+    policy = parse(made[0].encode())
+    assert "authority.example" not in made[0] + made[1]
+    assert policy.name == "risk/2"
+    assert 'model: "risk-*"' in made[0]
+    assert 'model: "*"' not in made[0]
+    assert "2000-01-01" not in made[0]
+    assert policy.part.assurance.log == ("pinned" if people.authority else "witnessed")
+
+
+def test_people_are_named_or_nothing_is_made() -> None:
+    two = People(ISSUER, SANS, ("ana@lab.example", "ben@lab.example"))
+    assert 'san: "ben@lab.example"' in filling.fill("hr", two, {}, now=NOW).text
+    for people, words in (
+        (People(ISSUER, SANS), "nobody may approve"),
+        (People(ISSUER, {**SANS, "gate": SANS["producer"]}, ("@lab.example",)), "would not stop"),
+        (People(ISSUER, {**SANS, "evaluator": SANS["producer"]}, ("@lab.example",)), "would not stop"),
+        (People(ISSUER, {"producer": "x"}, ("@lab.example",)), "nobody is named for the role evaluator"),
+        (People(ISSUER, SANS, ("ana@lab.example",)), "would not stop"),
+        (People(ISSUER, SANS, (SANS["evaluator"], "ben@lab.example")), "would not stop"),
+    ):
+        with pytest.raises(Misuse, match=words):
+            filling.fill("hr", people, {}, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("outcome", 'need" || "a" == "a'),
+        ("attribute", "sex' or"),
+        ("table", "a\n  - predicate: x"),
+        ("table", "x" * 101),
+        ("suite", "A" * 64),
+        ("model", 'a", alias: "b'),
+        ("name", "Upper/1"),
+        ("policy", "x"),
+    ],
+)
+def test_a_value_that_could_say_more_than_itself_is_refused(key: str, value: str) -> None:
+    with pytest.raises(Misuse):
+        filling.fill("general", People.of_authority("lab.example"), {key: value}, now=NOW)
+
+
+FLAGS = [f"--identity={role}={san}" for role, san in SANS.items()] + ["--identity=reviewer=@lab.example"]
+
+
+def test_the_command_writes_both_files_or_none(tmp_path: Path) -> None:
+    file = tmp_path / "org.yaml"
+    call = ["policy", "new", "general", "--issuer", ISSUER, *FLAGS, "-o", str(file), "--json"]
+    done = CliRunner().invoke(main, call)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.output)
+    assert said["sha256"] == load(file).sha256
+    assert said["unset"] == ["outcome", "attribute", "table", "suite"]
+    assert CliRunner().invoke(main, ["policy", "test", str(file)]).exit_code == 0
+    before = file.read_bytes()
+    assert CliRunner().invoke(main, call).exit_code == 2
+    assert file.read_bytes() == before
+    for wrong in ("none", "general"):
+        other = tmp_path / "other.yaml"
+        flags = FLAGS[1:] if wrong == "general" else FLAGS
+        assert (
+            CliRunner().invoke(main, ["policy", "new", wrong, "--issuer", ISSUER, *flags, "-o", str(other)]).exit_code
+            == 2
+        )
+        assert not other.exists()
+        assert not other.with_suffix(".tests").exists()
+    gone = tmp_path / "gone" / "a.yaml"
+    assert CliRunner().invoke(main, [*call[:-2], str(gone)]).exit_code == 11
+    file.unlink()  # tests that are there already are not overwritten either
+    assert CliRunner().invoke(main, call).exit_code == 2
+    assert not file.exists()
+
+
+def test_the_list_names_every_pack_and_its_frameworks() -> None:
+    done = CliRunner().invoke(main, ["policy", "new", "--list", "--json"])
+    rows = {row["pack"]: row for row in json.loads(done.output)["packs"]}
+    assert set(rows) == {"clinical", "credit", "general", "hr"}
+    assert any(control.startswith("HIPAA:") for control in rows["clinical"]["control"])
+    assert "  13 rules; refers to EU-AI-Act" in CliRunner().invoke(main, ["policy", "new", "--list"]).output
