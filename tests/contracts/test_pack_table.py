@@ -57,3 +57,13 @@ def test_articles_nine_to_fifteen_of_the_act_each_have_a_row():
 def test_the_page_names_every_pack_and_every_setting():
     assert [name for name in filling.names() if f"| `{name}` |" not in PAGE] == []
     assert [key for key in filling.SETTINGS if f"`{key}`" not in PAGE] == []
+
+
+def test_what_a_pack_tells_people_to_type_exists():
+    said = {r.part.remedy for name in filling.names() for r in load(FOLDER / f"{name}.yaml").require if r.part.remedy}
+    assert len(said) >= 9
+    for command in said:
+        stage, *options = re.fullmatch(r"mlseal run ([a-z_.]+) (.*)", command)[0].split()[2:]
+        page = (ROOT / "docs" / "stages" / f"{stage}.md").read_text()
+        own = {option for option in options if option.startswith("--")} - {"--role"}
+        assert [option for option in own if f"| `{option}` |" not in page] == [], command
