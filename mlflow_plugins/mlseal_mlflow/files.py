@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlseal.errors import Refusal, Unchecked, Unreadable
+from mlseal.errors import Pending, Refusal, Unchecked, Unreadable
 from mlseal.evidence.digest import EXCLUDED_AT_ROOT
 from mlseal_mlflow import surface
 
@@ -90,11 +90,19 @@ class Location:
 
 
 def _walk(directory: Path) -> Iterator[tuple[str, int]]:
-    """Path and size of every file below `directory`; links to directories are left to `measure`, which judges them."""
+    """Path and size of every file below `directory`; links to directories are left to `measure`, which judges them.
+
+    Raises `Pending` when a file goes while they are listed, as the half of an upload does that is renamed at its end.
+    """
     for root, _, names in os.walk(directory):
         for name in names:
             path = Path(root, name)
-            yield str(path), path.lstat().st_size
+            try:
+                yield str(path), path.lstat().st_size
+            except FileNotFoundError as error:
+                raise Pending(
+                    "the model's files are being changed", got=f"{name[:200]} went", remedy="ask again"
+                ) from error
 
 
 def _bytes(size: int | None) -> str:

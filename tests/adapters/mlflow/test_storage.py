@@ -10,9 +10,12 @@ import time
 import urllib.parse
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from mlseal_mlflow import files
 
+from mlseal.errors import Pending
 from tests.adapters.mlflow import ways
 
 
@@ -200,3 +203,15 @@ def test_a_model_of_very_many_files(desk, number, said):
     else:
         desk.refused(lambda: desk.store.set_registered_model_alias(name, "champion", "1"), said)
         assert desk.other.get_registered_model(name).aliases == {}
+
+
+def test_a_file_that_goes_while_files_are_listed_is_asked_for_again(tmp_path):
+    """An upload ends by renaming its first half; whoever listed that half must not answer 403 for it."""
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"x")
+    listing = files._walk(tmp_path)
+    first, _ = next(listing)
+    for left in {"a", "b"} - {Path(first).name}:
+        (tmp_path / left).unlink()
+    with pytest.raises(Pending, match="being changed"):
+        next(listing)
