@@ -11,8 +11,9 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -92,14 +93,23 @@ def _remote(url: str, most: int) -> bytes:
 
 
 def _within(seconds: float, work: Callable[[], bytes], what: str) -> bytes:
-    """The result of `work`, or `ServiceUnavailable` after `seconds`: not every file system has a deadline."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="mlseal-fetch")
+    """The result of `work`, or `ServiceUnavailable` after `seconds`: not every file system has a deadline.
+
+    In a thread that the end of the process does not wait for, as it would for one of a pool.
+    """
+    answer: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="mlseal-fetch", daemon=True).start()
     try:
-        return pool.submit(work).result(seconds)
+        return answer.result(seconds)
     except TookTooLong as error:
         raise ServiceUnavailable(f"{what} did not answer", expected=f"within {seconds:g} s") from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _from_git(source: str, seconds: float) -> Fetched:

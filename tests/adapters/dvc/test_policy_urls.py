@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import fsspec
@@ -69,3 +71,20 @@ def test_dvc_asks_what_is_pinned(tmp_path, monkeypatch) -> None:
 def test_a_bucket_that_hangs_stops_in_time() -> None:
     with pytest.raises(Error, match="did not answer"):
         fetch("hanging://org/policy.yaml", seconds=0.2)
+
+
+STUCK = """
+import time
+from mlseal.errors import ServiceUnavailable
+from mlseal.policy import fetching
+try:
+    fetching._within(0.1, lambda: time.sleep(600) or b"", "the bucket")
+except ServiceUnavailable as error:
+    print(error)
+"""
+
+
+def test_a_command_ends_although_the_bucket_still_hangs() -> None:
+    """A thread of a pool is waited for when the interpreter ends: the sentence came, and the command stayed."""
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=120, check=True)
+    assert "the bucket did not answer" in done.stdout
