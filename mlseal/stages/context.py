@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import DigestMismatch, Unreadable
 from mlseal.evidence.clock import Clock, rfc3339
@@ -87,6 +87,11 @@ class Context:
     def now(self) -> str:
         """The time, RFC 3339."""
         return rfc3339(self.clock())
+
+    def resource(self, name: str) -> dict[str, Any]:
+        """Input `name` as evidence names it: by the digest that binds all of it, a directory's by its manifest."""
+        measured = self.measured[name]
+        return {"name": self.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}}
 
     def private_copy(self, name: str) -> Path:
         """A copy of input `name` in the workspace, proven equal to what the runner measured.

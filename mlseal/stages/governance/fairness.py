@@ -124,7 +124,7 @@ def fairness(
     counts, estimates = _estimate(sample, replicates, level, seed)
     published = disclosure.publishable(counts, estimates)
     fields = {
-        "dataset": _dataset(context),
+        "dataset": context.resource("dataset"),
         **({"table": context.naming.of("path", entry)} if entry else {}),
         "outcome": outcome,
         "attribute": attribute,
@@ -209,12 +209,6 @@ def _metric(estimate: Estimate, level: float) -> dict[str, Any]:
         "halfWidth": round((estimate.high - estimate.low) / 2, 4),
         **({"undefinedReplicates": estimate.undefined} if estimate.undefined else {}),
     }
-
-
-def _dataset(context: Context) -> dict[str, Any]:
-    """The data set by the digest that binds all of it (the manifest's for a directory)."""
-    measured = context.measured["dataset"]
-    return {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}}
 
 
 def _scorer(context: Context) -> dict[str, Any]:

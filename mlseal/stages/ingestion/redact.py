@@ -65,9 +65,8 @@ def redact(
     recalled = findings.measured_recall(minimum_recall, documents, level, seed)
     for line in findings.summary(findings.counts(after), recalled):
         context.log(line)
-    measured = context.measured["dataset"]
     made = {
-        "source": {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}},
+        "source": context.resource("dataset"),
         "method": "replace-with-kind",
         "replaced": findings.published(findings.counts(before)),
         "fileNames": "numbered" if source.unit == "file" else "dropped",

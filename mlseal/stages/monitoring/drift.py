@@ -98,8 +98,8 @@ def drift(
     low = proportions.interval(changed["detected"], trials, level)[0]
     rows = sorted(row for column in found for row in column)
     fields: dict[str, Any] = {
-        "reference": _resource(context, "reference"),
-        "stream": _resource(context, "stream"),
+        "reference": context.resource("reference"),
+        "stream": context.resource("stream"),
         "columns": names,
         "observations": len(seen),
         "detector": {"name": detector, "sensitivity": sensitivity},
@@ -169,8 +169,3 @@ def _calibrate(
 def _known_change(rows: list[int], at: int) -> dict[str, Any]:
     after = [row - at for row in rows if row >= at]
     return {"at": at, "earlier": len(rows) - len(after), **({"delay": after[0]} if after else {})}
-
-
-def _resource(context: Context, name: str) -> dict[str, Any]:
-    measured = context.measured[name]
-    return {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}}

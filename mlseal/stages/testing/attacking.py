@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlseal.stages.testing import perturbing
 from mlseal.stages.testing.attacked import Outcome, Rows
@@ -111,9 +111,3 @@ def libraries(more: Sequence[str] = ()) -> dict[str, str]:
     import importlib.metadata
 
     return {name: importlib.metadata.version(name) for name in (*LIBRARIES, *more)}
-
-
-def resource(context: Any, name: str) -> dict[str, Any]:
-    """An input as evidence names it."""
-    measured = context.measured[name]
-    return {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}}

@@ -122,7 +122,7 @@ def evasion(
     outcomes = [*tried.white, *tried.black]
     fields = {
         "kind": "evasion",
-        "dataset": attacking.resource(context, "dataset"),
+        "dataset": context.resource("dataset"),
         **({"table": context.naming.of("path", entry)} if entry else {}),
         "outcome": outcome,
         **({"cluster": cluster} if cluster else {}),

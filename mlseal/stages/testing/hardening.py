@@ -137,7 +137,7 @@ def hardening(
     after.write(hardened)
     fields = {
         "kind": "hardening",
-        "dataset": attacking.resource(context, "holdout"),
+        "dataset": context.resource("holdout"),
         **({"table": context.naming.of("path", entries[1])} if entries[1] else {}),
         "outcome": outcome,
         **({"cluster": cluster} if cluster else {}),
@@ -147,8 +147,8 @@ def hardening(
         "metrics": [*_compared(right, tried, budget, level), attacked.common(test.truth, level)],
         "hardening": {
             "method": method,
-            "before": attacking.resource(context, "model"),
-            "training": attacking.resource(context, "training"),
+            "before": context.resource("model"),
+            "training": context.resource("training"),
             **({"trainingTable": context.naming.of("path", entries[0])} if entries[0] else {}),
             "trainingN": len(known),
             "epochs": epochs,

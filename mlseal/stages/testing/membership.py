@@ -103,15 +103,15 @@ def membership(
     confounded = any(one["name"] == "auc" and one["ciLow"] > 0.5 for one in control["metrics"])
     fields = {
         "kind": "membership-inference",
-        "dataset": _resource(context, "members"),
+        "dataset": context.resource("members"),
         **({"table": context.naming.of("path", entries[0])} if entries[0] else {}),
-        "reference": _resource(context, "holdout"),
+        "reference": context.resource("holdout"),
         **({"referenceTable": context.naming.of("path", entries[1])} if entries[1] else {}),
         "outcome": outcome,
         **({"cluster": cluster} if cluster else {}),
         "n": len(frames[0]),
         "referenceN": len(frames[1]),
-        **({"scorer": _resource(context, "scorer")} if scorer is not None else {}),
+        **({"scorer": context.resource("scorer")} if scorer is not None else {}),
         **({"modelProvenance": verified} if verified else {}),
         "attacks": attacks,
         "controls": [control],
@@ -228,8 +228,3 @@ def _strongest(attacks: list[dict[str, Any]], level: float) -> list[dict[str, An
         most = {key: max(one[key] for one in ones) for key in ("value", "ciLow", "ciHigh")}
         found.append({"name": name, **most, "level": level, "n": ones[0]["n"]})
     return found
-
-
-def _resource(context: Context, name: str) -> dict[str, Any]:
-    measured = context.measured[name]
-    return {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}}

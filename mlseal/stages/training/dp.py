@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
 
 from mlseal.errors import Misuse, Unchecked
 from mlseal.evidence import accounting, canonical
@@ -128,7 +127,7 @@ def private(
     trained = dpsgd.train(examples, recipe, float(figures["delta"]), context.progress, begun)
     _write(out, names, bounds, trained)
     fields = {
-        "dataset": _dataset(context),
+        "dataset": context.resource("dataset"),
         **({"table": context.naming.of("path", entry)} if entry else {}),
         "outcome": outcome,
         "unit": unit,
@@ -237,8 +236,3 @@ def _write(out: Path, names: Sequence[str], ranges: Mapping[str, tuple[float, fl
 
 def _digest(ranges: Mapping[str, tuple[float, float]]) -> str:
     return hashlib.sha256(canonical.dumps({name: list(ends) for name, ends in ranges.items()})).hexdigest()
-
-
-def _dataset(context: Context) -> dict[str, Any]:
-    measured = context.measured["dataset"]
-    return {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}}

@@ -83,12 +83,8 @@ def encrypted_scoring(
     with session(parameters, copy, home, timeout, context.log) as client:
         fields = _compare(client, linear, rows, bound, context)
         out.write_text("logit\n" + "".join(f"{score!r}\n" for score in fields.pop("scores")), encoding="utf-8")
-    measured = context.measured["dataset"]
     said = {
-        "dataset": {
-            "name": context.naming.subject(measured.subjects[-1].name),
-            "digest": {"sha256": measured.sha256},
-        },
+        "dataset": context.resource("dataset"),
         **({"table": context.naming.of("path", entry)} if entry else {}),
         **_described(parameters),
         "errorBound": format(bound, "f"),

@@ -97,7 +97,7 @@ def federated(
     done = perform(context, sites, course)
     found = _model(done, learning, out)
     fields = {
-        "dataset": _dataset(context),
+        "dataset": context.resource("dataset"),
         "outcome": outcome,
         "topology": topology,
         **done["transport"],
@@ -250,8 +250,3 @@ def _model(done: dict[str, Any], learning: Learning, out: Path) -> str:
     dense.Dense(tuple(learning.features), learning.ranges, (layer,)).write(out)
     kept = dense.read(out).layers[0]
     return rounds.digest_of([kept.weight[0], kept.bias])
-
-
-def _dataset(context: Context) -> dict[str, Any]:
-    measured = context.measured["dataset"]
-    return {"name": context.naming.subject(measured.subjects[-1].name), "digest": {"sha256": measured.sha256}}
