@@ -132,10 +132,10 @@ def _mapped(
     import numpy as np
 
     found = np.array(values, dtype=np.float64)
-    for place, name in enumerate(features):
-        if name in ranges:
-            low, high = ranges[name]
-            found[:, place] = (np.clip(found[:, place], low, high) - low) * (2 / (high - low)) - 1
+    bounded = [place for place, name in enumerate(features) if name in ranges]
+    if bounded:
+        low, high = np.array([ranges[features[place]] for place in bounded], dtype=np.float64).T
+        found[:, bounded] = (found[:, bounded].clip(low, high) - low) * (2 / (high - low)) - 1
     return found
 
 

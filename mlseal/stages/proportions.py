@@ -7,7 +7,7 @@ however few the trials.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 _STEPS = 60
 """Halvings of [0, 1]: more than the 53 bits that a float has."""
@@ -38,12 +38,25 @@ def _solve(below: Callable[[float], bool]) -> float:
 
 
 def _at_least(hits: int, trials: int, share: float) -> float:
-    """P(X ≥ hits) for X binomial; the shorter tail is summed."""
+    """P(X ≥ hits) for X binomial; the tail that leads away from the mean is summed."""
     if not 0 < share < 1:
         return float(share >= 1)
-    if hits * 2 > trials:
-        return math.fsum(_mass(k, trials, share) for k in range(hits, trials + 1))
-    return 1 - math.fsum(_mass(k, trials, share) for k in range(hits))
+    odds = share / (1 - share)
+    if hits > trials * share:
+        return _tail(_mass(hits, trials, share), ((trials - k) / (k + 1) * odds for k in range(hits, trials)))
+    fewer = (k / (trials - k + 1) / odds for k in range(hits - 1, 0, -1))
+    return 1 - (_tail(_mass(hits - 1, trials, share), fewer) if hits else 0.0)
+
+
+def _tail(first: float, ratios: Iterable[float]) -> float:
+    """The sum of `first` and what follows by `ratios`, all below 1; ended where it no longer changes the sum."""
+    total = term = first
+    for ratio in ratios:
+        term *= ratio
+        if total + term == total:
+            break
+        total += term
+    return total
 
 
 def _mass(k: int, n: int, p: float) -> float:

@@ -96,6 +96,10 @@ def by_noise(space: Space, starts: NDArray[np.float64], budget: float, seed: int
 # --- decisions alone --------------------------------------------------------------------------------------------------
 
 
+_ONE_HOT = ((1, 0), (0, 1))
+"""How ART is told each class."""
+
+
 class _SpentError(Exception):
     """No question is left for this row."""
 
@@ -119,11 +123,13 @@ class _Row:
         self.left -= len(asked)
         shares = self.reach.projected(asked.astype(np.float64))
         classes = self.ask(self.reach.valued(shares))
-        far = np.where(classes == self.truth, np.inf, np.abs(shares - self.reach.start).max(axis=1))
-        best = int(far.argmin())
-        if far[best] < self.distance:
-            self.nearest, self.distance = shares[best], float(far[best])
-        return np.eye(2, dtype=np.float32)[classes]
+        other = shares[classes != self.truth]
+        if len(other):
+            far = np.abs(other - self.reach.start).max(axis=1)
+            best = int(far.argmin())
+            if far[best] < self.distance:
+                self.nearest, self.distance = other[best], float(far[best])
+        return np.asarray(_ONE_HOT, np.float32)[classes]
 
 
 def by_decisions(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlseal.errors import Misuse
@@ -42,9 +43,19 @@ class Space:
     changeable: NDArray[np.bool_]
     integer: NDArray[np.bool_]
 
+    @cached_property
+    def size(self) -> NDArray[np.float64]:
+        """How much of a value each share 1 is."""
+        return self.high - self.low
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether any column holds whole numbers. Kept, as `size` is: both are asked for with every question."""
+        return bool(self.integer.any())
+
     def shares(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values, (rows, features), as shares; those outside their range lie below 0 or above 1."""
-        return (values - self.low) / (self.high - self.low)
+        return (values - self.low) / self.size
 
     def around(self, values: NDArray[np.float64], budget: float) -> Reach:
         """What may become of the rows `values`, (rows, features), with `budget`, a share of each range."""
@@ -94,10 +105,9 @@ class Reach:
         import numpy as np
 
         inside = wanted.clip(self.low, self.high)
-        integer = self.space.integer
-        if not integer.any():
+        if not self.space.whole:
             return inside
-        size = self.space.high - self.space.low
+        integer, size = self.space.integer, self.space.size
         steps = (inside - self.start) * size
         whole = np.round(steps) if rounding == "near" else np.sign(steps) * np.ceil(np.abs(steps) - SLACK)
         # Where rounding led out of budget or range, one step back is inside again: the start is.
@@ -110,8 +120,8 @@ class Reach:
         """Shares as values; where they are those of the rows, exactly the rows'."""
         import numpy as np
 
-        found = self.space.low + shares * (self.space.high - self.space.low)
-        if self.space.integer.any():
+        found = self.space.low + shares * self.space.size
+        if self.space.whole:
             found = np.where(self.space.integer, np.round(found), found)
         return np.where(shares == self.start, self.values, found)
 

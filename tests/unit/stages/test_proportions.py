@@ -6,7 +6,10 @@ from scipy.stats import binomtest
 from mlseal.stages import proportions
 
 
-@pytest.mark.parametrize(("hits", "trials"), [(0, 1), (1, 1), (0, 30), (30, 30), (7, 40), (399, 400), (912, 2311)])
+@pytest.mark.parametrize(
+    ("hits", "trials"),
+    [(0, 1), (1, 1), (0, 30), (30, 30), (7, 40), (399, 400), (912, 2311), (3, 200_000), (99_000, 200_000)],
+)
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_bounds_are_those_of_scipy(hits, trials, level):
     peer = binomtest(hits, trials).proportion_ci(level, method="exact")
