@@ -127,14 +127,14 @@ def verify(
     chosen = trust_roots.resolve(trust_path)
     with bar(f"reading {subject}"):
         measured = measure(subject) if subject is not None else None
-    digests = [said.subjects[0].sha256] if measured is None else [measured.sha256]
-    if measured is not None and measured.manifest is not None and said.predicate_type == oms.URI:
-        digests = [measured.manifest.oms_root]
+    about = said.subjects[0].sha256
+    if measured is not None:
+        about = oms.named_digest(said.predicate_type, measured.sha256, measured.manifest)
     verified = Verifier(chosen, tiles=dict(service_tiles(chosen))).verify(
         bundle,
         predicate_type=said.predicate_type,
         identities=identities,
-        subjects=digests,
+        subjects=[about],
         revocations=NOTHING_REVOCABLE,  # asked for below, so that a bundle that is wrong anyway costs no log
     )
     if measured is not None and measured.manifest is not None and said.predicate_type == oms.URI:

@@ -28,6 +28,15 @@ def make(measured: Measured) -> Statement:
     return statement.make([Subject(measured.name, measured.manifest.oms_root)], URI, predicate, names=PLAIN)
 
 
+def named_digest(predicate_type: str, sha256: str, manifest: Manifest | None) -> str:
+    """The digest by which evidence of a type (a URI) names what has the binding digest `sha256`.
+
+    That one; but an OMS signature of a directory names its root alone, which binds no file names: compare those by
+    `require_names` when it has verified.
+    """
+    return manifest.oms_root if predicate_type == URI and manifest is not None else sha256
+
+
 def require_names(oms: Statement, manifest: Manifest) -> None:
     """Check that a *verified* OMS statement lists exactly the files of `manifest`, names included.
 

@@ -44,7 +44,7 @@ class ArchiveSource:
         facts: list[VerifiedStatement] = []
         rejected: list[Rejected] = []
         others: list[Identity] = []
-        for bundle in self._archive.candidates([_digest(target, predicate_type)], [predicate_type]):
+        for bundle in self._archive.candidates([_named(target, predicate_type)], [predicate_type]):
             if not self._archive.signed_by(bundle.evidence_id, identities):
                 leaf = self._archive.index.leaf(bundle.evidence_id)
                 others += [leaf.identity] if leaf else []
@@ -57,7 +57,7 @@ class ArchiveSource:
 
     def signers(self, target: Target, predicate_type: str) -> frozenset[Identity]:
         """Whoever signed evidence of a type about a target, as the log knows it."""
-        ids = self._archive.index.find([target.sha256], [predicate_type])
+        ids = self._archive.index.find([_named(target, predicate_type)], [predicate_type])
         return frozenset(leaf.identity for i in ids if (leaf := self._archive.index.leaf(i)) is not None)
 
     def revocations(self, revokers: Sequence[Matcher]) -> Revocations:
@@ -83,7 +83,7 @@ class ArchiveSource:
     def _verify(
         self, bundle: Bundle, target: Target, predicate_type: str, identities: Sequence[Matcher]
     ) -> VerifiedStatement:
-        digest = _digest(target, predicate_type)
+        digest = _named(target, predicate_type)
         known = self._verified.get((bundle.evidence_id, digest))
         if known is not None and any(matcher.matches(known.identity) for matcher in identities):
             return known
@@ -100,6 +100,5 @@ class ArchiveSource:
         return verified
 
 
-def _digest(target: Target, predicate_type: str) -> str:
-    """The digest that evidence must name: the binding one; but an OMS signature of a directory names its root only."""
-    return target.manifest.oms_root if predicate_type == oms.URI and target.manifest is not None else target.sha256
+def _named(target: Target, predicate_type: str) -> str:
+    return oms.named_digest(predicate_type, target.sha256, target.manifest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlseal.errors import Misuse, NoEvidence, UntrustedSigner, Withheld
+from mlseal.evidence import oms
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.digest import Measured
 from mlseal.evidence.identity import Identity
@@ -19,6 +20,7 @@ from mlseal.stages.base import Context
 
 _COMMANDS = {
     "data-provenance": "run 'mlseal dvc push' in the repository that holds the data",
+    "oms-signature": "run 'mlseal sign PATH --type oms-signature' as that identity",
     "slsa-provenance": "run 'mlseal run training.run --script … --data … --out …' as that identity",
 }
 
@@ -40,32 +42,39 @@ def newest(
         UntrustedSigner: only others made such evidence.
         Withheld: the log holds something by `signer` or a revoker that nobody shows; it could be a revocation.
         Revoked: the newest was withdrawn; an older one does not step in. Superseded evidence is passed over.
+        DigestMismatch: an OMS signature names the same bytes under other file names.
         Refusal, Unchecked: whatever the verifier or the log says; evidence of `signer` that does not verify stops.
     """
     if not signer.issuer or not signer.san:
         raise Misuse("the identity that must have signed is not named", expected="an issuer and a SAN")
     archive = context.archive()
     archive.refresh()
+    uri = uri_of(predicate)
+    digest = oms.named_digest(uri, measured.sha256, measured.manifest)
     listed = [Identity(issuer, san) for san, issuer in (revokers or {}).items()]
     revoked = archive.revocations([signer, *listed])
     _require_nothing_withheld(archive, signer, listed)
-    candidates = archive.candidates([measured.sha256], [predicate])
+    candidates = archive.candidates([digest], [uri])
     if not candidates:
         raise NoEvidence(
             f"no {predicate} evidence about {measured.name} (sha256 {measured.sha256[:16]}…) is known",
             expected=f"evidence by {signer}",
-            remedy=_COMMANDS.get(predicate, f"make {uri_of(predicate)} evidence"),
+            remedy=_COMMANDS.get(predicate, f"make {uri} evidence"),
         )
     for bundle in reversed(candidates):  # log order: the newest first
         if not archive.signed_by(bundle.evidence_id, [signer]):
             continue
         try:
-            return archive.verifier.verify(
-                bundle, predicate_type=predicate, identities=[signer], subjects=[measured.sha256], revocations=revoked
+            verified = archive.verifier.verify(
+                bundle, predicate_type=uri, identities=[signer], subjects=[digest], revocations=revoked
             )
         except EvidenceRevoked as error:
             if error.reason != "superseded":
                 raise
+            continue
+        if uri == oms.URI and measured.manifest is not None:
+            oms.require_names(verified.statement, measured.manifest)
+        return verified
     raise UntrustedSigner(
         f"{predicate} evidence about {measured.name} exists, but none that counts",
         got=f"{len(candidates)} bundles",

@@ -690,7 +690,7 @@ SOURCE: list[tuple[str, str, str]] = [
         "test_the_training_account_cannot_measure_itself",
     ),
     (
-        "target.manifest.oms_root if predicate_type == oms.URI and target.manifest is not None else target.sha256",
+        "oms.named_digest(predicate_type, target.sha256, target.manifest)",
         "target.manifest.oms_root if target.manifest is not None else target.sha256",
         "test_a_renamed_file_is_another_model",
     ),

@@ -4,8 +4,8 @@ import secrets
 
 import pytest
 
-from mlseal.errors import Misuse, NoEvidence, Refusal, Revoked, Unchecked, UntrustedSigner, Withheld
-from mlseal.evidence import statement
+from mlseal.errors import DigestMismatch, Misuse, NoEvidence, Refusal, Revoked, Unchecked, UntrustedSigner, Withheld
+from mlseal.evidence import oms, statement
 from mlseal.evidence.archive import Archive, revocation_subject
 from mlseal.evidence.digest import measure
 from mlseal.evidence.predicates import data_provenance, revocation
@@ -75,6 +75,19 @@ def test_verified_provenance_is_named_with_its_signer(authority, verify, data):
 def test_no_evidence_says_how_to_make_it(verify, data):
     with pytest.raises(NoEvidence, match="mlseal dvc push"):
         verify(data)
+
+
+def test_an_oms_signature_counts_file_by_file(authority, verify, data):
+    signed = authority.signer("producer").sign(oms.make(measure(data)))
+    assert verify(data, predicate="oms-signature").predicate["source"]["evidenceId"] == signed.evidence_id
+    (data / "b").rename(data / "c")  # the root that was signed binds no names
+    with pytest.raises(DigestMismatch, match="files differ from the OMS signature"):
+        verify(data, predicate="oms-signature")
+
+
+def test_no_oms_signature_says_how_to_make_it(verify, data):
+    with pytest.raises(NoEvidence, match="mlseal sign PATH --type oms-signature"):
+        verify(data, predicate="oms-signature")
 
 
 def test_another_byte_is_another_data_set(authority, verify, data):
