@@ -84,15 +84,23 @@ def in_force(explicit: Sequence[str | os.PathLike[str]] = ()) -> tuple[Policy, .
     configuration directory and what this user pinned; the machine's ``/etc/mlseal/policy.yaml`` and pins besides. Never
     a file of the tree being judged, and never another version of a pinned policy (`pins.require_pinned`).
     """
-    named = [Path(part) for part in explicit or os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
-    own = paths.config_dir() / "policy.yaml"
-    chosen = named or ([own] if own.is_file() else [])
-    machine = paths.machine_config_dir() / "policy.yaml"
-    chosen += [machine] if machine.is_file() else []
+    named = _named(explicit)
     kept = pins.read(paths.machine_config_dir()).policies() + (() if named else pins.read().policies())
-    given = each(chosen)
+    given = each(places(explicit))
     pins.require_pinned(given)
     return _unique((*given, *{p.sha256: p for p in kept if p.sha256 not in {g.sha256 for g in given}}.values()))
+
+
+def places(explicit: Sequence[str | os.PathLike[str]] = ()) -> list[Path]:
+    """The files and directories that `in_force` reads, pinned policies apart."""
+    own = paths.config_dir() / "policy.yaml"
+    machine = paths.machine_config_dir() / "policy.yaml"
+    chosen = _named(explicit) or ([own] if own.is_file() else [])
+    return [*chosen, *([machine] if machine.is_file() else [])]
+
+
+def _named(explicit: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    return [Path(part) for part in explicit or os.environ.get("MLSEAL_POLICY", "").split(os.pathsep) if part]
 
 
 def parse(raw: bytes, *, name: str = "policy", find: Finder = shelf.nowhere) -> Policy:

@@ -178,6 +178,34 @@ def test_failed_evidence_is_a_refusal(case: Case) -> None:
     assert "the tests did not pass" in err
 
 
+def test_a_pipeline_brings_a_layer_of_the_policy_in_force(case: Case) -> None:
+    """Both are judged and named; what the layer adds stops decide's verdict and enforce, on evidence that is the same."""
+    layer = case.base / "brought"
+    layer.mkdir()
+    beneath = hashlib.sha256(case.policy.read_bytes()).hexdigest()
+    rule = '{id: counted, message: "no test is named", check: "nonEmpty(p.passedTests)"}'
+    text = f"policy: risk-team/1\nextends: {{policy: gate-tests/1, sha256: {beneath}}}\nrequire:\n"
+    text += f"  - {{predicate: test-result, by: BY, when: [{rule}]}}\n"
+    by = f'[{{issuer: "{case.authority.issuer}", san: "{case.authority.san("evaluator")}"}}]'
+    (layer / "policy").write_text(text.replace("BY", by))
+    case.artifacts["policy"] = [layer / "policy"]
+    case.give("evidence_1", case.evidence())
+    verdict = case.decided()
+    assert [reason["message"] for reason in verdict["mlseal"]["reasons"]] == ["no test is named"]
+    assert beneath in json.dumps(verdict["mlseal"])
+    kept = case.base / "verdict"
+    kept.write_bytes(case.verdict.read_bytes())
+    case.artifacts = {"policy": [layer / "policy"]}
+    case.give("verdict", kept)
+    code, err = case.run("enforce")
+    assert code == Refusal.exit_code
+    assert "no test is named" in err
+    (layer / "policy").write_text((layer / "policy").read_text().replace(beneath, "ab" * 32))
+    code, err = case.run("enforce")
+    assert code != 0
+    assert "extends" in err
+
+
 def test_no_evidence_is_undecided(case: Case) -> None:
     """Exit 11 for enforce, with the command that would make it."""
     assert case.decided()["mlseal"]["verdict"] == "undecided"
