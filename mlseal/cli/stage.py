@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
-from mlseal.errors import Misuse
+from mlseal.errors import Misuse, NoEvidence
 from mlseal.evidence.bundle import Bundle
 from mlseal.stages import registry
 from mlseal.stages.base import Parameter, Stage
@@ -80,10 +80,7 @@ def _command(stage: Stage) -> click.Command:
         text = "Keep checkpoints, and go on from the newest of the same inputs and settings."
         options.append(click.Option(["--resume"], is_flag=True, help=text))
     if stage.merge is not None:
-        text = f"Look at one part of --{stage.merge.divides} only, such as 1/4; makes partial evidence."
-        options.append(click.Option(["--shard"], metavar="I/N", help=text))
-        text = "Merge the evidence of all parts instead of running; once for each."
-        options.append(click.Option(["--merge"], multiple=True, type=click.Path(path_type=Path), help=text))
+        options += _sharding(stage, stage.merge.divides)
 
     def callback(**values: Any) -> None:
         _run(stage, values)
@@ -94,6 +91,18 @@ def _command(stage: Stage) -> click.Command:
     for decorate in (TRUST, STORE, TOKEN, JSON):
         decorate(command)
     return command
+
+
+def _sharding(stage: Stage, divides: str) -> list[click.Parameter]:
+    path = click.Path(path_type=Path)
+    text = f"Look at one part of --{divides} only, such as 1/4; makes partial evidence, for --merge."
+    options: list[click.Parameter] = [click.Option(["--shard"], metavar="I/N", help=text)]
+    text = "Merge the evidence of all parts instead of running; once for each, or a directory that holds them."
+    options.append(click.Option(["--merge"], multiple=True, type=path, help=text))
+    if outputs := ", ".join(p.flag for p in stage.parameters if p.role == "output"):
+        text = f"What the parts made ({outputs}), for --merge; once for each, or a directory that holds them."
+        options.append(click.Option(["--made"], multiple=True, type=path, help=text))
+    return options
 
 
 def _option(parameter: Parameter) -> click.Option:
@@ -136,10 +145,22 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
         manner=Manner(
             resume=values.get("resume", False),
             shard=Shard.parse(values["shard"]) if values.get("shard") else None,
-            partials=tuple(Bundle.read(path) for path in values.get("merge") or ()),
+            partials=tuple(Bundle.read(path) for path in _each(values.get("merge") or ())),
+            made=_each(values.get("made") or ()),
         ),
     )
     _say(stage, bundle, values["output"] or kept.path(bundle.evidence_id), as_json=values["as_json"])
+
+
+def _each(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """The `paths`, a directory among them being all that lies in it."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        if not inside:
+            raise NoEvidence(f"{path} holds nothing to merge", remedy="mlseal run STAGE --shard 1/2, then --shard 2/2")
+        found += inside
+    return tuple(found)
 
 
 def _text(parameter: Parameter, value: Any) -> str:
@@ -171,8 +192,9 @@ def _say(stage: Stage, bundle: Bundle, where: Path, *, as_json: bool) -> None:
         return
     if metrics := said.predicate.get("metrics"):
         _table(metrics, said.predicate)
-    subject = said.subjects[-1]
-    click.echo(f"{stage.name}: signed evidence {bundle.evidence_id} about {subject.name} → {where}")
+    subject, shard = said.subjects[-1], said.predicate.get("shard")
+    what = f"part {shard['index']}/{shard['count']} as evidence" if shard else "evidence"
+    click.echo(f"{stage.name}: signed {what} {bundle.evidence_id} about {subject.name} → {where}")
 
 
 def _table(metrics: list[dict[str, Any]], predicate: Mapping[str, Any]) -> None:

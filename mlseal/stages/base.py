@@ -109,11 +109,12 @@ class Merge:
     Attributes:
         divides: the input whose items are divided; every shard gets all of it, and looks at what `Shard.owns`.
         function: the fields that each shard found, in order of the shards → the fields of the whole. What it needs
-            must stand in them: counts, not rates.
+            must stand in them: counts, not rates. None where the stage merges by itself: it is called again, with
+            `Context.parts`. A stage with outputs does, since what it makes of the parts' outputs is its own.
     """
 
     divides: str
-    function: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
+    function: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]] | None = None
 
 
 def always(_: Mapping[str, Any]) -> bool:
@@ -216,7 +217,7 @@ def stage(
 
     Raises `Misuse` at import when the name is not ``moment.stage``, a parameter has a type that no generator knows,
     `releases` or `merge` names a parameter that there is not, `cost` does not begin with one of `COSTS`, or a stage
-    with outputs or a bound of privacy would run in shards.
+    with a bound of privacy, or with outputs that nobody merges, would run in shards.
     """
     if not _NAME.fullmatch(name):
         raise Misuse("a stage is named moment.stage in lower case", got=name)
@@ -248,8 +249,10 @@ def stage(
         )
         if merge is not None:
             made.parameter(merge.divides)
-            if isinstance(releases, Bounds) or any(p.role == "output" for p in parameters):
-                raise Misuse(f"stage {name} cannot run in shards", got="an output, or a bound of privacy")
+            lost = merge.function is not None and any(p.role == "output" for p in parameters)
+            if isinstance(releases, Bounds) or lost:
+                got = "a bound of privacy" if not lost else "an output, and a merging of fields alone"
+                raise Misuse(f"stage {name} cannot run in shards", got=got)
         if isinstance(releases, Bounds):
             for bound in (releases.epsilon, releases.delta, releases.unit):
                 made.parameter(bound)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import DigestMismatch, Unreadable
 from mlseal.evidence.clock import Clock, rfc3339
-from mlseal.evidence.digest import Measured, measure
+from mlseal.evidence.digest import FileEntry, Manifest, Measured, measure
 from mlseal.evidence.naming import PLAIN, Naming
 from mlseal.evidence.planning import Asking
 from mlseal.evidence.predicates.base import Harness
 from mlseal.stages.cancellation import Cancellation
 from mlseal.stages.checkpoints import Checkpoints
-from mlseal.stages.shard import Shard
+from mlseal.stages.shard import Found, Shard
 
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
@@ -41,6 +41,8 @@ class Context:
         asking: what it takes to ask the owners of parts of an input; the inputs as a whole are cleared already.
         checkpoints: where a stage that says `resumable` keeps what it has so far; None unless that was asked for.
         shard: the part that a stage with `merge` looks at; None for all of it.
+        parts: what all shards found, in their order, where a stage that merges by itself is to do that instead of
+            looking at anything; None otherwise.
     """
 
     run_id: str
@@ -57,6 +59,7 @@ class Context:
     asking: Asking = field(default_factory=Asking)
     checkpoints: Checkpoints | None = None
     shard: Shard | None = None
+    parts: tuple[Found, ...] | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -105,6 +108,29 @@ class Context:
             target.parent.mkdir(mode=0o700)
             copy(original, target)
             require_unchanged(name, original, measure(target, name=original.name))
+        return target
+
+    def share(self, name: str) -> tuple[FileEntry, ...]:
+        """The files of directory `name` that this run looks at: its shard's, all without one, none where it merges.
+
+        Raises `Misuse` for a single file, which is not divided.
+        """
+        measured = self.measured[name]
+        if self.shard is not None:
+            return self.shard.files(measured)
+        return () if self.parts is not None or measured.manifest is None else measured.manifest.files
+
+    def private_files(self, name: str, wanted: Collection[FileEntry]) -> Path:
+        """`private_copy` of no more than the `wanted` files of directory `name`, each at its place in it."""
+        original = self.measured[name]
+        target = self.workspace / f"{name}-files" / original.name
+        target.mkdir(parents=True, mode=0o700)
+        chosen = set(wanted)
+        only = tuple(entry for entry in original.manifest.files if entry in chosen) if original.manifest else ()
+        for entry in only:
+            _copy(original.path / entry.path, target / entry.path)
+        if any(entry.size for entry in only):  # files without content alone are not measured
+            require_same(name, Manifest(only).sha256, measure(target).sha256)
         return target
 
     def private_file(self, name: str, entry: str) -> Path:

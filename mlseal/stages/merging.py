@@ -6,13 +6,15 @@ Steps, performed under these numbers, for the parts that the caller names:
 2. each is of this stage, version, provider, configuration, seed and input digests, as the inputs at hand are now;
 3. each states the part of the divided input that belongs to its shard, recomputed here;
 4. all have the same count, no two the same index, and none is missing;
-5. the stage's own function merges what they found; the evidence names the parts (``harness.partials``).
+5. what each made is at hand, with the digest that it states, and nothing besides (`mlseal.stages.gathered`);
+6. the stage merges what they found; the evidence names the parts (``harness.partials``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Misuse, NoEvidence, RuleBroken
@@ -24,6 +26,7 @@ from mlseal.evidence.predicates import partial_result
 from mlseal.evidence.predicates.base import Harness, Preflight, Strength
 from mlseal.evidence.statement import Statement
 from mlseal.stages.base import Context, Finding, Stage
+from mlseal.stages.gathered import gathered
 from mlseal.stages.registry import Registered
 from mlseal.stages.shard import Shard, missing
 
@@ -43,10 +46,15 @@ def divided(stage: Stage, measured: Mapping[str, Measured]) -> Measured:
     return measured[stage.merge.divides]
 
 
-def partial(
-    registered: Registered, finding: Finding, context: Context, cleared: Preflight | None, shard: Shard
+def part(
+    registered: Registered,
+    finding: Finding,
+    outputs: Mapping[str, Measured],
+    context: Context,
+    cleared: Preflight | None,
+    shard: Shard,
 ) -> Statement:
-    """The statement of one part, about the divided input."""
+    """The statement of one part, about the divided input, with the digests of the `outputs` that it made."""
     whole = divided(registered.stage, context.measured)
     assert registered.stage.merge is not None
     seed = {} if finding.seed is None else {"seed": finding.seed}
@@ -60,6 +68,7 @@ def partial(
             "partDigest": shard.part(whole),
         },
         "fields": {**finding.fields, "subjects": list(finding.subjects)},
+        **({"outputs": {name: one.sha256 for name, one in outputs.items()}} if outputs else {}),
         "harness": context.harness(finding.libraries).to_json(),
         "strength": "declared" if registered.foreign else finding.strength,
         "runId": context.run_id,
@@ -73,43 +82,63 @@ def partial(
     return statement.make(whole.subjects, partial_result.URI, fields, names=context.naming)
 
 
-def merged(registered: Registered, bundles: Sequence[Bundle], context: Context) -> tuple[Finding, Context]:
-    """The finding about the whole, and the context with the names of its parts.
+def merged(
+    registered: Registered,
+    bundles: Sequence[Bundle],
+    made: Sequence[Path],
+    context: Context,
+    calling: Callable[[Context], Finding],
+) -> tuple[Finding, Context]:
+    """The finding about the whole, from the `bundles` of its parts and what they `made`; the context names the parts.
 
-    Raises `RuleBroken`, `NoEvidence` or what verifying raises; nothing is signed then.
+    `calling` calls the stage, for one that merges by itself. Raises `RuleBroken`, `NoEvidence` or what verifying
+    raises; nothing is signed then.
     """
     if context.asking.by is None:
         raise Misuse("parts are merged by who signed them, and nobody signs here")
     by = context.asking.by()
     stage, whole = registered.stage, divided(registered.stage, context.measured)
-    assert stage.merge is not None
     archive = context.archive()
     archive.refresh()
     read = [(_verified(archive, bundle, whole, by), bundle.evidence_id) for bundle in bundles]
     read.sort(key=lambda one: one[0].shard.index)
     parts = [part for part, _ in read]
-    for part in parts:
-        _require_same(part, stage, context.harness_base, whole)
+    for one in parts:
+        _require_same(one, stage, context.harness_base, whole)
     _require_whole(parts)
     context.log(f"{len(parts)} parts verified")
-    subjects = {tuple(part.fields["subjects"]) for part in parts}
-    found = [{key: value for key, value in part.fields.items() if key != "subjects"} for part in parts]
-    if len(subjects) != 1 or len({part.seed for part in parts}) != 1:
+    if len({tuple(one.fields["subjects"]) for one in parts}) != 1 or len({one.seed for one in parts}) != 1:
         raise RuleBroken("the parts are not about the same things", expected="the same subjects and seed in each")
-    libraries = {name: version for part in parts for name, version in part.harness.libraries.items()}
-    if any(part.harness.libraries.items() - libraries.items() for part in parts):
+    libraries = {name: version for one in parts for name, version in one.harness.libraries.items()}
+    if any(one.harness.libraries.items() - libraries.items() for one in parts):
         raise RuleBroken("the parts were measured by different versions of a library", expected="the same everywhere")
-    said = [text for part in parts for text in part.not_proven if text != _PARTIAL]
-    finding = Finding(
-        next(iter(subjects)),
-        stage.merge.function(found),
-        not_proven=tuple(dict.fromkeys(said)),
-        libraries=libraries,
+    said = [text for one in parts for text in one.not_proven if text != _PARTIAL]
+    found = _together(stage, parts, made, context, calling)
+    finding = replace(
+        found,
+        not_proven=tuple(dict.fromkeys((*said, *found.not_proven))),
+        libraries={**found.libraries, **libraries},
         seed=parts[0].seed,
-        strength=min((part.strength for part in parts), key=_WEAKEST.index),
+        strength=min((found.strength, *(one.strength for one in parts)), key=_WEAKEST.index),
     )
     named = context.harness_base.model_copy(update={"partials": [evidence_id for _, evidence_id in read]})
     return finding, replace(context, harness_base=named)
+
+
+def _together(
+    stage: Stage,
+    parts: Sequence[partial_result.Predicate],
+    made: Sequence[Path],
+    context: Context,
+    calling: Callable[[Context], Finding],
+) -> Finding:
+    """What the stage makes of its parts."""
+    outputs = [parameter.name for parameter in stage.parameters if parameter.role == "output"]
+    found = gathered(parts, outputs, made, context)
+    assert stage.merge is not None
+    if stage.merge.function is None:
+        return calling(replace(context, parts=found))
+    return Finding(tuple(parts[0].fields["subjects"]), stage.merge.function([one.fields for one in found]))
 
 
 def _verified(archive: Archive, bundle: Bundle, whole: Measured, by: Identity) -> partial_result.Predicate:

@@ -27,7 +27,7 @@ def render(stage: Stage) -> str:
     lines = [
         BEGIN,
         "",
-        f"Evidence: `{short}` (`{stage.predicate_type}`). Needs: {extra}.",
+        f"Evidence: `{short}` (`{stage.predicate_type}`). Needs: {extra}.{_shards(stage)}",
         "",
         "| parameter | kind | default | |",
         "|---|---|---|---|",
@@ -36,6 +36,13 @@ def render(stage: Stage) -> str:
         END,
     ]
     return "\n".join(lines)
+
+
+def _shards(stage: Stage) -> str:
+    if stage.merge is None:
+        return ""
+    made = ", `--made`" if any(parameter.role == "output" for parameter in stage.parameters) else ""
+    return f" Runs in shards of `--{stage.merge.divides}` (`--shard`, `--merge`{made})."
 
 
 def _row(parameter: Parameter) -> str:
@@ -68,6 +75,7 @@ def listing() -> str:
             f"- Evidence: [`{_short(one)}`](predicates/{_short(one)}.md)",
             f"- Needs: {extra}",
             f"- Takes {one.cost or 'nobody said how long'}",
+            *([f"- Runs in shards of `--{one.merge.divides}`"] if one.merge else []),
             "- Does not prove " + "; ".join(one.not_proven or ("nobody said what",)),
         ]
     return "\n".join([*lines, "", END, ""])

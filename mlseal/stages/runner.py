@@ -24,6 +24,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ from mlseal.stages.cancellation import Cancellation
 from mlseal.stages.harness import harness_of, kept_by, plan_of
 from mlseal.stages.kept import Kept
 from mlseal.stages.manner import PLAIN, Manner
-from mlseal.stages.merging import merged, partial
+from mlseal.stages.merging import merged, part
 from mlseal.stages.progress import Progress
 from mlseal.stages.registry import Registered
 from mlseal.stages.staged import publish, staged
@@ -274,16 +275,17 @@ def performed(
             checkpoints=held.enter_context(checkpoints.opened(harness, work, log)) if manner.resume else None,
             shard=manner.shard,
         )
+        calling = partial(call, stage, {**parsed.inputs, **staging, **parsed.values})
         if manner.partials:
-            finding, context = merged(registered, manner.partials, context)
+            finding, context = merged(registered, manner.partials, manner.made, context, calling)
         else:
-            finding = call(stage, {**parsed.inputs, **staging, **parsed.values}, context)  # 3
+            finding = calling(context)  # 3
         for key, path in parsed.inputs.items():  # 4
             require_unchanged(key, before[key], measure(path))
         after = {key: output(stage, key, path, parsed.outputs[key].name) for key, path in staging.items()}  # 5
         settled = settle(cleared, finding, kept_by(stage, parsed))
         if manner.shard is not None:
-            made = partial(registered, finding, context, settled, manner.shard)
+            made = part(registered, finding, after, context, settled, manner.shard)
         else:
             made = state(registered, finding, {**before, **after}, context, settled)  # 6
         yield Performed(made, lambda: publish(staging, parsed.outputs), parsed.outputs)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from mlseal.errors import Misuse
+from mlseal.errors import Misuse, RuleBroken
 from mlseal.evidence.digest import FileEntry, Manifest, Measured
 
-MOST = 1000
+MOST = 500
+"""Evidence of the whole names every part by its id, and stays below 64 kB."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,12 @@ class Shard:
         if not 1 <= self.index <= self.count <= MOST:
             raise Misuse(
                 "there is no such shard",
-                got=f"{self.index}/{self.count}",
+                got=str(self),
                 expected=f"such as 1/4: from 1 to the count, at most {MOST}",
             )
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
 
     @classmethod
     def parse(cls, text: str) -> Shard:
@@ -48,8 +54,29 @@ class Shard:
     def part(self, measured: Measured) -> str:
         """SHA-256 of what belongs to this shard: the manifest of its files; of one file its digest and the shard."""
         if measured.manifest is None:
-            return hashlib.sha256(f"{measured.sha256} {self.index}/{self.count}\n".encode()).hexdigest()
+            return hashlib.sha256(f"{measured.sha256} {self}\n".encode()).hexdigest()
         return Manifest(self.files(measured)).sha256
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one shard found, verified: its fields as signed, and a private copy of each thing that it made.
+
+    Attributes:
+        shard: which part this is.
+        fields: of the part's finding.
+        made: output name → a copy whose digest is the one that the part states.
+    """
+
+    shard: Shard
+    fields: Mapping[str, Any]
+    made: Mapping[str, Path]
+
+    def require_all(self, looked_at: int, measured: Measured) -> None:
+        """Raise `RuleBroken` unless the part looked at as many files as are its share of `measured`."""
+        share = len(self.shard.files(measured))
+        if looked_at != share:
+            raise RuleBroken(f"part {self.shard} did not look at all of its files", got=looked_at, expected=share)
 
 
 def missing(shards: Sequence[Shard], count: int) -> list[int]:

@@ -60,7 +60,21 @@ Settings = Mapping[str, str]
 
 _VALUES: dict[object, Kind] = {str: "text", int: "integer", float: "number", bool: "boolean", Settings: "settings"}
 RESERVED = frozenset(
-    {"json", "merge", "output", "purpose", "resume", "reuse", "role", "run_id", "shard", "store", "token_file", "trust"}
+    {
+        "json",
+        "made",
+        "merge",
+        "output",
+        "purpose",
+        "resume",
+        "reuse",
+        "role",
+        "run_id",
+        "shard",
+        "store",
+        "token_file",
+        "trust",
+    }
 )
 """Names that the command line uses itself; no parameter may be called so."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -80,7 +80,9 @@ def _fields(registered: Registered, finding: Finding, context: Context, cleared:
             "digest": {"sha256": harness["configDigest"]},
             "annotations": {**about, "runId": context.run_id, **seed, **_annotated(cleared)},
         }
-        return {**fields, "configuration": [*fields.get("configuration", []), configuration]}
+        parts = context.harness_base.partials
+        merged = [_partials(parts)] if parts else []
+        return {**fields, "configuration": [*fields.get("configuration", []), *merged, configuration]}
     if registered.foreign:
         raise Misuse(
             f"stage {registered.stage.name} makes evidence that cannot name its provider",
@@ -88,6 +90,13 @@ def _fields(registered: Registered, finding: Finding, context: Context, cleared:
             expected="a measurement or a test-result",
         )
     return {**fields, **judged} if uri == slsa_provenance.URI else fields
+
+
+def _partials(evidence_ids: Sequence[str]) -> dict[str, Any]:
+    """The parts that were merged, in order, in a type that has no harness."""
+    count = len(evidence_ids)
+    named = {f"{index}/{count}": evidence_id for index, evidence_id in enumerate(evidence_ids, 1)}
+    return {"name": "partials", "annotations": named}
 
 
 def _annotated(cleared: Preflight | None) -> dict[str, str]:

@@ -46,8 +46,11 @@ class Predicate(Measurement):
     Attributes:
         partial_type: of the evidence that all parts together will be.
         fields: what the stage found in this part, as it hands it to its merging.
+        outputs: what it made of this part, such as a report, by the name of the output: SHA-256 of the file, or of the
+            manifest of a directory.
     """
 
     partial_type: str
     shard: Part
     fields: dict[str, Any]
+    outputs: dict[str, Sha256] = Field(default_factory=dict)

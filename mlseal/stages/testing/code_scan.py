@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlseal.errors import Misuse
-from mlseal.stages.base import DIGESTS, CodePath, Context, DatasetPath, FilePath, Finding, OutputFile, stage
+from mlseal.stages.base import DIGESTS, CodePath, Context, DatasetPath, FilePath, Finding, Merge, OutputFile, stage
 from mlseal.stages.testing import auditing, sarif, source_scan
 from mlseal.stages.testing.sarif import LEVELS, Level, Place, Result, Run
 from mlseal.stages.testing.source_scan import File, Scan
@@ -43,6 +43,7 @@ class Part:
     releases=DIGESTS,
     cost="seconds: each line passes some thirty patterns; minutes for a hundred thousand lines",
     not_proven=NOT_PROVEN,
+    merge=Merge("code"),
 )
 def code_scan(
     code: CodePath,  # noqa: ARG001 - read through the context, as a proven copy
@@ -78,20 +79,23 @@ def code_scan(
     Edge cases:
         ``# nosec`` and allow-list comments are ignored: who writes the code does not excuse it; a signed waiver does.
         A file that does not parse fails the part code. Code without Python fails it too, since nothing was looked at.
+        In shards the files of code are divided; dependencies are audited once, when the shards are merged. A foreign
+        report is imported as a whole.
     """
     least = _SEVERITY.get(severity)
     if least is None:
         raise Misuse("there is no such severity", got=severity, expected="low, medium or high")
     if foreign is not None:
+        if context.shard is not None or context.parts is not None:
+            raise Misuse("a report is imported as a whole", remedy="run it without --shard and --merge")
         done = _imported(context, least)
     else:
         wanted = _wanted(parts, dependencies=requirements is not None or environment is not None)
-        done = []
-        files = _files(context)
-        if "code" in wanted:
-            done.append(_code(source_scan.bandit(files, lambda name: context.naming.of("path", name)), least))
-        if "secrets" in wanted:
-            done.append(_secrets(source_scan.secrets(files, context.workspace / "secrets")))
+        scans = _merged(context, wanted) if context.parts is not None else _scanned(context, wanted)
+        if context.shard is not None:
+            return _share(context, scans, report)
+        done = [_code(scans["code"], least)] if "code" in wanted else []
+        done += [_secrets(scans["secrets"])] if "secrets" in wanted else []
         if "dependencies" in wanted:
             subject = auditing.subject(requirements=requirements, environment=environment)
             audit = auditing.run(context, subject, service, offline=advisories is not None)
@@ -118,11 +122,42 @@ def _wanted(parts: str, *, dependencies: bool) -> list[str]:
     return wanted
 
 
-def _files(context: Context) -> list[File]:
+def _scanned(context: Context, wanted: Sequence[str]) -> dict[str, Scan]:
+    """What the scanners say of the files that this run looks at."""
     measured, copy = context.measured["code"], context.private_copy("code")
-    if measured.manifest is None:
-        return [File(copy, measured.name, measured.sha256)]
-    return [File(copy / entry.path, entry.path, entry.sha256) for entry in measured.manifest.files]
+    if measured.manifest is None and context.shard is None:
+        files = [File(copy, measured.name, measured.sha256)]
+    else:
+        files = [File(copy / entry.path, entry.path, entry.sha256) for entry in context.share("code")]
+    scans = {}
+    if "code" in wanted:
+        scans["code"] = source_scan.bandit(files, lambda name: context.naming.of("path", name))
+    if "secrets" in wanted:
+        scans["secrets"] = source_scan.secrets(files, context.workspace / "secrets")
+    return scans
+
+
+def _share(context: Context, scans: Mapping[str, Scan], report: Path) -> Finding:
+    """What one shard hands to the merging: findings in its report, and what of its files was scanned."""
+    if not scans:
+        raise Misuse("nothing that was asked runs in shards", expected="code or secrets among --parts")
+    sarif.write([scan.run for scan in scans.values()], report)
+    files, findings = len(context.share("code")), sum(len(scan.run.results) for scan in scans.values())
+    context.log(f"shard {context.shard}: {findings} findings in {files} files")
+    counts = {name: {"scanned": scan.files, "missed": dict(scan.missed)} for name, scan in scans.items()}
+    return Finding(("code",), {"files": files, "scans": counts})
+
+
+def _merged(context: Context, wanted: Sequence[str]) -> dict[str, Scan]:
+    """What the scans of all shards say together."""
+    scans: dict[str, list[Scan]] = {name: [] for name in ("code", "secrets") if name in wanted}
+    for part in context.parts or ():
+        part.require_all(part.fields["files"], context.measured["code"])
+        runs = sarif.written(part.made["report"])
+        for (name, found), run in zip(scans.items(), runs, strict=True):
+            counted = part.fields["scans"][name]
+            found.append(Scan(run, counted["scanned"], counted["missed"]))
+    return {name: source_scan.together(found) for name, found in scans.items()}
 
 
 def _code(scan: Scan, least: Level) -> Part:
@@ -143,13 +178,12 @@ def _secrets(scan: Scan) -> Part:
 
 
 def _read(scan: Scan) -> dict[str, str | int]:
-    why = sorted(scan.missed.values())
     return {
         "tool": scan.run.tool,
         "version": scan.run.version,
         "scanned": scan.files,
-        "notScanned": len(why),
-        **({"reason": why[0]} if why else {}),
+        "notScanned": sum(scan.missed.values()),
+        **({"reason": min(scan.missed)} if scan.missed else {}),
     }
 
 

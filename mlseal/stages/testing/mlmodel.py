@@ -27,6 +27,8 @@ REVIEWED: Mapping[str, tuple[str, SpecifierSet]] = {
 }
 """Flavour → package whose classes are on the list, and the versions that they were reviewed for."""
 
+_DESCRIBING = ("MLmodel", "requirements.txt")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -50,9 +52,14 @@ class Described:
 def describe(context: Context, flavour: str) -> Described:
     """The files of input ``model``, each with its list: `flavour` if given, else that of MLmodel, else ``sklearn``.
 
-    A zip is held to the list of its format whatever was said (see `mlseal.stages.testing.formats`).
+    A zip is held to the list of its format whatever was said (see `mlseal.stages.testing.formats`). Copied are the
+    files that this run looks at, and those that describe the whole.
     """
-    return described(context.measured["model"], context.private_copy("model"), flavour)
+    measured, share = context.measured["model"], context.share("model")
+    if measured.manifest is None:
+        return described(measured, context.private_copy("model"), flavour)
+    describing = [entry for entry in measured.manifest.files if entry.path in _DESCRIBING]
+    return described(measured, context.private_files("model", [*share, *describing]), flavour)
 
 
 def described(measured: Measured, copy: Path, flavour: str) -> Described:

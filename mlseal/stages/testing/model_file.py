@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlseal.errors import Misuse
 from mlseal.evidence.identity import Identity
 from mlseal.stages import provenance as verified
-from mlseal.stages.base import DIGESTS, Context, Finding, ModelPath, OutputFile, require, stage
-from mlseal.stages.testing import allowlist, formats, mlmodel, opinions, sarif
+from mlseal.stages.base import DIGESTS, Context, Finding, Merge, ModelPath, OutputFile, require, stage
+from mlseal.stages.testing import allowlist, formats, looked, mlmodel, opinions, sarif
 from mlseal.stages.testing.auditing import sha256_of
-from mlseal.stages.testing.mlmodel import Part
+from mlseal.stages.testing.looked import Looked
+from mlseal.stages.testing.mlmodel import Described, Part
 from mlseal.stages.testing.opcodes import Unsafe
 from mlseal.stages.testing.opinions import Opinion
-from mlseal.stages.testing.sarif import Place, Result, Run
+from mlseal.stages.testing.sarif import Place
 
 NOT_PROVEN = (
     "that the model predicts what it should: weights can be poisoned without any code",
@@ -25,12 +24,6 @@ NOT_PROVEN = (
     "that memory and time suffice to load it",
     "that the program that loads it does not treat harmless content as code",
 )
-
-
-@dataclass(frozen=True)
-class _Looked:
-    part: Part
-    reason: str | None
 
 
 @stage(
@@ -41,6 +34,7 @@ class _Looked:
     releases=DIGESTS,
     cost="seconds: each opcode is read once, without executing it",
     not_proven=NOT_PROVEN,
+    merge=Merge("model"),
 )
 def model_file(
     model: ModelPath,  # noqa: ARG001 - read through the context, as a proven copy
@@ -73,19 +67,26 @@ def model_file(
         A file that cannot be parsed, or whose format is unknown, fails the test, with its reason. A named identity
         that did not sign these bytes raises `NoEvidence` or `UntrustedSigner`: there is no evidence then. A second
         opinion never fails the run; a scanner that flags a file, or cannot read one, stands among the warned tests.
+        In shards the files are divided; the description of the model is judged, and its signature asked for, once,
+        when they are merged. modelaudit judges files together and does not run in shards.
     """
     require("picklescan", opinions.EXTRA)
     if flavour and flavour not in allowlist.FLAVOURS:
         raise Misuse("there is no such flavour", got=flavour, expected="one of " + ", ".join(allowlist.FLAVOURS))
     wanted = opinions.asked(second_opinions)
+    if context.shard is not None:
+        return _share(context, _look(context, mlmodel.describe(context, flavour), wanted), report)
     signature = _signature(context, producer_issuer, producer_san, provenance)
     described = mlmodel.describe(context, flavour)
-    looked = [_Looked(part, _look(context, part)) for part in described.parts]
-    flaws = [one for one in looked if one.reason] + [_Looked(described.parts[0], text) for text in described.flaws]
-    said = [opinions.ask(tool, _executable(looked)) for tool in wanted]
-    _write(report, looked, flaws, context)
-    context.log(f"allow-list: {f'FAILED, {flaws[0].reason}' if flaws else 'passed'}")
-    return _finding(report, described.flavour, signature, looked, flaws, said)
+    if context.parts is None:
+        found = _look(context, described, wanted)
+    else:
+        found = looked.together([looked.from_part(part, context.measured["model"]) for part in context.parts])
+    where = _place(context, described.parts[0])
+    found = found.also([looked.not_allowed(flaw, where) for flaw in described.flaws])
+    found.write(report)
+    context.log(f"allow-list: {f'FAILED, {found.reason}' if found.results else 'passed'}")
+    return _finding(report, described.flavour, signature, found)
 
 
 def _signature(context: Context, issuer: str, san: str, provenance: str) -> dict[str, Any] | None:
@@ -104,7 +105,25 @@ def _signature(context: Context, issuer: str, san: str, provenance: str) -> dict
     }
 
 
-def _look(context: Context, part: Part) -> str | None:
+def _look(context: Context, described: Described, wanted: Sequence[str]) -> Looked:
+    """What the allow-list and the scanners `wanted` say of the files that this run looks at."""
+    if context.shard is not None and "modelaudit" in wanted:
+        raise Misuse("modelaudit judges files together", remedy="run it without --shard, or name no modelaudit")
+    files, results, first, executable = 0, [], None, []
+    for place, part in enumerate(described.parts):
+        if context.shard is not None and not context.shard.owns(place):
+            continue
+        files += 1
+        reason = _reason(context, part)
+        if reason is not None:
+            results.append(looked.not_allowed(reason, _place(context, part)))
+            first = first or (place, reason)
+        if reason is not None or _is_executable(part.path):
+            executable.append(part.path)
+    return Looked(files, results, first, [opinions.ask(tool, executable) for tool in wanted])
+
+
+def _reason(context: Context, part: Part) -> str | None:
     try:
         formats.check(part.path, part.name, part.flavour, context.workspace / "expanded")
     except Unsafe as error:
@@ -113,66 +132,63 @@ def _look(context: Context, part: Part) -> str | None:
     return None
 
 
-def _executable(looked: Sequence[_Looked]) -> list[Path]:
-    """The files that a reader could run: the others' verdict on text says nothing."""
-    found = []
-    for one in looked:
-        with one.part.path.open("rb") as stream:
-            head = stream.read(2)
-        if head[:1] in {b"\x80", b"\x93", b"\x1f", b"\x78", b"\xfd"} or head == b"PK" or one.reason:
-            found.append(one.part.path)
-    return found
+def _is_executable(path: Path) -> bool:
+    """Whether a reader could run the file: the others' verdict on text says nothing."""
+    with path.open("rb") as stream:
+        head = stream.read(2)
+    return head[:1] in {b"\x80", b"\x93", b"\x1f", b"\x78", b"\xfd"} or head == b"PK"
 
 
-def _write(report: Path, looked: Sequence[_Looked], flaws: Sequence[_Looked], context: Context) -> None:
-    results = [
-        Result("not-allowed", "error", str(one.reason), Place(one.part.sha256, 1, _named(context, one.part)))
-        for one in flaws
-    ]
-    run = Run("mlseal allow-list", allowlist.VERSION, results, {"not-allowed": f"none of {len(looked)} files"})
-    sarif.write([run], report)
+def _place(context: Context, part: Part) -> Place:
+    return Place(part.sha256, 1, context.naming.of("path", part.name))
 
 
-def _named(context: Context, part: Part) -> str:
-    return context.naming.of("path", part.name)
+def _share(context: Context, found: Looked, report: Path) -> Finding:
+    """What one shard hands to the merging."""
+    found.write(report)
+    context.log(f"shard {context.shard}: {len(found.results)} of {found.files} files not allowed")
+    return Finding(("model",), found.to_fields(), libraries=_libraries(found.said))
 
 
 def _finding(
     report: Path,
     flavour: str,
     signature: Mapping[str, Any] | None,
-    looked: Sequence[_Looked],
-    flaws: Sequence[_Looked],
-    said: Sequence[Opinion],
+    found: Looked,
 ) -> Finding:
+    flawed = bool(found.results)
     listed: dict[str, Any] = {
         "list": f"{flavour}/{allowlist.VERSION}",
-        "files": len(looked),
-        "flawed": len(flaws),
-        **({"reason": str(flaws[0].reason)[:300]} if flaws else {}),
+        "files": found.files,
+        "flawed": len(found.results),
+        **({"reason": found.reason[:300]} if flawed else {}),
     }
-    warned = [one.tool for one in said if not one.clean]
+    warned = [one.tool for one in found.said if not one.clean]
     passed = [
         *(["signature"] if signature else []),
-        *([] if flaws else ["allow-list"]),
-        *(one.tool for one in said if one.clean),
+        *([] if flawed else ["allow-list"]),
+        *(one.tool for one in found.said if one.clean),
     ]
     return Finding(
         subjects=("model",),
         fields={
-            "result": "FAILED" if flaws else "WARNED" if warned else "PASSED",
+            "result": "FAILED" if flawed else "WARNED" if warned else "PASSED",
             "configuration": [
                 {"name": "report", "digest": {"sha256": sha256_of(report)}, "mediaType": sarif.MEDIA_TYPE},
                 *([dict(signature)] if signature else []),
                 {"name": "allow-list", "annotations": listed},
-                *(_opinion(one, allowed=not flaws) for one in said),
+                *(_opinion(one, allowed=not flawed) for one in found.said),
             ],
             "passedTests": passed,
             "warnedTests": warned,
-            "failedTests": ["allow-list"] if flaws else [],
+            "failedTests": ["allow-list"] if flawed else [],
         },
-        libraries={one.tool: importlib.metadata.version(one.tool) for one in said},
+        libraries=_libraries(found.said),
     )
+
+
+def _libraries(said: Sequence[Opinion]) -> dict[str, str]:
+    return {one.tool: one.version for one in said}
 
 
 def _opinion(one: Opinion, *, allowed: bool) -> dict[str, Any]:
@@ -182,6 +198,6 @@ def _opinion(one: Opinion, *, allowed: bool) -> dict[str, Any]:
         "flagged": one.flagged,
         "notRead": one.unread,
         "disagrees": allowed and one.flagged > 0,
-        **({"verdict": one.worst} if one.worst else {}),
+        **({"verdict": one.verdict} if one.verdict else {}),
     }
     return {"name": one.tool, "annotations": facts}

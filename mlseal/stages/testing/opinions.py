@@ -29,7 +29,10 @@ _TIMEOUT = 300
 
 @dataclass(frozen=True)
 class Opinion:
-    """One scanner's verdict on some files: how many it read, how many it flags, how many it could not read."""
+    """One scanner's verdict on some files: how many it read, how many it flags, how many it could not read.
+
+    `worst` is its worst word, behind a digit for the order of such words.
+    """
 
     tool: str
     version: str
@@ -37,6 +40,11 @@ class Opinion:
     flagged: int
     unread: int
     worst: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Its worst word; empty if it read nothing."""
+        return self.worst.partition(" ")[2]
 
     @property
     def clean(self) -> bool:
@@ -67,7 +75,15 @@ def ask(tool: str, files: Sequence[Path]) -> Opinion:
             continue
         flagged += not safe
         worst = max(worst, verdict)
-    return Opinion(tool, importlib.metadata.version(tool), len(files), flagged, unread, worst.partition(" ")[2])
+    return Opinion(tool, importlib.metadata.version(tool), len(files), flagged, unread, worst)
+
+
+def together(said: Sequence[Opinion]) -> Opinion:
+    """What one scanner says of parts, as what it says of all of them. At least one, all of one version."""
+    files, flagged, unread = (
+        sum(column) for column in zip(*((o.files, o.flagged, o.unread) for o in said), strict=True)
+    )
+    return Opinion(said[0].tool, said[0].version, files, flagged, unread, max(one.worst for one in said))
 
 
 _Scan = Callable[[Path], tuple[str, bool]]

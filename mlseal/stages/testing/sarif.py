@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from mlseal.errors import Error, Unreadable
+from mlseal.errors import Error, RuleBroken, Unreadable
 from mlseal.evidence import canonical
 
 Level = Literal["none", "note", "warning", "error"]
@@ -110,6 +110,43 @@ def _run(run: Run) -> dict[str, Any]:
             for result in found
         ],
     }
+
+
+def written(path: Path) -> list[Run]:
+    """The runs of a log that `write` made: written again, they give the same bytes. Raises `Unreadable` for others."""
+    try:
+        document = canonical.parse(path.read_bytes(), what="SARIF report", limit=_MAX_BYTES)
+        return [_own(run) for run in document["runs"]]
+    except (OSError, Error, KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        raise Unreadable(
+            "the report is none of a part", got=repr(error)[:160], expected="as mlseal wrote it"
+        ) from error
+
+
+def _own(run: Mapping[str, Any]) -> Run:
+    driver = run["tool"]["driver"]
+    rules = {rule["id"]: rule["shortDescription"]["text"] for rule in driver["rules"]}
+    files = [one["hashes"]["sha-256"] for one in run["artifacts"]]
+    results = []
+    for one in run["results"]:
+        where = one["locations"][0]["physicalLocation"]
+        uri = where["artifactLocation"].get("uri")
+        sha256, line = files[where["artifactLocation"]["index"]], where["region"]["startLine"]
+        place = Place(sha256, line, None if uri is None else unquote(uri))
+        results.append(Result(one["ruleId"], _level(one["level"]), one["message"]["text"], place))
+    return Run(driver["name"], driver["version"], results, rules)
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """The runs of one tool over parts of what was given, as one over all of it. At least one; all of one version.
+
+    Raises `RuleBroken` for several tools or versions.
+    """
+    if len({(run.tool, run.version) for run in runs}) != 1:
+        got = ", ".join(sorted({f"{run.tool} {run.version}" for run in runs}))
+        raise RuleBroken("the parts were scanned by different tools", got=got, expected="one version of one tool")
+    rules = {rule: text for run in runs for rule, text in run.rules.items()}
+    return Run(runs[0].tool, runs[0].version, [result for run in runs for result in run.results], rules)
 
 
 def _location(place: Place, index: int) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlseal.stages.base import require
+from mlseal.stages.testing import sarif
 from mlseal.stages.testing.sarif import Level, Place, Result, Run
 
 EXTRA = "scan"
@@ -45,11 +47,23 @@ class File:
 
 @dataclass(frozen=True)
 class Scan:
-    """One tool's findings, how many files it read, and why others could not be read (name → reason)."""
+    """One tool's findings, how many files it read, and why how many others could not be read."""
 
     run: Run
     files: int
-    missed: Mapping[str, str] = field(default_factory=dict)
+    missed: Mapping[str, int] = field(default_factory=dict)
+
+
+def together(scans: Sequence[Scan]) -> Scan:
+    """Scans of parts by one tool as one of all: what is found in a file does not depend on the others.
+
+    Bandit looks for ``__init__.py`` beside a file, to know what the module is called; so a part is scanned in the
+    whole tree. Raises `RuleBroken` for scans by several tools or versions.
+    """
+    missed: Counter[str] = Counter()
+    for scan in scans:
+        missed.update(scan.missed)
+    return Scan(sarif.joined([scan.run for scan in scans]), sum(scan.files for scan in scans), dict(missed))
 
 
 def bandit(files: Sequence[File], named: Callable[[str], str]) -> Scan:
@@ -75,7 +89,7 @@ def bandit(files: Sequence[File], named: Callable[[str], str]) -> Scan:
         place = Place(file.sha256, issue.lineno, named(file.name))
         results.append(Result(issue.test_id, BANDIT_LEVELS.get(issue.severity, "warning"), message, place))
     run = Run("bandit", importlib.metadata.version("bandit"), results, rules)
-    return Scan(run, len(by_path) - len(scanner.get_skipped()), missed)
+    return Scan(run, len(by_path) - len(scanner.get_skipped()), Counter(missed.values()))
 
 
 def _is_python(file: File) -> bool:
@@ -106,18 +120,18 @@ def secrets(files: Sequence[File], workspace: Path) -> Scan:
         "filters_used": [{"path": f"detect_secrets.filters.{name}"} for name in _FILTERS],
     }
     workspace.mkdir(mode=0o700, exist_ok=True)
-    missed, results = {}, []
+    missed, results = 0, []
     with transient_settings(used):
         for number, file in enumerate(files):
             if file.path.stat().st_size > _MAX_BYTES:
-                missed[file.name] = "it is larger than 16 MiB"
+                missed += 1
                 continue
             copy = _readable(file, workspace / f"{number}{_suffix(file)}")
             found = {(one.type, one.line_number) for one in scan.scan_file(str(copy))}
             results += [_secret(kind, Place(file.sha256, line)) for kind, line in sorted(found)]
             copy.unlink()
     run = Run("detect-secrets", importlib.metadata.version("detect-secrets"), results)
-    return Scan(run, len(files) - len(missed), missed)
+    return Scan(run, len(files) - missed, {"it is larger than 16 MiB": missed} if missed else {})
 
 
 def _secret(kind: str, place: Place) -> Result:

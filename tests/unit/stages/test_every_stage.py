@@ -21,6 +21,8 @@ from mlseal.errors import MissingExtra
 from mlseal.evidence.archive import Archive
 from mlseal.stages import base, registry, runner
 from mlseal.stages import workspace as workspaces
+from mlseal.stages.manner import Manner
+from mlseal.stages.shard import Shard
 from tests.stages_cases import Bad, World, case_of
 
 CANARY = f"canary{secrets.token_hex(4)}"
@@ -122,6 +124,30 @@ def test_rows_stay_inside_and_the_same_seed_finds_the_same(authority, world, cap
         assert without(second, varying) == without(said, varying)
     else:
         assert len(str(case.repeats).split()) > 3, "a sentence says why it does not repeat itself"
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(registry.BUILTIN) if registry.load(n).stage.merge])
+def test_in_shards_a_stage_finds_what_it_finds_at_once(authority, world, name):
+    """In more of them than the case has files, so that some are empty."""
+    good, signer = case_of(name).make(world), authority.signer("evaluator")
+
+    def run(which, **manner):
+        texts, folder = complete(name, world, good, which)
+        made = runner.run(
+            name, texts, signer=signer, store=authority.store, run_id="run", quiet=True, manner=Manner(**manner)
+        )
+        assert CANARY.encode() not in everything(made)
+        return made, sorted(folder.iterdir())
+
+    parts = [run(f"part-{index}", shard=Shard(index, 5)) for index in range(1, 6)]
+    outputs = [path for _, made in parts for path in made]
+    merged, made = run("merged", partials=tuple(bundle for bundle, _ in parts), made=tuple(outputs))
+    whole, at_once = run("at-once")
+    said, wanted = merged.statement.predicate, without(whole.statement.predicate, TIMES)
+    configuration = [one for one in said.get("configuration", ()) if one["name"] != "partials"]
+    assert without({**said, **({"configuration": configuration} if configuration else {})}, TIMES) == wanted
+    assert str(said).count(parts[4][0].evidence_id) == 1, "it names its parts"
+    assert [path.read_bytes() for path in made] == [path.read_bytes() for path in at_once]
 
 
 @pytest.mark.parametrize("name", list(stages()))
