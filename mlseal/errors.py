@@ -41,6 +41,7 @@ class Error(Exception):
         got: what was found, if that can be named.
         expected: what would have been accepted.
         remedy: the command or action that mends it.
+        brief: the same for a narrow place, where what is said of several things at once would be lost.
 
     ``str(error)`` is one sentence holding all four; it never spans lines, so it can be a log line, an HTTP
     message or the last line of a terminal.
@@ -49,11 +50,20 @@ class Error(Exception):
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 403
 
-    def __init__(self, message: str, *, got: object = None, expected: object = None, remedy: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        got: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+        brief: str | None = None,
+    ) -> None:
         self.message = _one_line(message)
         self.got = None if got is None else _one_line(str(got))
         self.expected = None if expected is None else _one_line(str(expected))
         self.remedy = None if remedy is None else _one_line(remedy)
+        self.brief = None if brief is None else _one_line(brief)
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -28,7 +28,7 @@ def to_mlflow(error: Error, what: str) -> Exception:
     else:
         code = PERMISSION_DENIED
     verb = "is pending" if isinstance(error, Pending) else "refused"
-    return MlflowException(f"mlseal: {what} {verb}: {error}", error_code=code, mlseal=error.to_dict())
+    return MlflowException(f"mlseal: {what} {verb}: {error.brief or error}", error_code=code, mlseal=error.to_dict())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -155,10 +156,32 @@ def raise_for(verdict: Verdict) -> None:
     remedies = list(dict.fromkeys(reason.remedy for reason in stopping if reason.remedy))
     error = RuleBroken if isinstance(verdict, Refused) else Unchecked
     words = " | ".join(str(Reason(r.rule, r.message, got=r.got, expected=r.expected)) for r in stopping)
-    raise error(
-        f"{verdict.kind} by {', '.join(n for n, _ in verdict.policies) or 'no policy'}: {words}",
-        remedy="; ".join(remedies) or None,
-    )
+    by = f"{verdict.kind} by {', '.join(n for n, _ in verdict.policies) or 'no policy'}: "
+    brief = by + _brief(verdict, stopping) if len(stopping) > 1 else None
+    raise error(by + words, remedy="; ".join(remedies) or None, brief=brief)
+
+
+def _brief(verdict: Verdict, stopping: Sequence[Reason]) -> str:
+    """Each reason with its own remedy, numbered: a dialog knows no lines, and cuts off what stands far down.
+
+    What they share is said once: first what was judged, last who is expected to have signed.
+    """
+    digests = "|".join(subject.sha256[:16] for subject in verdict.subjects)
+    found = (re.search(rf" about (.+? \(sha256 (?:{digests})…\))", r.message) for r in stopping)
+    judged = next((match[1] for match in found if match), "what was judged")
+    expected = [r.expected for r in stopping if r.expected]
+    shared = next((one for one in expected if expected.count(one) > 1), None)
+    told = [
+        replace(
+            r,
+            message=r.message.replace(f" about {judged}", ""),
+            expected=None if r.expected == shared else r.expected,
+        )
+        for r in stopping
+    ]
+    words = "; ".join(f"({number}) {reason}" for number, reason in enumerate(told, 1))
+    last = f"; expected, where nothing else is said: {shared}" if shared else ""
+    return f"{len(told)} reasons against {judged}: {words}{last}"
 
 
 def to_statement(

@@ -54,10 +54,11 @@ def test_no_link_leads_out_of_the_tree():
 def test_locks_name_no_host_but_the_public_ones():
     constraints = (ROOT / "constraints.txt").read_text()
     assert not re.search(r"://| @ |^-", constraints, re.MULTILINE)
-    lock = json.loads((ROOT / "tests/stock/js/package-lock.json").read_text())
-    for package in lock["packages"].values():
-        assert package.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/")
-    assert all("integrity" in package for path, package in lock["packages"].items() if path)
+    for place in ("tests/stock/js", "tests/browser"):
+        lock = json.loads((ROOT / place / "package-lock.json").read_text())
+        for package in lock["packages"].values():
+            assert package.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/")
+        assert all("integrity" in package for path, package in lock["packages"].items() if path)
 
 
 def test_every_constraint_is_exact():

@@ -56,6 +56,23 @@ def test_a_false_condition_refuses_with_value_rule_and_command(world, rules) -> 
         raise_for(verdict)
 
 
+def test_of_several_reasons_each_stands_beside_its_remedy_in_brief(world, rules) -> None:
+    drift = rules["fairness"].partition("    when:")[0].replace("fairness", "drift")
+    verdict = replace(world.judge(rules["fairness"], drift), subjects=(Subject("target", samples.digest("target")),))
+    with pytest.raises(Unchecked) as caught:
+        raise_for(verdict)
+    judged = samples.digest("target")[:16]
+    brief, (first, second) = caught.value.brief or "", verdict.reasons
+    assert brief.startswith(f"undecided by test/1: 2 reasons against target (sha256 {judged}…): ")
+    assert f": (1) fairness: no fairness evidence; remedy: {first.remedy}; (2) " in brief
+    assert f"remedy: {second.remedy}; expected, where nothing else is said: {first.expected}" in brief
+    assert brief.count(judged) == brief.count("signed by") == 1
+    assert str(caught.value).count("signed by") == 2
+    with pytest.raises(Unchecked) as alone:
+        raise_for(world.judge(rules["fairness"]))
+    assert alone.value.brief is None
+
+
 @pytest.mark.parametrize("order", [(0.1, 0.3), (0.3, 0.1)])
 def test_the_worst_of_all_runs_counts(world, rules, order) -> None:
     """Re-run until green: the red run still counts, whichever came last and whoever of the listed signed it."""
