@@ -19,16 +19,54 @@ from mlseal.policy.model import Matcher, Requirement
 if TYPE_CHECKING:
     from mlseal.policy.facts import Target
 
+STAGES: Mapping[str, Mapping[str, str]] = {
+    "cyclonedx": {"governance.model_card": "--model {path} --signers SAN=ISSUER --out CARD"},
+    "data-anomaly-scan": {"ingestion.poisoning": "--dataset {path} --label COLUMN"},
+    "dp-training": {
+        "training.dp": "--dataset DATA --out NEW --outcome COLUMN --features COLUMNS --unit-column COLUMN --epsilon E"
+    },
+    "drift": {"monitoring.drift": "--model {path} --reference DATA --stream STREAM --columns COLUMNS"},
+    "fairness": {"governance.fairness": "--model {path} --dataset DATASET --outcome COLUMN --attribute COLUMN"},
+    "federated-training": {"training.federated": "--dataset DATA --out NEW --outcome COLUMN --features COLUMNS"},
+    "guard-evaluation": {
+        "inference.guard": "--model {path} --requests FILE --guard-url URL --upstream-url URL",
+    },
+    "he-computation": {"training.encrypted_scoring": "--model {path} --dataset DATA --out NEW"},
+    "pii-scan": {"ingestion.pii": "--dataset {path}"},
+    "security-evaluation": {
+        "testing.evasion": "--model {path} --dataset HELD --outcome COLUMN",
+        "testing.membership": "--model {path} --members DATA --holdout HELD --outcome COLUMN",
+        "testing.hardening": "--model {path} --training DATA --holdout HELD --hardened NEW --outcome COLUMN",
+    },
+    "slsa-provenance": {"training.run": "--script SCRIPT --data DATA --out NEW"},
+    "source-verification": {"ingestion.source": "--dataset {path} --issuer ISSUER --san SAN"},
+    "test-result": {
+        "ingestion.validation": "--dataset {path} --suite SUITE",
+        "testing.code": "--code {path} --report NEW",
+        "testing.model_file": "--model {path} --report NEW",
+    },
+    "vulns": {"testing.dependencies": "--model {path}"},
+}
+"""Type → the stages that make its evidence, each with what it needs. A test compares them with the registry, which
+policy does not know."""
 COMMANDS = {
-    "fairness": "mlseal run governance.fairness --model {path} --dataset DATASET --outcome COLUMN --attribute COLUMN",
-    "slsa-provenance": "mlseal run training.run --script SCRIPT --data DATA --out NEW",
-    "source-verification": "mlseal run ingestion.source --dataset {path} --issuer ISSUER --san SAN",
     "data-provenance": "mlseal dvc push {path}",
     "oms-signature": "mlseal sign {path} --type oms-signature",
     "revocation-snapshot": "mlseal revoke --snapshot",
 }
-"""What makes evidence of a type; for every other type one signs a predicate that a tool wrote."""
-_AFTER = {"slsa-provenance": ", then judge NEW"}  # what exists already was made unseen: nobody can sign for it now
+"""What else makes evidence of a type; for every other type one signs a predicate that a tool wrote."""
+_OPEN = frozenset({"test-result"})  # anybody's tool may make it: a stage is meant only where a rule names it
+_KINDS = {
+    "evasion": "testing.evasion",
+    "membership-inference": "testing.membership",
+    "hardening": "testing.hardening",
+}
+_ASKED = re.compile(r"""\.(?:kind|name)\s*==\s*["']([a-z]+(?:[.-][a-z0-9_]+)*)["']""")
+_AFTER = {  # what exists already was made unseen: nobody can sign for it now
+    "slsa-provenance": ", then judge NEW",
+    "dp-training": ", then judge NEW",
+    "federated-training": ", then judge NEW",
+}
 _ROLE = re.compile(r"https://[^/]+/roles/(.+)")
 
 
@@ -48,9 +86,8 @@ class Hints:
         path, which = self._named(target)
         if requirement.part.remedy is not None:
             return requirement.part.remedy.replace("{path}", path) + which
-        general = f"mlseal sign {{path}} --type {requirement.short} --predicate FILE"
-        command = _as(COMMANDS.get(requirement.short, general).format(path=path), requirement.by)
-        return command + _AFTER.get(requirement.short, "") + which
+        commands = [_as(one.format(path=path), requirement.by) for one in _making(requirement)]
+        return "; or ".join(commands) + _AFTER.get(requirement.short, "") + which
 
     def approve(self, evidence: list[str], by: Sequence[Matcher], target: Target | None = None) -> str:
         """The command by which a person approves, with what should have been read."""
@@ -85,6 +122,19 @@ class Hints:
         if target is None:
             return shlex.quote(self.path), ""
         return "DATASET", f" where DATASET is {target.name} (sha256 {target.sha256})"
+
+
+def _making(requirement: Requirement) -> list[str]:
+    """What makes the evidence: the stage that the conditions name or whose kind they name, or all that could."""
+    short = requirement.short
+    stages = STAGES.get(short, {})
+    conditions = [requirement.part.where or "", *(one.check for one in requirement.part.when or ())]
+    named = {_KINDS.get(name, name) for text in conditions for name in _ASKED.findall(text)}
+    asked = {name for name in named if "." in name}  # the rest are names of metrics and tests
+    meant = [name for name in stages if name in asked] or ([] if asked or short in _OPEN else list(stages))
+    if meant:
+        return [f"mlseal run {name} {stages[name]}" for name in meant]
+    return [COMMANDS.get(short, f"mlseal sign {{path}} --type {short} --predicate FILE")]
 
 
 def supersede(evidence_id: str, by: Sequence[Matcher]) -> str:

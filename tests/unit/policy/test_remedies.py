@@ -12,7 +12,7 @@ from mlseal.policy import samples
 from mlseal.policy.facts import Target
 from mlseal.policy.gate import Action
 from mlseal.policy.load import parse
-from mlseal.policy.remedies import Hints, supersede
+from mlseal.policy.remedies import STAGES, Hints, supersede
 from mlseal.stages import registry
 from tests.contracts import commands
 
@@ -49,6 +49,55 @@ def test_what_makes_evidence_can_be_typed(header, short, by, target) -> None:
             assert needed <= set(words), f"{command} lacks what the stage requires"
     assert (INPUT.sha256 in remedy) == (target is not None)
     assert "'my model'" not in remedy or target is None, "evidence about an input is not about the model"
+
+
+def stages_in(remedy: str) -> list[str]:
+    return re.findall(r"mlseal run (\S+)", remedy)
+
+
+EVALUATIONS = ["testing.evasion", "testing.membership", "testing.hardening"]
+
+
+@pytest.mark.parametrize(
+    ("short", "more", "stages"),
+    [
+        ("security-evaluation", "where: 'p.kind == \"evasion\"'", ["testing.evasion"]),
+        ("security-evaluation", "where: \"p.kind == 'membership-inference'\"", ["testing.membership"]),
+        ("security-evaluation", "where: 'p.harness.name == \"testing.hardening\"'", ["testing.hardening"]),
+        (
+            "security-evaluation",
+            "when: [{id: kind, message: m, check: 'p.kind == \"hardening\"'}]",
+            ["testing.hardening"],
+        ),
+        (
+            "security-evaluation",
+            'where: \'p.kind == "evasion" || p.kind == "hardening"\'',
+            ["testing.evasion", "testing.hardening"],
+        ),
+        ("security-evaluation", "strength: measured", EVALUATIONS),
+        ("security-evaluation", "where: 'p.kind != \"evasion\"'", EVALUATIONS),
+        ("security-evaluation", "where: 'p.harness.name == \"testing.mine\"'", []),
+        (
+            "test-result",
+            "where: 'p.configuration.exists(c, has(c.name) && c.name == \"testing.model_file\")'",
+            ["testing.model_file"],
+        ),
+        ("test-result", "where: 'p.result == \"PASSED\"'", []),
+        ("fairness", "where: 'p.metrics.exists(m, m.name == \"recall\")'", ["governance.fairness"]),
+    ],
+)
+def test_the_stage_that_the_conditions_ask_for_is_named(header, short, more, stages) -> None:
+    """Where they leave it open, every stage that makes such evidence is; where none does, signing what a tool wrote."""
+    remedy = Hints("model").produce(requirement(header, short, more=f", {more}"))
+    assert stages_in(remedy) == stages
+    assert ("mlseal sign" in remedy) == (not stages)
+
+
+def test_every_stage_is_named_for_the_type_that_it_makes() -> None:
+    made = {(SHORT[short], stage) for short, stages in STAGES.items() for stage in stages}
+    built_in = {(registry.load(name).stage.predicate_type, name) for name in registry.BUILTIN}
+    aside = {"ingestion.redact", "testing.report"}  # the one makes other data, the other repeats what somebody said
+    assert made == {(uri, name) for uri, name in built_in if name not in aside}
 
 
 def test_provenance_of_what_exists_already_cannot_be_made(header) -> None:
