@@ -29,6 +29,7 @@ from mlseal.errors import NotInitialised, RuleBroken, StaleEvidence, Unchecked
 from mlseal.evidence import paths
 from mlseal.evidence.clock import SKEW
 from mlseal.evidence.identity import IdentityMatcher
+from mlseal.evidence.keyholder import listed
 from mlseal_dvc import gitstate, scheme
 from mlseal_dvc.pointers import Pointer
 from mlseal_dvc.session import Session
@@ -255,7 +256,7 @@ def _rule(policy: Policy, requirement: Requirement, session: Session) -> Rule:
 
 
 def _require_signer(policy: Policy, requirement: Requirement, verified: VerifiedStatement) -> None:
-    if not any(matcher.matches(verified.identity) for matcher in requirement.by):
+    if not listed(requirement.by, verified.identity, verified.time):
         raise RuleBroken(
             f"policy {policy.name} does not list this signer",
             got=str(verified.identity),

@@ -35,13 +35,11 @@ def remember(trust: Trust, bundle: Bundle) -> None:
 
 
 def _identity_in(bundle: Bundle) -> Identity:
-    from cryptography import x509
-
     from mlseal.evidence.bundle import unbase64
-    from mlseal.evidence.strict import certificate_identity
+    from mlseal.evidence.leaves import parse_leaf
 
-    der = unbase64(bundle.document["verificationMaterial"]["certificate"]["rawBytes"], "certificate")
-    return certificate_identity(x509.load_der_x509_certificate(der))
+    entry = bundle.document["verificationMaterial"]["tlogEntries"][0]
+    return parse_leaf("log", 0, unbase64(entry["canonicalizedBody"], "log entry")).identity
 
 
 def _file() -> Path:

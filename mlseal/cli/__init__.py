@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "gate": Command("mlseal.cli.policy:gate", "Judge a file or directory by a policy; exit 0 only when allowed."),
     "guard": Command("mlseal.cli.guard:guard", "Stand between callers and a model that serves; start it verified."),
     "explain": Command("mlseal.cli.policy:explain", "Say what a policy wants for a subject and what is missing."),
+    "key": Command("mlseal.cli.key:key", "Make a signing key, show what a policy calls it, let it into the log."),
     "approve": Command("mlseal.cli.policy:approve", "Sign a human approval."),
     "waive": Command("mlseal.cli.policy:waive", "Sign a waiver of one rule, with a reason and an end."),
     "revoke": Command("mlseal.cli.evidence:revoke", "Withdraw a piece of evidence, or sign a revocation snapshot."),

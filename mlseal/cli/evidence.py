@@ -19,6 +19,13 @@ TRUST = click.option("--trust", "trust_path", metavar="FILE", help="Trust root t
 STORE = click.option("--store", "store_path", metavar="DIR", type=click.Path(path_type=Path), help="Evidence store.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 ROLE = click.option("--role", default="producer", show_default=True, help="Role to sign as.")
+KEY = click.option(
+    "--key",
+    "key_uri",
+    metavar="URI",
+    envvar="MLSEAL_KEY",
+    help="Sign with this key, in place of a role (docs/keys.md).",
+)
 TOKEN = click.option("--token-file", type=click.Path(path_type=Path), help="Identity token (JWT) to show to the CA.")
 
 
@@ -31,6 +38,7 @@ TOKEN = click.option("--token-file", type=click.Path(path_type=Path), help="Iden
 @TRUST
 @STORE
 @TOKEN
+@KEY
 @JSON
 def sign(
     path: Path,
@@ -41,6 +49,7 @@ def sign(
     trust_path: str | None,
     store_path: Path | None,
     token_file: Path | None,
+    key_uri: str | None,
     as_json: bool,
 ) -> None:
     """Sign a claim about PATH, a file or directory.
@@ -48,6 +57,7 @@ def sign(
     \b
     Example: mlseal sign model/ --type test-result --predicate result.json -o model.sigstore.json
              mlseal sign model/ --type oms-signature -o model.sig
+             mlseal sign model/ --type oms-signature --key file2:release.pem
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     from mlseal.cli.progress import bar
     from mlseal.evidence import canonical, oms, predicates, statement, store
@@ -67,7 +77,7 @@ def sign(
         predicates.check(uri, claim)
         made = statement.make(measured.subjects, uri, claim)
     kept = store.resolve(store_path)
-    signer = signer_for(role, trust=trust_roots.resolve(trust_path), store=kept, token_file=token_file)
+    signer = signer_for(role, trust=trust_roots.resolve(trust_path), store=kept, token_file=token_file, key=key_uri)
     with bar("signing"):
         bundle = signer.sign(made)
     if output is not None:
@@ -88,6 +98,7 @@ def sign(
 @click.option("--subject", type=click.Path(path_type=Path), help="File or directory that the evidence must be about.")
 @click.option("--identity", "san", help="Expected signer (SAN).")
 @click.option("--issuer", help="Expected issuer of the signer's token.")
+@click.option("--key", "fingerprint", metavar="sha256:…", help="Expected key, in place of an identity.")
 @click.option(
     "--policy", "policy_path", type=click.Path(path_type=Path), help="Policy that names the expected signers."
 )
@@ -99,6 +110,7 @@ def verify(
     subject: Path | None,
     san: str | None,
     issuer: str | None,
+    fingerprint: str | None,
     policy_path: Path | None,
     trust_path: str | None,
     store_path: Path | None,
@@ -106,7 +118,7 @@ def verify(
 ) -> None:
     """Verify one BUNDLE against the bytes it is about.
 
-    The signer's identity is --identity with --issuer, or what the policy lists for this predicate type. Without
+    The signer is --identity with --issuer, or --key, or what the policy lists for this predicate type. Without
     --subject the bytes stay unchecked and the exit code is 11.
 
     What the policy's revokers took back is refused; without a policy that lists any, what the signer or the local
@@ -123,7 +135,7 @@ def verify(
 
     bundle = Bundle.read(bundle_path)
     said = bundle.statement
-    identities, revokers = _expected(san, issuer, policy_path, said.predicate_type)
+    identities, revokers = _expected(san, issuer, fingerprint, policy_path, said.predicate_type)
     chosen = trust_roots.resolve(trust_path)
     with bar(f"reading {subject}"):
         measured = measure(subject) if subject is not None else None
@@ -239,12 +251,18 @@ def _archive_and_signer(
 
 
 def _expected(
-    san: str | None, issuer: str | None, policy_path: Path | None, predicate_type: str
+    san: str | None, issuer: str | None, fingerprint: str | None, policy_path: Path | None, predicate_type: str
 ) -> tuple[list[Any], list[Any]]:
     """Who may have signed, and who a policy says may take it back."""
     if (san is None) != (issuer is None):
         raise Misuse("--identity and --issuer belong together", remedy="pass both, or neither with a policy")
+    if fingerprint is not None and san is not None:
+        raise Misuse("a bundle has one signer", got="--identity and --key", remedy="pass one of them")
     named: list[Any] = [Identity(issuer, san)] if san is not None and issuer is not None else []
+    if fingerprint is not None:
+        from mlseal.evidence.keyholder import KeyHolder
+
+        named = [KeyHolder(fingerprint)]
     if named and policy_path is None:
         return list(named), []
     from mlseal.policy.load import in_force
@@ -253,7 +271,7 @@ def _expected(
     if not policies:
         raise Misuse(
             "nobody is expected to have signed",
-            expected="--identity with --issuer, or a policy",
+            expected="--identity with --issuer, --key, or a policy",
             remedy="pass --policy FILE, or set MLSEAL_POLICY",
         )
     wanted = [r for policy in policies for r in policy.require if r.predicate_type == predicate_type]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
+from mlseal.cli.evidence import JSON, KEY, STORE, TOKEN, TRUST
 from mlseal.errors import Misuse, NoEvidence
 from mlseal.evidence.bundle import Bundle
 from mlseal.stages import registry
@@ -51,6 +51,7 @@ def run() -> None:
 @TRUST
 @STORE
 @TOKEN
+@KEY
 @JSON
 def import_report(report: Path, report_format: str, about: Path, **values: Any) -> None:
     """Sign what another tool's REPORT says about a file or directory, as declared (docs/stages/testing.report.md).
@@ -88,7 +89,7 @@ def _command(stage: Stage) -> click.Command:
     command = click.Command(
         stage.name, params=options, callback=callback, help=stage.summary, epilog=f"Evidence: {stage.predicate_type}"
     )
-    for decorate in (TRUST, STORE, TOKEN, JSON):
+    for decorate in (TRUST, STORE, TOKEN, KEY, JSON):
         decorate(command)
     return command
 
@@ -130,7 +131,11 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
     arguments = {p.name: _text(p, values[p.name]) for p in stage.parameters if values[p.name] not in {None, ()}}
     kept = store.resolve(values["store_path"])
     signer = signer_for(
-        values["role"], trust=trust_roots.resolve(values["trust_path"]), store=kept, token_file=values["token_file"]
+        values["role"],
+        trust=trust_roots.resolve(values["trust_path"]),
+        store=kept,
+        token_file=values["token_file"],
+        key=values["key_uri"],
     )
     bundle = runner.run(
         stage.name,

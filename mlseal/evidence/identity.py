@@ -9,6 +9,9 @@ from typing import Protocol
 PSEUDONYM = re.compile(r"p-[a-z2-7]{26}")
 """What stands for a person in a certificate, and so in the log; made by `mlseal.services.people`."""
 
+KEY_ISSUER = "urn:mlseal:key"
+"""Stands for the issuer where a bare key signed; the subject is then its fingerprint. No certificate may name it."""
+
 _LABELS = r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+"
 _PERSON = re.compile(rf"https://{_LABELS}/people/(?:({_LABELS})/)?{PSEUDONYM.pattern}")
 

@@ -8,9 +8,9 @@ from functools import lru_cache
 from cryptography import x509
 
 from mlseal.errors import ForgedEvidence
-from mlseal.evidence import canonical, strict
+from mlseal.evidence import canonical, publickey, strict
 from mlseal.evidence.bundle import unbase64
-from mlseal.evidence.identity import Identity
+from mlseal.evidence.identity import KEY_ISSUER, Identity
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,23 @@ class Leaf:
 
 
 def parse_leaf(origin: str, index: int, body: bytes) -> Leaf:
-    """The leaf in an entry's bytes. Raises `ForgedEvidence` for anything but a hashedrekord with a certificate."""
+    """The leaf in an entry's bytes. Raises `ForgedEvidence` for anything but a hashedrekord of a certificate or key.
+
+    A key of whatever kind is named: a log may hold what no verifier here would accept.
+    """
     record = canonical.parse(body, what=f"log entry {index}")
     try:
         spec = record["spec"]["hashedRekordV002"]
         digest = unbase64(spec["data"]["digest"], "logged digest")
-        der = unbase64(spec["signature"]["verifier"]["x509Certificate"]["rawBytes"], "logged certificate")
-        identity = _identity(der)
+        verifier = spec["signature"]["verifier"]
+        if "publicKey" in verifier and "x509Certificate" not in verifier:
+            identity = Identity(
+                KEY_ISSUER, publickey.fingerprint_of(unbase64(verifier["publicKey"]["rawBytes"], "logged key"))
+            )
+        else:
+            identity = _identity(unbase64(verifier["x509Certificate"]["rawBytes"], "logged certificate"))
     except (KeyError, TypeError, ValueError) as error:
-        raise ForgedEvidence(f"log entry {index} of {origin} is not a hashedrekord of a certificate") from error
+        raise ForgedEvidence(f"log entry {index} of {origin} is no hashedrekord of a certificate or key") from error
     return Leaf(origin, index, digest.hex(), identity)
 
 

@@ -135,7 +135,14 @@ def _stock(trust: Trust) -> StockVerifier:
 def _parsed(raw: bytes) -> StockBundle:
     from sigstore.models import Bundle
 
-    canonical.parse(raw, what="bundle", limit=MAX_BYTES)  # sigstore's parser passes over duplicate keys
+    document = canonical.parse(raw, what="bundle", limit=MAX_BYTES)  # sigstore's parser passes over duplicate keys
+    material = document.get("verificationMaterial") if isinstance(document, dict) else None
+    if isinstance(material, dict) and "publicKey" in material:
+        raise MalformedEvidence(
+            "the publisher signed with a bare key, which names nobody",
+            expected="a bundle with a certificate",
+            remedy="verify its detached signature under a pinned key, or ask for a keyless one",
+        )
     return Bundle.from_json(raw)
 
 

@@ -20,7 +20,7 @@ from mlseal.evidence import canonical
 from mlseal.evidence.bundle import Bundle, unbase64
 from mlseal.evidence.checkpoints import open_note
 from mlseal.evidence.clock import SKEW
-from mlseal.evidence.identity import Identity
+from mlseal.evidence.identity import KEY_ISSUER, Identity
 from mlseal.evidence.statement import Statement, pae
 from mlseal.evidence.trust import LogKey, Trust
 
@@ -30,12 +30,13 @@ _OID_ISSUER_V2 = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")  # same, DER UTF
 
 @dataclass(frozen=True)
 class Parts:
-    """The members of a bundle in certificate form, decoded."""
+    """The members of a bundle, decoded: in certificate form ``hint`` is None, in key form ``certificate`` is empty."""
 
     entry: dict[str, Any]
     timestamp: bytes
     certificate: bytes
     signature: bytes
+    hint: str | None = None
 
 
 def require_log_entry(entry: dict[str, Any], trust: Trust) -> tuple[LogKey, int, int, str]:
@@ -93,6 +94,8 @@ def certificate_identity(certificate: x509.Certificate) -> Identity:
     issuer = first.value.decode("utf-8")
     if second.value != _der_utf8(issuer):
         raise ForgedEvidence("the certificate names two issuers")
+    if issuer == KEY_ISSUER:
+        raise ForgedEvidence("the certificate names the issuer that stands for bare keys", got=issuer)
     return Identity(issuer, str(names[0].value))
 
 
@@ -121,8 +124,10 @@ def parts_of(bundle: Bundle) -> Parts:
     document = bundle.document
     _exact(document, {"mediaType", "verificationMaterial", "dsseEnvelope"}, "bundle")
     material = document["verificationMaterial"]
-    _exact(material, {"certificate", "tlogEntries", "timestampVerificationData"}, "verification material")
-    _exact(material["certificate"], {"rawBytes"}, "certificate")
+    by_key = isinstance(material, dict) and "publicKey" in material
+    proof = "publicKey" if by_key else "certificate"
+    _exact(material, {proof, "tlogEntries", "timestampVerificationData"}, "verification material")
+    _exact(material[proof], {"hint" if by_key else "rawBytes"}, "public key" if by_key else "certificate")
     entry = _single(material["tlogEntries"], "log entry")
     _exact(
         entry,
@@ -147,8 +152,9 @@ def parts_of(bundle: Bundle) -> Parts:
     return Parts(
         entry=entry,
         timestamp=unbase64(timestamp["signedTimestamp"], "timestamp"),
-        certificate=unbase64(material["certificate"]["rawBytes"], "certificate"),
+        certificate=b"" if by_key else unbase64(material[proof]["rawBytes"], "certificate"),
         signature=unbase64(signature["sig"], "signature"),
+        hint=str(material[proof]["hint"]) if by_key else None,
     )
 
 

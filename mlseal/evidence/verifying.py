@@ -3,11 +3,12 @@
 Everything before this module is claim, everything after it may rely on these steps, performed under these numbers.
 Any exception refuses; there is no partial result.
 
-0. Parse strictly: the exact members of bundle v0.3 in certificate form, one signature, one log entry, one timestamp,
-   canonical base64, no duplicate keys.
+0. Parse strictly: the exact members of bundle v0.3 in certificate or key form, one signature, one log entry, one
+   timestamp, canonical base64, no duplicate keys.
 1. The trust root has not expired.
 2. Stock verification by sigstore-python: chain, SCT, key usage, timestamp, inclusion, checkpoint signature, envelope
-   signature, log body (its own steps 0 to 8).
+   signature, log body (its own steps 0 to 8). Where a key signed, the same code for timestamp, inclusion and
+   checkpoint; key, signature and body are then asked in step 3 (`mlseal.evidence.keysigned`).
 3. What stock verifiers let pass (tried on sigstore-python 4.5.1 and @sigstore/verify 4.1.3): top-level log index,
    tree size, root hash, integrated time, leftovers of Rekor v1, entry kind, checkpoint origin and key name, log id,
    validity of the log at the verified time, times in the future, several or unnamed identities in the certificate.
@@ -15,7 +16,7 @@ Any exception refuses; there is no partial result.
 5. The evidence is not revoked, as far as the given revocations know.
 6. The statement is about every digest that the caller recomputed from bytes.
 7. The predicate is of the expected type and obeys its schema.
-8. The signer is an identity expected for that predicate type.
+8. The signer is an identity expected for that predicate type; a key only for work, and for the time of its signature.
 
 The caller owes: the digests (from bytes, of the copy that it then uses), the expected identities (from a policy, never
 from the evidence), freshness, and the freshness of the revocations.
@@ -34,12 +35,12 @@ from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel
 
 from mlseal.errors import DigestMismatch, Error, ForgedEvidence, MalformedEvidence, UntrustedSigner
-from mlseal.evidence import canonical, predicates, strict
+from mlseal.evidence import canonical, keyholder, keysigned, predicates, strict
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.checkpoints import PinnedCheckpoints
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Subject
-from mlseal.evidence.identity import Identity, IdentityMatcher
+from mlseal.evidence.identity import KEY_ISSUER, Identity, IdentityMatcher
 from mlseal.evidence.revocation import Revocations
 from mlseal.evidence.statement import Statement
 from mlseal.evidence.trust import LogKey, Trust
@@ -53,7 +54,7 @@ _SEAL = object()
 
 _REMEMBERED = 4096
 
-IDENTITY_LEVELS = ("local", "verified-token")
+IDENTITY_LEVELS = ("local", "key", "verified-token")
 LOG_LEVELS = ("unwitnessed", "pinned", "witnessed")
 TIME_LEVELS = ("local", "independent")
 
@@ -63,13 +64,13 @@ class Assurance:
     """How much stands behind a verified statement, per axis, computed here and never read from a statement.
 
     Attributes:
-        identity: ``local`` when the authority's own issuer vouched for a local user, ``verified-token`` when the CA
-            verified the token of an external identity provider.
+        identity: ``local`` when the authority's own issuer vouched for a local user, ``key`` when whoever holds a key
+            signed, ``verified-token`` when the CA verified the token of an external identity provider.
         log: ``unwitnessed`` at first contact, ``pinned`` when consistency with a remembered checkpoint was proved.
         time: ``local`` when the authority that signs also tells the time, ``independent`` when another one does.
     """
 
-    identity: Literal["local", "verified-token"]
+    identity: Literal["local", "key", "verified-token"]
     log: Literal["unwitnessed", "pinned", "witnessed"]
     time: Literal["local", "independent"]
 
@@ -199,7 +200,7 @@ class Verifier:
         revocations.require_not_revoked(facts.statement.evidence_id)  # (5)
         _require_subjects(facts.statement, subjects)  # (6)
         predicate = _require_predicate(facts.statement, predicate_type)  # (7)
-        _require_identity(facts.identity, facts.statement.predicate_type, identities)  # (8)
+        _require_identity(facts, facts.statement.predicate_type, identities)  # (8)
         return VerifiedStatement(
             statement=facts.statement,
             predicate=predicate,
@@ -245,6 +246,13 @@ def self_verify(bundle: Bundle, trust: Trust, *, clock: Clock = utcnow) -> None:
         predicates.check(facts.statement.predicate_type, facts.statement.predicate)
 
 
+def stamped(timestamp: bytes, signature: bytes, trust: Trust) -> bool:
+    """Whether a time-stamping authority of `trust` gave this RFC 3161 response over `signature`."""
+    from rfc3161_client import decode_timestamp_response
+
+    return keysigned.stamp_verifies(_stock_verifier(trust), decode_timestamp_response(timestamp), signature)
+
+
 @dataclass(frozen=True)
 class _Facts:
     statement: Statement
@@ -259,12 +267,20 @@ class _Facts:
 def _crypto(bundle: Bundle, trust: Trust, stock: StockVerifier, now: datetime) -> _Facts:
     parts = strict.parts_of(bundle)  # (0)
     trust.require_current(now)  # (1)
-    parsed = _stock_verify(stock, bundle)  # (2)
-    log, index, size, note = strict.require_log_entry(parts.entry, trust)  # (3)
-    strict.require_body(parts, bundle.statement)  # (3)
-    identity = strict.certificate_identity(parsed.signing_certificate)  # (3)
-    time = strict.verified_time(parts.timestamp, log, now)  # (3)
-    return _Facts(bundle.statement, identity, time, log, index, size, note)
+    said = bundle.statement
+    if parts.hint is None:
+        parsed = _stock_verify(stock, bundle)  # (2)
+        log, index, size, note = strict.require_log_entry(parts.entry, trust)  # (3)
+        strict.require_body(parts, said)  # (3)
+        identity = strict.certificate_identity(parsed.signing_certificate)  # (3)
+        time = strict.verified_time(parts.timestamp, log, now)  # (3)
+    else:
+        keysigned.stock_verify(stock, parts)  # (2)
+        log, index, size, note = strict.require_log_entry(parts.entry, trust)  # (3)
+        identity = keysigned.require_signature(parts, said)  # (3)
+        time = strict.verified_time(parts.timestamp, log, now)  # (3)
+        keysigned.require_own_time(said, time)  # (3)
+    return _Facts(said, identity, time, log, index, size, note)
 
 
 def _stock_verify(stock: StockVerifier, bundle: Bundle) -> StockBundle:
@@ -306,8 +322,11 @@ def _require_predicate(said: Statement, expected: str | Collection[str]) -> Base
     return predicates.check(said.predicate_type, said.predicate)
 
 
-def _require_identity(identity: Identity, predicate_type: str, identities: Sequence[IdentityMatcher]) -> None:
-    if not any(matcher.matches(identity) for matcher in identities):
+def _require_identity(facts: _Facts, predicate_type: str, identities: Sequence[IdentityMatcher]) -> None:
+    identity = facts.identity
+    keyholder.require_work(identity, predicate_type)
+    keyholder.require_term(identities, identity, facts.time)
+    if not keyholder.listed(identities, identity, facts.time):
         raise UntrustedSigner(
             f"this identity may not make {predicate_type} evidence",
             got=str(identity),
@@ -317,12 +336,13 @@ def _require_identity(identity: Identity, predicate_type: str, identities: Seque
 
 
 def _assurance(trust: Trust, facts: _Facts, consistent: bool) -> Assurance:
-    own = trust.local_issuer(facts.identity.issuer)
+    issuer = facts.identity.issuer
+    identity: Literal["local", "key", "verified-token"] = "local" if trust.local_issuer(issuer) else "verified-token"
     # The last two labels of a host name stand for its operator: coarse, and wrong only towards "local".
     operators = {_operator(str(entry.get("uri", ""))) for entry in trust.root.get("timestampAuthorities", [])}
     independent = bool(operators) and not operators & {_operator(facts.log.origin), ""}
     return Assurance(
-        identity="local" if own else "verified-token",
+        identity="key" if issuer == KEY_ISSUER else identity,
         log="pinned" if consistent else "unwitnessed",
         time="independent" if independent else "local",
     )

@@ -10,6 +10,7 @@ from typing import TypeVar
 from mlseal.errors import Error, PolicyInvalid
 from mlseal.evidence import predicates
 from mlseal.evidence.clock import rfc3339
+from mlseal.evidence.keyholder import DECISIONS
 from mlseal.evidence.predicates import human_approval
 from mlseal.policy import layers
 from mlseal.policy.cel import Condition, compile_condition
@@ -145,6 +146,7 @@ class Builder:
                 f"{part.predicate} states no strength, so it is never measured",
             )
         self._require_in_force(part, earlier, place)
+        self._require_deciders(part, uri, place)
         approval = uri == human_approval.URI
         for key, value in (("distinct", part.distinct), ("notBy", part.not_by), ("reviewed", part.reviewed)):
             if value is not None and not approval:
@@ -158,6 +160,13 @@ class Builder:
                     f"no earlier requirement is called {name!r}",
                     earlier,
                 )
+
+    def _require_deciders(self, part: RequirementPart, uri: str, place: Place) -> None:
+        """No bare key among those who decide; the other lists of deciders know that by their type."""
+        for index, signer in enumerate(part.by):
+            if signer.key is not None and uri in DECISIONS:
+                told = "a key is no person and decides nothing: list an issuer"
+                raise wrong(self._name, self._document, (*place, "by", index), told)
 
     def _require_in_force(self, part: RequirementPart, earlier: Mapping[str, Requirement], place: Place) -> None:
         """What a requirement builds on must be in force when it is."""

@@ -16,7 +16,7 @@ from mlseal.policy.remedies import Hints
 from mlseal.policy.verdict import Outcome, Reason
 
 _LEVELS = {
-    "identity": ("local", "verified-token"),
+    "identity": ("local", "key", "verified-token"),
     "log": ("unwitnessed", "pinned", "witnessed"),
     "time": ("local", "independent"),
 }

@@ -71,7 +71,7 @@ ELSEWHERE: dict[type[Part], frozenset[str]] = {
     schema.Freeze: frozenset({"tool", "action", "since", "until", "owner", "reason"}),
     schema.UnsignedSource: frozenset({"name", "sha256", "owner", "until"}),
     schema.Extends: frozenset({"policy", "sha256"}),
-    schema.Signer: frozenset({"issuer", "san", "email_domain", "role"}),
+    schema.Signer: frozenset({"issuer", "san", "email_domain", "role", "key", "since", "until"}),
     schema.Assurance: frozenset(),
     schema.Check: frozenset(),
 }

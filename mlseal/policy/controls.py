@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from mlseal.errors import MalformedEvidence, PolicyInvalid, Unreadable
 from mlseal.evidence.clock import SKEW, rfc3339
 from mlseal.evidence.identity import Identity
+from mlseal.evidence.keyholder import KeyHolder, listed
 from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.revocation import Revocation, Revocations
 from mlseal.policy import plainyaml, samples
@@ -29,7 +30,7 @@ from mlseal.policy.gate import decide
 from mlseal.policy.model import Policy, Requirement
 from mlseal.policy.remedies import short_name
 from mlseal.policy.samples import SampleFact, SampleSource
-from mlseal.policy.schema import Control, Controls, Sample
+from mlseal.policy.schema import Assurance, Control, Controls, Sample
 from mlseal.policy.verdict import Verdict
 
 _STRANGER = Identity("https://stranger.example", "https://stranger.example/someone")
@@ -113,7 +114,7 @@ def _variations(
 
 
 def _answers(wanted: Requirement, fact: SampleFact) -> bool:
-    return fact.predicate_type == wanted.predicate_type and any(m.matches(fact.identity) for m in wanted.by)
+    return fact.predicate_type == wanted.predicate_type and listed(wanted.by, fact.identity, fact.time)
 
 
 def _stopped(policy: Policy, name: str, source: SampleSource, now: datetime) -> Outcome:
@@ -132,7 +133,8 @@ def _imagine(
     collected = _collect(control, by_name, ())
     facts: dict[str, SampleFact] = {}
     for name, sample in collected.items():
-        identity = sample.by.matcher
+        who = sample.by.matcher
+        identity = who.identity if isinstance(who, KeyHolder) else who
         if not isinstance(identity, Identity):
             raise PolicyInvalid(
                 f"test {control.name!r}: {name} is signed by a whole domain or role", expected="one san"
@@ -146,6 +148,7 @@ def _imagine(
                 now - sample.age,
                 about=sample.about,
                 now=now + timedelta(days=365),
+                assurance=Assurance(identity="key") if isinstance(who, KeyHolder) else None,
                 salt=name,
             )
         except MalformedEvidence as error:

@@ -36,7 +36,7 @@ KEYS: Mapping[str, str] = {
     "PolicyPart.tests": "Negative controls: imagined evidence that must be stopped.",
     "RequirementPart.predicate": "Short name or URI of the predicate type.",
     "RequirementPart.id": "Name in verdicts, waivers, of and reviewed; the short name if absent.",
-    "RequirementPart.by": "Who may have signed: an issuer with exactly one of san, emailDomain and role.",
+    "RequirementPart.by": "Who may have signed: an issuer with exactly one of san, emailDomain and role; or a key.",
     "RequirementPart.of": "An earlier requirement whose evidence names inputs by digest; this is about each of them.",
     "RequirementPart.input": "With of: only inputs of this name.",
     "RequirementPart.where": "CEL that selects which results the requirement is about.",
@@ -67,9 +67,16 @@ def document() -> dict[str, Any]:
     shapes["RequirementPart"]["properties"]["predicate"] |= names
     shapes["Sample"]["properties"]["predicate"] |= names
     signer = shapes["Signer"]
-    signer["properties"]["issuer"]["pattern"] = _EXACT
     signer["properties"]["san"]["anyOf"][0]["pattern"] = _EXACT
-    signer["oneOf"] = [_stated(key) for key in ("san", "emailDomain", "role")]
+    signer["properties"]["issuer"]["anyOf"][0]["pattern"] = _EXACT
+    people, of_key = ("san", "emailDomain", "role"), ("from", "until")
+    signer["if"] = _stated("key")
+    signer["then"] = {"not": {"anyOf": [_stated(key) for key in ("issuer", *people)]}}
+    signer["else"] = {
+        **_stated("issuer"),
+        "oneOf": [_stated(key) for key in people],
+        "not": {"anyOf": [_stated(key) for key in of_key]},
+    }
     shapes["UnsignedSource"]["properties"]["name"]["pattern"] = r"^[!-)+-~]([ -)+-~]*[!-)+-~])?$"
     whole = {
         "anyOf": [_stated(key) for key in ("require", "ungoverned", "dataPolicy", "freeze")],

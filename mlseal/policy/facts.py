@@ -31,7 +31,7 @@ class Levels(Protocol):
 
     @property
     def identity(self) -> str:
-        """``local`` or ``verified-token``."""
+        """``local``, ``key`` or ``verified-token``."""
 
     @property
     def log(self) -> str:

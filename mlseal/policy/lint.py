@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from mlseal.evidence.clock import rfc3339
+from mlseal.evidence.keyholder import KeyHolder
 from mlseal.evidence.predicates import fairness, slsa_provenance
 from mlseal.policy.model import Policy, Requirement
 from mlseal.policy.schema import PolicyPart
@@ -56,6 +57,7 @@ def of_requirement(policy: Policy, requirement: Requirement) -> Iterator[str]:
         yield f"{name}: its {what} not followed (no requirement 'of: {name}'); it may come from anywhere"
     if part.max_age is None:
         yield f"{name}: no maxAge; evidence of any age counts"
+    yield from _of_keys(policy, requirement)
     if part.strength == "measured" and part.of is None and not trained:
         yield f"{name}: measured, but no requirement slsa-provenance says who may train"
     if part.not_by and not policy.owners:
@@ -67,6 +69,16 @@ def of_requirement(policy: Policy, requirement: Requirement) -> Iterator[str]:
     if not requirement.rules and not requirement.is_approval:
         yield f"{name}: no conditions; any content counts"
     yield from _of_conditions(requirement)
+
+
+def _of_keys(policy: Policy, requirement: Requirement) -> Iterator[str]:
+    """What a bare key under ``by`` leaves open, or never opens."""
+    keys = [who for who in requirement.by if isinstance(who, KeyHolder)]
+    if keys and policy.assurance_of(requirement).identity == "verified-token":
+        yield f"{requirement.id}: by lists a key, but assurance.identity asks for verified-token; write identity: key"
+    for key in keys:
+        if key.until is None:
+            yield f"{requirement.id}: key {key.fingerprint[:19]}… has no until; a stolen copy counts till it is noticed"
 
 
 def _of_conditions(requirement: Requirement) -> Iterator[str]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mlseal.evidence.identity import EmailDomain, Identity, RoleMember
+from mlseal.evidence.keyholder import KeyHolder
 from mlseal.evidence.predicates import fairness, human_approval, slsa_provenance
 from mlseal.policy.cel import Condition
 from mlseal.policy.names import matches
 from mlseal.policy.schema import Assurance, Freeze, PolicyPart, RequirementPart, Signer, patterns
 
-Matcher = Identity | EmailDomain | RoleMember
+Matcher = Identity | EmailDomain | RoleMember | KeyHolder
 INPUTS = frozenset({slsa_provenance.URI, fairness.URI})
 """Predicate types that name, by digest, what they worked on; claimed lineage (data-provenance) is not among them."""
 

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from mlseal.evidence.identity import Identity
+from mlseal.evidence.keyholder import KeyHolder
+from mlseal.policy.model import Matcher
 from mlseal.policy.names import covers
 from mlseal.policy.schema import Applies, Signer, patterns
 
@@ -19,7 +21,7 @@ Relation = Literal["same", "stricter", "looser", "changed", "noted"]
 Order = Callable[[Any, Any], Relation]
 
 LEVELS = {
-    "identity": ("local", "verified-token"),
+    "identity": ("local", "key", "verified-token"),
     "log": ("unwitnessed", "pinned", "witnessed"),
     "time": ("local", "independent"),
     "strength": (None, "inferred", "declared", "measured"),
@@ -100,13 +102,23 @@ def within(inner: Applies, outer: Applies, *, stated: bool) -> bool:
 
 
 def _within(these: Sequence[Signer], those: Sequence[Signer]) -> bool:
-    """Whether everybody among `these` is among `those`; a person is within a domain or role that holds the person."""
+    """Whether everybody among `these` is among `those`.
+
+    A person is within a domain or role that holds the person; a key within the same key of at least its time.
+    """
     known = [signer.matcher for signer in those]
-    return all(
-        signer.matcher in known
-        or (isinstance(signer.matcher, Identity) and any(other.matches(signer.matcher) for other in known))
-        for signer in these
-    )
+    return all(any(_holds(other, signer.matcher) for other in known) for signer in these)
+
+
+def _holds(outer: Matcher, inner: Matcher) -> bool:
+    if isinstance(outer, KeyHolder) and isinstance(inner, KeyHolder):
+        return outer.fingerprint == inner.fingerprint and _spans(outer, inner)
+    return outer == inner or (isinstance(inner, Identity) and outer.matches(inner))
+
+
+def _spans(outer: KeyHolder, inner: KeyHolder) -> bool:
+    begins = outer.since is None or (inner.since is not None and outer.since <= inner.since)
+    return begins and (outer.until is None or (inner.until is not None and inner.until <= outer.until))
 
 
 def _by(difference: float) -> Relation:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlseal.evidence.identity import Identity, RoleMember
+from mlseal.evidence.keyholder import KeyHolder
 from mlseal.evidence.predicates import SHORT
 from mlseal.policy.model import Matcher, Requirement
 
@@ -151,6 +152,8 @@ def _as(command: str, by: Sequence[Matcher]) -> str:
     """`command` for one of `by`: with ``--role`` where the first is a role of a private authority, else in words."""
     if by and isinstance(by[0], RoleMember):
         return f"{command} --role {by[0].role}/NAME"
+    if by and isinstance(by[0], KeyHolder):
+        return f"{command} --key URI, where URI opens the key {by[0].fingerprint}"
     found = _ROLE.fullmatch(by[0].san) if by and isinstance(by[0], Identity) else None
     if found:
         return f"{command} --role {found[1]}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mlseal.evidence import canonical, predicates
+from mlseal.evidence import canonical, keyholder, predicates
 from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
@@ -62,7 +62,7 @@ class SampleSource:
             for f in self.facts
             if f.predicate_type == predicate_type and target.sha256 in {s.sha256 for s in f.subjects}
         ]
-        listed = tuple(f for f in about if any(m.matches(f.identity) for m in identities))
+        listed = tuple(f for f in about if keyholder.listed(identities, f.identity, f.time))
         return Found(listed, (), tuple(f.identity for f in about if f not in listed))
 
     def signers(self, target: Target, predicate_type: str) -> frozenset[Identity]:

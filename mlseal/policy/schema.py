@@ -19,7 +19,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from mlseal.evidence.clock import parse_rfc3339
-from mlseal.evidence.identity import EmailDomain, Identity, RoleMember
+from mlseal.evidence.identity import KEY_ISSUER, EmailDomain, Identity, RoleMember
+from mlseal.evidence.keyholder import KeyHolder
 from mlseal.policy.names import canonical
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -73,32 +74,64 @@ class Part(BaseModel):
 
 
 class Signer(Part):
-    """Who may sign: an issuer with one exact SAN, anybody at exactly one e-mail domain, or any person of one role."""
+    """Who may sign: an issuer with one exact SAN, anybody at exactly one e-mail domain, any person of one role; a key.
 
-    issuer: Text
+    A key may have a time, ``from`` and ``until``, judged by verified time; absent, it has no such end.
+    """
+
+    issuer: Text | None = None
     san: Text | None = None
     email_domain: Annotated[str, StringConstraints(pattern=_DOMAIN)] | None = None
     role: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")] | None = None
+    key: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    since: Moment | None = Field(default=None, alias="from")
+    until: Moment | None = None
 
     @model_validator(mode="after")
-    def _one_of_three(self) -> Signer:
+    def _one_of_four(self) -> Signer:
+        if self.key is not None:
+            return self._a_key()
+        if self.since is not None or self.until is not None:
+            raise ValueError("from and until belong to a key")
+        if self.issuer is None:
+            raise ValueError("name an issuer with one of san, emailDomain and role, or a key")
         if sum(named is not None for named in (self.san, self.email_domain, self.role)) != 1:
             raise ValueError("name exactly one of san, emailDomain and role")
         if any("*" in text for text in (self.issuer, self.san or "")):
             raise ValueError("identities are exact: no patterns")
+        if self.issuer == KEY_ISSUER:
+            raise ValueError("no certificate names this issuer: write key: sha256:…")
+        return self
+
+    def _a_key(self) -> Signer:
+        if any(named is not None for named in (self.issuer, self.san, self.email_domain, self.role)):
+            raise ValueError("a key has no issuer, san, emailDomain or role")
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise ValueError("the key's time ends before it begins")
         return self
 
     @property
-    def matcher(self) -> Identity | EmailDomain | RoleMember:
-        """What the verifier compares the certificate with."""
+    def matcher(self) -> Identity | EmailDomain | RoleMember | KeyHolder:
+        """What the verifier compares the certificate or key with."""
+        if self.key is not None:
+            return KeyHolder(self.key, self.since, self.until)
+        issuer = self.issuer or ""
         if self.san is not None:
-            return Identity(self.issuer, self.san)
+            return Identity(issuer, self.san)
         if self.role is not None:
-            return RoleMember(self.issuer, self.role)
-        return EmailDomain(self.issuer, self.email_domain or "")
+            return RoleMember(issuer, self.role)
+        return EmailDomain(issuer, self.email_domain or "")
+
+
+def _no_keys(signers: list[Signer]) -> list[Signer]:
+    if any(signer.key is not None for signer in signers):
+        raise ValueError("a key is no person and decides nothing: list an issuer")
+    return signers
 
 
 Signers = Annotated[list[Signer], Field(min_length=1)]
+Deciders = Annotated[list[Signer], Field(min_length=1), AfterValidator(_no_keys)]
+"""Who decides something, or answers for others: nobody whom a bare key stands for."""
 
 
 class Applies(Part):
@@ -141,7 +174,7 @@ class Freeze(Applies):
 class Assurance(Part):
     """The least assurance of evidence that counts; an absent key means the strictest."""
 
-    identity: Literal["local", "verified-token"] = "verified-token"
+    identity: Literal["local", "key", "verified-token"] = "verified-token"
     log: Literal["unwitnessed", "pinned", "witnessed"] = "witnessed"
     time: Literal["local", "independent"] = "independent"
 
@@ -156,13 +189,13 @@ class Observe(Part):
 class By(Part):
     """Who may sign ownership statements, or waivers."""
 
-    by: Signers
+    by: Deciders
 
 
 class DataPolicies(Part):
     """Who owns data, and so may say what is done with them; ``required`` stops runs on data without a policy."""
 
-    by: Signers
+    by: Deciders
     required: bool = False
 
 
@@ -275,8 +308,8 @@ class PolicyPart(Part):
     applies: Annotated[list[Applies], Field(min_length=1)] | None = None
     assurance: Assurance = Assurance()
     revocation_max_age: Duration = timedelta(hours=24)
-    revokers: Signers | None = None
-    gate: Signers | None = None
+    revokers: Deciders | None = None
+    gate: Deciders | None = None
     ownership: By | None = None
     data_policy: DataPolicies | None = None
     waivers: By | None = None

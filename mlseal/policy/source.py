@@ -9,6 +9,7 @@ from mlseal.evidence import oms
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.identity import Identity
+from mlseal.evidence.keyholder import KeyOutOfTerm, listed
 from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.predicates import revocation, revocation_snapshot
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocations
@@ -39,7 +40,8 @@ class ArchiveSource:
         """All evidence of a type about a target.
 
         Who signed is taken from the log, not from the bundle file: evidence of a listed identity that does not verify
-        is reported, not passed over, or a spoilt file would hide a failed result.
+        is reported, not passed over, or a spoilt file would hide a failed result. A listed key outside of its time is
+        a stranger: what a thief signs after its end stops nobody, and the signed bytes bind the time.
         """
         facts: list[VerifiedStatement] = []
         rejected: list[Rejected] = []
@@ -51,6 +53,8 @@ class ArchiveSource:
                 continue
             try:
                 facts.append(self._verify(bundle, target, predicate_type, identities))
+            except KeyOutOfTerm:
+                others.append(self._archive.verifier.signer(bundle))
             except Error as error:
                 rejected.append(Rejected(bundle.evidence_id, error))
         return Found(tuple(facts), tuple(rejected), tuple(dict.fromkeys(others)))
@@ -85,7 +89,7 @@ class ArchiveSource:
     ) -> VerifiedStatement:
         digest = _named(target, predicate_type)
         known = self._verified.get((bundle.evidence_id, digest))
-        if known is not None and any(matcher.matches(known.identity) for matcher in identities):
+        if known is not None and listed(identities, known.identity, known.time):
             return known
         verified = self._archive.verifier.verify(
             bundle,

@@ -15,6 +15,7 @@ from cryptography import x509
 from mlseal.evidence.clock import Clock, parse_rfc3339, utcnow
 from mlseal.services import certificates, entries, trust_root
 from mlseal.services import state as states
+from mlseal.services.allowed import AllowedKeys
 from mlseal.services.certificates import CertificateAuthority
 from mlseal.services.entries import StatementLog
 from mlseal.services.issuer import Grants, LocalIssuer
@@ -109,7 +110,13 @@ class Authority:
             tokens=TokenVerifier([issuer, *self._providers], clock=clock),
             certificates=CertificateAuthority(keys.ca, keys.ca_chain, keys.ct, issuance, clock=clock),
             time=TimestampAuthority(keys.tsa, keys.tsa_chain[0], clock=clock),
-            log=StatementLog(log, trust_root.log_id(origin, keys), self._believed(state), clock=clock),
+            log=StatementLog(
+                log,
+                trust_root.log_id(origin, keys),
+                self._believed(state),
+                AllowedKeys(state.directory / "keys.json"),
+                clock=clock,
+            ),
             writers={origin: log, issuance_origin: issuance},
             tiles={name: DirectoryTiles(state.log_directory(name)) for name in state.origins()},
         )

@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mlseal.errors import Misuse, StaleEvidence
 from mlseal.evidence.clock import Clock, rfc3339, utcnow
+from mlseal.evidence.identity import KEY_ISSUER
 from mlseal.services import der, logs
 from mlseal.services.keys import spki, usage
 from mlseal.services.tokens import Caller
@@ -71,6 +72,8 @@ class CertificateAuthority:
         """
         if not isinstance(public_key.curve, ec.SECP256R1):
             raise Misuse("only P-256 keys are certified", got=public_key.curve.name, expected="secp256r1")
+        if caller.issuer == KEY_ISSUER:
+            raise Misuse("no token may name the issuer that stands for bare keys", got=caller.issuer)
         now = self._clock()
         if now + LIFETIME > self.chain[0].not_valid_after_utc:
             raise StaleEvidence(

@@ -1,12 +1,13 @@
 """The log of signatures, as Rekor v2 serves it: ``hashedrekord`` 0.0.2 in, a TransparencyLogEntry out.
 
-An entry holds the digest of what was signed, the signature and the certificate; never the statement. Before an entry
-is appended:
+An entry holds the digest of what was signed, the signature and the certificate or key; never the statement. Before an
+entry is appended:
 
-1. The request has exactly the shape of a HashedRekordRequestV002 for ECDSA P-256 with SHA-256 and a certificate.
-2. The certificate was issued by this authority and is valid now: strangers cannot fill the log with entries that
-   nobody could ever resolve.
-3. The signature verifies over the digest under the certificate's key.
+1. The request has exactly the shape of a HashedRekordRequestV002 for ECDSA P-256 with SHA-256, and a certificate or a
+   key.
+2. The certificate was issued by this authority and is valid now; or the authority's owner listed the key, or asks on
+   the unix socket. So strangers cannot fill the log with entries that nobody could ever resolve.
+3. The signature verifies over the digest under the certificate's key, or the key.
 
 Spec: https://github.com/sigstore/rekor-tiles, protobuf-specs rekor/v2.
 """
@@ -25,41 +26,30 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from mlseal.errors import ForgedEvidence, MalformedEvidence, Misuse, StaleEvidence, UntrustedSigner
-from mlseal.evidence import canonical
+from mlseal.evidence import canonical, logrecord, publickey
 from mlseal.evidence.bundle import unbase64
 from mlseal.evidence.clock import SKEW, Clock, rfc3339, utcnow
 from mlseal.services import logs
+from mlseal.services.allowed import AllowedKeys
 from mlseal.tlog.writer import Appended, LogWriter
 
-_KIND, _VERSION = "hashedrekord", "0.0.2"
-_KEY_DETAILS = "PKIX_ECDSA_P256_SHA_256"
 _FOREIGN = "the certificate is not from this authority"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A checked request: digest, signature and certificate, ready to be logged."""
+    """A request: digest, signature, and the certificate, or the key where that is empty."""
 
     digest: bytes
     signature: bytes
     certificate: bytes
+    key: bytes = b""
 
     @property
     def body(self) -> bytes:
-        """The canonical body that becomes the log's leaf (RFC 8785, exactly these members)."""
-        verifier = {"keyDetails": _KEY_DETAILS, "x509Certificate": {"rawBytes": _b64(self.certificate)}}
-        return canonical.dumps(
-            {
-                "apiVersion": _VERSION,
-                "kind": _KIND,
-                "spec": {
-                    "hashedRekordV002": {
-                        "data": {"algorithm": "SHA2_256", "digest": _b64(self.digest)},
-                        "signature": {"content": _b64(self.signature), "verifier": verifier},
-                    }
-                },
-            }
-        )
+        """The canonical body that becomes the log's leaf."""
+        verifier = logrecord.of_certificate(self.certificate) if self.certificate else logrecord.of_key(self.key)
+        return logrecord.body(self.digest, self.signature, verifier)
 
 
 class StatementLog:
@@ -69,27 +59,47 @@ class StatementLog:
         writer: the tile log.
         log_id: its 32-byte id.
         authorities: intermediate certificates whose signers may append.
+        keys: bare keys that may append.
     """
 
     def __init__(
-        self, writer: LogWriter, log_id: bytes, authorities: Sequence[x509.Certificate], *, clock: Clock = utcnow
+        self,
+        writer: LogWriter,
+        log_id: bytes,
+        authorities: Sequence[x509.Certificate],
+        keys: AllowedKeys,
+        *,
+        clock: Clock = utcnow,
     ) -> None:
-        self._writer, self._log_id, self._clock = writer, _b64(log_id), clock
+        self._writer, self._log_id, self._clock, self._keys = writer, _b64(log_id), clock, keys
         self._authorities = {certificate.subject.public_bytes(): certificate for certificate in authorities}
 
-    def append(self, request: object) -> tuple[dict[str, Any], bool]:
+    def append(self, request: object, *, owner: bool = False) -> tuple[dict[str, Any], bool]:
         """The TransparencyLogEntry for `request`, and whether this statement was in the log before.
 
-        A statement has one entry: asked again, the log shows the entry that it has, whoever signs now.
+        A statement has one entry: asked again, the log shows the entry that it has, whoever signs now. The `owner` of
+        the authority may append with any key.
         Raises `Misuse` for a request of another shape, `UntrustedSigner`, `StaleEvidence` or `ForgedEvidence` for one
         that must not be logged.
         """
         entry = parse_request(request)  # (1)
-        self._check(entry)  # (2) (3)
+        self._check(entry, owner=owner)  # (2) (3)
         appended = logs.append(self._writer, entry.body, entry.digest)
         return document(appended, self._log_id), appended.duplicate
 
-    def _check(self, entry: Entry) -> None:
+    def _check(self, entry: Entry, *, owner: bool) -> None:
+        if entry.certificate:
+            key = self._certified(entry)
+        else:
+            key = _key(entry)
+            if not owner:
+                self._keys.require(publickey.fingerprint(key))
+        try:
+            key.verify(entry.signature, entry.digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        except InvalidSignature as error:
+            raise ForgedEvidence("the signature does not verify over the digest") from error
+
+    def _certified(self, entry: Entry) -> ec.EllipticCurvePublicKey:
         try:
             certificate = x509.load_der_x509_certificate(entry.certificate)
             authority = self._authorities.get(certificate.issuer.public_bytes())
@@ -108,10 +118,7 @@ class StatementLog:
         key = certificate.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise Misuse("only ECDSA keys sign entries", got=type(key).__name__)
-        try:
-            key.verify(entry.signature, entry.digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-        except InvalidSignature as error:
-            raise ForgedEvidence("the signature does not verify over the digest") from error
+        return key
 
 
 def document(appended: Appended, log_id: str) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def document(appended: Appended, log_id: str) -> dict[str, Any]:
     return {
         "logIndex": str(appended.index),
         "logId": {"keyId": log_id},
-        "kindVersion": {"kind": _KIND, "version": _VERSION},
+        "kindVersion": {"kind": logrecord.KIND, "version": logrecord.VERSION},
         "integratedTime": "0",
         "inclusionProof": {
             "logIndex": str(appended.index),
@@ -138,14 +145,20 @@ def parse_request(request: object) -> Entry:
         inner = _members(request, "hashedRekordRequestV002")["hashedRekordRequestV002"]
         parts = _members(inner, "digest", "signature")
         signature = _members(parts["signature"], "content", "verifier")
-        verifier = _members(signature["verifier"], "keyDetails", "x509Certificate")
-        certificate = _members(verifier["x509Certificate"], "rawBytes")
-        if verifier["keyDetails"] != _KEY_DETAILS:
-            raise Misuse("unknown kind of key", got=str(verifier["keyDetails"])[:60], expected=_KEY_DETAILS)
+        named = signature["verifier"]
+        form = "publicKey" if isinstance(named, dict) and "publicKey" in named else "x509Certificate"
+        verifier = _members(named, "keyDetails", form)
+        raw = unbase64(_members(verifier[form], "rawBytes")["rawBytes"], form)
+        if verifier["keyDetails"] != logrecord.KEY_DETAILS:
+            got = str(verifier["keyDetails"])[:60]
+            raise Misuse("unknown kind of key", got=got, expected=logrecord.KEY_DETAILS)
+        if not raw:
+            raise Misuse("the request holds no certificate and no key")
         entry = Entry(
             unbase64(parts["digest"], "digest"),
             unbase64(signature["content"], "signature"),
-            unbase64(certificate["rawBytes"], "certificate"),
+            b"" if form == "publicKey" else raw,
+            raw if form == "publicKey" else b"",
         )
     except MalformedEvidence as error:
         raise Misuse(error.message) from error
@@ -157,6 +170,13 @@ def parse_request(request: object) -> Entry:
 def identity_of(body: bytes) -> bytes:
     """The identity of a stored entry: the digest that it holds. For rebuilding the log's map."""
     return unbase64(canonical.parse(body, what="log entry")["spec"]["hashedRekordV002"]["data"]["digest"], "digest")
+
+
+def _key(entry: Entry) -> ec.EllipticCurvePublicKey:
+    try:
+        return publickey.from_der(entry.key)
+    except MalformedEvidence as error:
+        raise Misuse(error.message, got=error.got, expected=error.expected) from error
 
 
 def _members(value: object, *names: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ GET      /log/ORIGIN/checkpoint, /tile/…      read any log of this authority (
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -232,9 +233,9 @@ def _append(now: Generation, request: Request, origin: str) -> Response:
     wanted = request.json()
     if origin == now.state.statement_origin():
         try:
-            document, existed = now.log.append(wanted)
+            document, existed = now.log.append(wanted, owner=request.uid == os.geteuid())
             return answer(409 if existed else 201, document)
-        except StaleEvidence:  # a certificate that ended since its entry was made: the entry is still there
+        except (StaleEvidence, UntrustedSigner):  # a signer no longer taken since its entry was made: it is still there
             known = _known(now, wanted, origin)
             if known is None:
                 raise

@@ -25,6 +25,7 @@ GOOD = {
     "predicateType": "https://example.org/x/v1",
     "predicate": {},
 }
+SOMETIME = {statement.SIGNED_AT: "some day"}
 FILES = Manifest((FileEntry("a", 1, "ab" * 32), FileEntry("b", 1, "cd" * 32)))
 
 
@@ -77,6 +78,7 @@ CALLS: dict[Any, dict[str, Callable[[Any, Any], object]]] = {
         "parse: predicate must be an object and predicateType a URI": lambda m, _: m.parse(said(predicateType="x")),
         "parse: predicate is too large": lambda m, _: m.parse(said(predicate={"a": "x" * 70_000})),
         "parse: two subjects share a name": lambda m, _: m.parse(said(subject=GOOD["subject"] * 2)),
+        "signed_at: the annotation … is no time": lambda m, _: m.signed_at(m.parse(subject(annotations=SOMETIME))),
         "_nonempty_list: statement has no subject": lambda m, _: m.parse(said(subject=[])),
         "_subject: subject has missing or unknown members": lambda m, _: m.parse(subject(uri="x")),
         "_subject: subject needs a name and exactly one digest, sha256": lambda m, _: m.parse(

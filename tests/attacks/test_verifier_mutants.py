@@ -25,6 +25,7 @@ DOUBLED = {
         "certificate_identity: the certificate must name exactly one identity": "our CA issues no other certificate",
         "certificate_identity: the certificate names no issuer": "our CA issues no other certificate",
         "certificate_identity: the certificate names two issuers": "our CA issues no other certificate",
+        "certificate_identity: the certificate names the issuer that stands for bare keys": "our CA issues none",
         "verified_time: log … was not valid at the time of signing": "the generation's CA and TSA end with its log",
         "_single: a bundle holds exactly one …": "stock verification refuses several as well",
         "_number: not a number": "stock parsing refuses numbers that are none",
@@ -167,4 +168,4 @@ def _without_pin(self, bundle, predicate_type, identities, subjects, revocations
     revocations.require_not_revoked(facts.statement.evidence_id)
     verifying._require_subjects(facts.statement, subjects)
     verifying._require_predicate(facts.statement, predicate_type)
-    verifying._require_identity(facts.identity, facts.statement.predicate_type, identities)
+    verifying._require_identity(facts, facts.statement.predicate_type, identities)

@@ -131,7 +131,7 @@ def test_starting_takes_less_than_three_tenths_of_a_second(arguments, tmp_path):
 STAGE_EXTRAS = [
     name
     for name in PROJECT["project"]["optional-dependencies"]
-    if name not in {"all", "dev", "dvc", "kfp", "lineage", "mlflow", "s3"}
+    if name not in {"all", "dev", "dvc", "kfp", "kms", "lineage", "mlflow", "s3"}
 ]
 """What stages may import; the tools that the core must not know are kept out of them by import-linter as well."""
 

@@ -1,6 +1,7 @@
 """Evidence of every past version still verifies, byte for byte as it was written; these files are never changed.
 
-``v0.1`` is the history that the main job left, with its log, when the format was new. A new version adds a directory.
+``v0.1`` is the history that the main job left, with its log, when the format was new; ``v0.1-keys`` the first that keys
+signed. A new version adds a directory.
 """
 
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from mlseal.evidence.audit import audit, directory_tiles
 from mlseal.evidence.store import Store
 
 HERE = Path(__file__).parent
-THEN = {"v0.1": (datetime(2026, 11, 24, tzinfo=UTC), 18)}
+THEN = {"v0.1": (datetime(2026, 11, 24, tzinfo=UTC), 18), "v0.1-keys": (datetime(2026, 11, 29, tzinfo=UTC), 3)}
 
 
 @pytest.mark.parametrize("version", sorted(p.name for p in HERE.iterdir() if p.is_dir() and p.name.startswith("v")))
@@ -39,3 +40,11 @@ def test_every_kind_of_evidence_that_the_job_makes_is_among_them():
         "revocation",
         "revocation-snapshot",
     }
+
+
+def test_keys_signed_two_of_three_in_the_second_history(home):
+    when, _ = THEN["v0.1-keys"]
+    root = trust.load(HERE / "v0.1-keys" / "trusted_root.json")
+    store = Store(HERE / "v0.1-keys" / "evidence")
+    report = audit(root, store, directory_tiles(root, HERE / "v0.1-keys" / "log"), clock=lambda: when)
+    assert sorted(verified.assurance.identity for verified in report.verified) == ["key", "key", "local"]

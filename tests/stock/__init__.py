@@ -6,7 +6,9 @@ test (`Absent`), never a skip: "not checked" must not look like "checked".
     sigstore_python(raw, trusted_root, san, issuer)         sigstore-python, in this process
     sigstore_js(raw, trusted_root, san, issuer)             npm's @sigstore/verify, in node
     sigstore_js_many([(raw, san, issuer), …], trusted_root) the same for many bundles, one node process
+    sigstore_js_keys([(raw, pem), …], trusted_root)         the same for bundles that a key signed
     model_signing(directory, signature, trust_config, san, issuer)   OpenSSF model-signing, in its own process
+    model_signing_key(directory, signature, pem)            the same with a public key
 
 `trusted_root` is a path, the JSON text or the parsed object of a Sigstore TrustedRoot or ClientTrustConfig.
 """
@@ -74,10 +76,19 @@ def sigstore_js(raw: bytes | str, trusted_root: Any, san: str, issuer: str) -> A
 def sigstore_js_many(items: Iterable[tuple[bytes | str, str, str]], trusted_root: Any) -> list[Accepted | Rejected]:
     """Verify many bundles in one node process; one outcome each, in order."""
     wanted = list(items)
-    job = {
-        "trustedRoot": _root(trusted_root),
-        "items": [{"bundle": json.loads(raw), "san": san, "issuer": issuer} for raw, san, issuer in wanted],
-    }
+    told = [{"bundle": json.loads(raw), "san": san, "issuer": issuer} for raw, san, issuer in wanted]
+    answers = _node(told, trusted_root)
+    return [_outcome(answer, san, issuer) for answer, (_, san, issuer) in zip(answers, wanted, strict=True)]
+
+
+def sigstore_js_keys(items: Iterable[tuple[bytes | str, bytes]], trusted_root: Any) -> list[None | Rejected]:
+    """Verify bundles with the public keys (PEM) that they should be signed by; None for each that is accepted."""
+    answers = _node([{"bundle": json.loads(raw), "pem": pem.decode()} for raw, pem in items], trusted_root)
+    return [None if a["ok"] else Rejected(f"@sigstore/verify: {a['code']}: {a['message']}") for a in answers]
+
+
+def _node(items: list[dict[str, Any]], trusted_root: Any) -> list[dict[str, Any]]:
+    job = {"trustedRoot": _root(trusted_root), "items": items}
     if not (JS / "node_modules" / "@sigstore" / "verify" / "package.json").is_file():
         raise Absent("@sigstore/verify is not installed: run 'make stock' (or 'npm ci' in tests/stock/js)")
     done = subprocess.run(
@@ -91,36 +102,31 @@ def sigstore_js_many(items: Iterable[tuple[bytes | str, str, str]], trusted_root
     )
     if done.returncode != 0:
         raise Absent(f"the node verifier did not run: {done.stderr[-2000:]}")
-    answers = json.loads(done.stdout)
-    assert len(answers) == len(wanted), "node must answer for each bundle"
-    return [_outcome(answer, san, issuer) for answer, (_, san, issuer) in zip(answers, wanted, strict=True)]
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    assert len(answers) == len(items), "node must answer for each bundle"
+    return answers
 
 
 def model_signing(directory: Path, signature: Path, trust_config: Path, san: str, issuer: str) -> Accepted:
     """Verify an OMS signature with the `model_signing` command, names and bytes of every file included."""
+    how = ["--identity", san, "--identity_provider", issuer, "--trust_config", str(trust_config)]
+    _model_signing("sigstore", directory, signature, how)
+    return Accepted(san, issuer)
+
+
+def model_signing_key(directory: Path, signature: Path, pem: Path) -> None:
+    """Verify an OMS signature with a public key in a file. Raises `Rejected`."""
+    _model_signing("key", directory, signature, ["--public_key", str(pem)])
+
+
+def _model_signing(method: str, directory: Path, signature: Path, how: list[str]) -> None:
     if not _importable("model_signing", "OpenSSL"):
         raise Absent("model-signing or pyOpenSSL is not installed: pip install 'mlseal[dev]'")
-    command = [
-        sys.executable,
-        "-m",
-        "model_signing",
-        "verify",
-        "sigstore",
-        str(directory),
-        "--signature",
-        str(signature),
-        "--identity",
-        san,
-        "--identity_provider",
-        issuer,
-        "--trust_config",
-        str(trust_config),
-        "--no-ignore-git-paths",
-    ]
+    verify = [sys.executable, "-m", "model_signing", "verify", method, str(directory)]
+    command = [*verify, "--signature", str(signature), *how, "--no-ignore-git-paths"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     if done.returncode != 0:
         raise Rejected(f"model_signing: {(done.stderr or done.stdout)[-2000:]}")
-    return Accepted(san, issuer)
 
 
 def node() -> str:

@@ -82,13 +82,14 @@ class Remote:
         return answer.body
 
     def append(
-        self, digest: bytes, signature: bytes, certificate: bytes, *, ask_retired: bool = False
+        self, digest: bytes, signature: bytes, verifier: dict[str, Any], *, ask_retired: bool = False
     ) -> tuple[dict[str, Any], bool]:
         """The log's entry for this signature and whether it was there before (idempotent append).
 
-        With `ask_retired` the retired logs are asked first; one that holds the statement gives its entry.
+        `verifier` is the certificate or key of the record (`mlseal.evidence.logrecord`). With `ask_retired` the retired
+        logs are asked first; one that holds the statement gives its entry. Raises `UntrustedSigner` when the log takes
+        no entry of this signer.
         """
-        verifier = {"x509Certificate": {"rawBytes": _b64(certificate)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
         body = {
             "hashedRekordRequestV002": {
                 "digest": _b64(digest),
@@ -102,6 +103,8 @@ class Remote:
         answer = self._log.request("POST", _ENTRIES, encoded, _JSON)
         if (known := _existing(answer)) is not None:
             return known, True
+        if answer.status == 403:
+            raise UntrustedSigner("the log takes no entry of this signer", got=_message(answer))
         return _created(answer, "log"), False
 
 

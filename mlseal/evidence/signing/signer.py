@@ -2,7 +2,8 @@
 
 The steps of `Signer.sign`, performed under these numbers:
 
-1. Certificate: an ephemeral P-256 key, certified by the CA against an identity token; reused until it nears its end.
+1. Credential: an ephemeral P-256 key, certified by the CA against an identity token and reused until the certificate
+   nears its end; or a key that somebody keeps, and then the statement says when it is signed.
 2. Signature: ECDSA over the DSSE pre-authentication encoding of the statement's frozen bytes.
 3. Time: RFC 3161 over the signature. Before the log, because a log entry without a time can never be verified once the
    certificate has expired and would stay an orphan.
@@ -17,40 +18,33 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import threading
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from mlseal.errors import Error, MalformedEvidence, Withheld
-from mlseal.evidence import canonical, predicates
+from mlseal.errors import Error, MalformedEvidence, Misuse, UntrustedSigner, Withheld
+from mlseal.evidence import canonical, keyholder, predicates
 from mlseal.evidence.bundle import MEDIA_TYPE, Bundle, unbase64
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.identity import Identity, IdentityMatcher
 from mlseal.evidence.leaves import parse_leaf
 from mlseal.evidence.signing import embedded, journal
+from mlseal.evidence.signing.credentials import Certified, Credential, Credentials, Kept, SigningKey
 from mlseal.evidence.signing.journal import Journal
 from mlseal.evidence.signing.remote import Remote
 from mlseal.evidence.signing.tokens import TokenSource
 from mlseal.evidence.statement import PAYLOAD_TYPE, Statement, pae
 from mlseal.evidence.store import Store
-from mlseal.evidence.strict import certificate_identity
 from mlseal.evidence.trust import Trust
-
-_RENEW_BEFORE = timedelta(seconds=90)
 
 
 class Signer:
-    """Signs statements as the identity that `token` proves.
+    """Signs statements as the identity that `token` proves, or as the holder of `key`.
 
     Args:
         trust: root and endpoints; a root without endpoints cannot sign.
-        token: where the identity token comes from; asked again for each certificate.
+        token: where the identity token comes from; asked again for each certificate. None with a `key`.
+        key: signs in place of a certified key; may not sign decisions (`mlseal.evidence.keyholder`).
         store: where finished bundles are published; without one the caller keeps them.
         deadline: seconds for each remote call.
         verify: turn off only where the caller verifies at once itself (benchmarks of the parts).
@@ -61,8 +55,9 @@ class Signer:
     def __init__(
         self,
         trust: Trust,
-        token: TokenSource,
+        token: TokenSource | None = None,
         *,
+        key: SigningKey | None = None,
         store: Store | None = None,
         deadline: float = 10.0,
         clock: Clock = utcnow,
@@ -70,35 +65,41 @@ class Signer:
     ) -> None:
         endpoints = trust.require_services()
         self.trust, self.store = trust, store
-        self._token, self._clock, self._verify = token, clock, verify
-        self._remote = Remote(endpoints, deadline, retired=trust.retired_logs())
-        self._lock = threading.Lock()
-        self._credential: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
+        self._clock, self._verify = clock, verify
+        remote = self._remote = Remote(endpoints, deadline, retired=trust.retired_logs())
+        self._credentials: Credentials
+        if token is not None and key is None:
+            self._credentials = Certified(lambda fresh: remote.certificate(fresh, token()), clock)
+        elif key is not None and token is None:
+            self._credentials = Kept(key, clock)
+        else:
+            raise Misuse("a signer signs with a token or with a key", got="both" if key else "neither")
         self._journal = Journal(trust)
 
     def sign(self, statement: Statement) -> Bundle:
         """The verified bundle of `statement`; see the module for the steps.
 
-        Raises `MalformedEvidence` for a predicate of a known type with a field that its schema does not have.
+        Raises `MalformedEvidence` for a predicate of a known type with a field that its schema does not have, and
+        `UntrustedSigner` for a decision that a key is to sign.
         """
         if statement.predicate_type in predicates.MODELS:
             predicates.check_own(statement.predicate_type, statement.predicate)
         embedded.ensure_running(self.trust)
-        waiting = self._journal.find(statement.evidence_id)
+        waiting = self._journal.find(statement.evidence_id, self._credentials.owns)
         if waiting is not None:  # a crash came between: the signature made then is the one that the log may hold
             return self._finish(waiting, waited=True)
-        key, certificate = self._certificate()  # (1)
-        encoded = pae(statement.payload)
-        signature = key.sign(encoded, ec.ECDSA(hashes.SHA256()))  # (2)
+        credential = self._credentials.current()  # (1)
+        keyholder.require_work(credential.identity, statement.predicate_type)
+        payload = self._credentials.prepare(statement).payload
+        signature = credential.sign(pae(payload))  # (2)
         timestamp = self._remote.timestamp(signature)  # (3)
-        der = certificate.public_bytes(serialization.Encoding.DER)
-        draft = _document(statement.payload, signature, der, timestamp, None)
+        draft = _draft(payload, signature, credential, timestamp)
         return self._finish(self._journal.write(statement.evidence_id, draft), waited=False)  # (4) to (8)
 
     def identity(self) -> Identity:
-        """Who this signer is, as the CA certified it."""
+        """Who this signer is, as the CA certified it; or its key."""
         embedded.ensure_running(self.trust)
-        return certificate_identity(self._certificate()[1])
+        return self._credentials.current().identity
 
     def recover(self, by: Sequence[IdentityMatcher] | None = None) -> list[Bundle]:
         """Finish what a crash interrupted between steps 4 and 8; returns the bundles published now.
@@ -122,13 +123,6 @@ class Signer:
             raise failed
         return done
 
-    def _certificate(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-        with self._lock:
-            if self._credential is None or self._credential[1].not_valid_after_utc - _RENEW_BEFORE < self._clock():
-                key = ec.generate_private_key(ec.SECP256R1())
-                self._credential = key, self._remote.certificate(key, self._token())
-            return self._credential
-
     def _finish(self, journal_file: Path, *, waited: bool) -> Bundle:
         """Steps 5 to 8 for what stands in the journal; a second writer of the same entry finds it done.
 
@@ -136,30 +130,32 @@ class Signer:
         """
         draft = journal.read(journal_file)
         try:
-            bundle = self._log(draft, journal_file.stem, waited=waited)  # (5) (6)
+            bundle = self._log(draft, waited=waited)  # (5) (6)
         except Withheld:
             # The log will never take these words from us; keeping them helps nobody.
             journal_file.unlink(missing_ok=True)
             raise
+        except UntrustedSigner:
+            if not waited:  # nothing was logged; what waited may have been, and is kept
+                journal_file.unlink(missing_ok=True)
+            raise
         return self._publish(bundle, journal_file)  # (7) (8)
 
-    def _log(self, draft: dict[str, Any], evidence_id: str, *, waited: bool) -> Bundle:
+    def _log(self, draft: dict[str, Any], *, waited: bool) -> Bundle:
         signature = unbase64(draft["dsseEnvelope"]["signatures"][0]["sig"], "signature")
-        certificate = unbase64(draft["verificationMaterial"]["certificate"]["rawBytes"], "certificate")
         digest = hashlib.sha256(pae(unbase64(draft["dsseEnvelope"]["payload"], "payload"))).digest()
-        entry, existed = self._remote.append(digest, signature, certificate, ask_retired=waited)
+        entry, existed = self._remote.append(digest, signature, journal.verifier_of(draft), ask_retired=waited)
         if existed and _signature_of(entry) != signature:
-            return self._signed_before(evidence_id, entry, certificate)
+            return self._signed_before(digest.hex(), entry, journal.identity_of(draft))
         draft["verificationMaterial"]["tlogEntries"] = [entry]
-        return Bundle(canonical.dumps(draft))
+        return Bundle(canonical.dumps({name: value for name, value in draft.items() if name != journal.VERIFIER}))
 
-    def _signed_before(self, evidence_id: str, entry: dict[str, Any], certificate: bytes) -> Bundle:
+    def _signed_before(self, evidence_id: str, entry: dict[str, Any], own: Identity) -> Bundle:
         """The bundle of the same words signed before, if by the same identity; the log keeps one entry per statement.
 
         Never the bundle of somebody else: returning that would let whoever says the words first speak for us.
         """
         leaf = parse_leaf("log", 0, unbase64(entry.get("canonicalizedBody"), "log entry"))
-        own = certificate_identity(x509.load_der_x509_certificate(certificate))
         if leaf.identity == own and self.store is not None and self.store.path(evidence_id).is_file():
             return self.store.get(evidence_id)
         raise Withheld(
@@ -180,15 +176,14 @@ class Signer:
         return bundle
 
 
-def _document(
-    payload: bytes, signature: bytes, certificate: bytes, timestamp: bytes, entry: dict[str, Any] | None
-) -> dict[str, Any]:
-    """The bundle v0.3 document (sigstore/protobuf-specs, bundle.proto), without its log entry when `entry` is None."""
+def _draft(payload: bytes, signature: bytes, credential: Credential, timestamp: bytes) -> dict[str, Any]:
+    """The bundle v0.3 document (sigstore/protobuf-specs, bundle.proto) without its log entry; with the key, if one."""
     return {
+        **({journal.VERIFIER: credential.verifier} if "publicKey" in credential.material else {}),
         "mediaType": MEDIA_TYPE,
         "verificationMaterial": {
-            "certificate": {"rawBytes": _b64(certificate)},
-            "tlogEntries": [entry] if entry else [],
+            **credential.material,
+            "tlogEntries": [],
             "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": _b64(timestamp)}]},
         },
         "dsseEnvelope": {

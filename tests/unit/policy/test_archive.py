@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from mlseal.evidence import statement
+from mlseal.evidence import publickey, statement
 from mlseal.evidence.archive import Archive
-from mlseal.evidence.clock import utcnow
+from mlseal.evidence.clock import rfc3339, utcnow
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.predicates import SHORT
 from mlseal.evidence.revoking import revoke, snapshot
+from mlseal.evidence.signing import Signer, keyuri
 from mlseal.policy import samples
 from mlseal.policy.gate import judge
 from mlseal.policy.load import parse
@@ -74,6 +76,13 @@ class Bench:
             claim["nonce"] = secrets.token_hex(16)
         about = (measured or self.measured).subjects
         return self.authority.signer(role).sign(statement.make(about, SHORT[kind], claim)).evidence_id
+
+    def train_by(self, private: Any) -> str:
+        """Provenance that a bare key signed."""
+        made = samples.make("slsa-provenance", {}, Identity("i", "s"), utcnow(), now=utcnow() + timedelta(days=9))
+        claim = made.predicate.model_dump(by_alias=True, exclude_none=True, mode="json")
+        signer = Signer(self.authority.trust, key=private, store=self.authority.store)
+        return signer.sign(statement.make(self.measured.subjects, SHORT["slsa-provenance"], claim)).evidence_id
 
     def fairness(self, high: float, role: str = "evaluator") -> str:
         metric = {"name": "equalizedOddsDifference", "value": high / 2, "ciLow": 0.0, "ciHigh": high}
@@ -320,3 +329,25 @@ def test_a_withheld_leaf_alone_stops(bench, authority) -> None:
         assert [r.rule for r in verdict.reasons] == ["log"]
     finally:
         file.write_bytes(raw)
+
+
+def test_a_key_counts_for_its_time_and_is_a_stranger_outside(bench):
+    """What a thief signs after the key's end stops nobody; what its owner signed before counts on."""
+    private = keyuri._File(ec.generate_private_key(ec.SECP256R1()))
+    mine = publickey.fingerprint(private.public)
+    bench.train_by(private)
+    now = utcnow()
+
+    def judged(term: str = "") -> Any:
+        by = f'{{key: "{mine}"{term}}}'
+        return bench.judge(bench.policy(f"\n  - {{predicate: slsa-provenance, by: [{by}]}}\n"))
+
+    assert judged().kind == "allowed"
+    assert judged(f', until: "{rfc3339(now + timedelta(hours=1))}"').kind == "allowed"
+    verdict = judged(f', until: "{rfc3339(now - timedelta(hours=1))}"')
+    assert verdict.kind == "refused"
+    (reason,) = [reason for reason in verdict.reasons if reason.outcome == "refused"]
+    assert "signed by nobody who may" in reason.message
+    assert mine in reason.got
+    both = f'\n  - {{predicate: slsa-provenance, by: [{{key: "{mine}"}}]}}\n  - {{id: later, predicate: slsa-provenance, by: [{{key: "{mine}", from: "{rfc3339(now + timedelta(hours=1))}"}}]}}\n'
+    assert bench.judge(bench.policy(both)).kind == "refused", "what one requirement verified another must not take"

@@ -126,7 +126,7 @@ def test_an_expired_certificate_does_not_append(shared):
     digest = hashlib.sha256(b"late").digest()
     request = shared.entry_request(digest, key.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256()))), certificate)
     for late in (timedelta(minutes=16), timedelta(days=30), timedelta(minutes=-6)):
-        log = entries.StatementLog(None, bytes(32), [ca], clock=lambda late=late: utcnow() + late)
+        log = entries.StatementLog(None, bytes(32), [ca], None, clock=lambda late=late: utcnow() + late)
         with pytest.raises(StaleEvidence):
             log.append(request)
 

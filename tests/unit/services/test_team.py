@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import http.client
 import http.server
 import ipaddress
@@ -539,3 +540,47 @@ def test_discovery_of_somebody_else(tmp_path, idp, online):
         )
         with pytest.raises(ServiceUnavailable):
             verifier.verify(token(key, "k1", iss=base, sub=ACCOUNT))
+
+
+def test_the_log_of_a_team_takes_entries_of_listed_keys_only(team):
+    """Over the network a key is nobody, until the owner lists it; what it logged stays when it is struck off."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    fingerprint = "sha256:" + hashlib.sha256(spki).hexdigest()
+    path = "/log/log1.team.mlseal.example/api/v2/log/entries"
+
+    def request(text, sign=key, raw=spki, details="PKIX_ECDSA_P256_SHA_256", **more):
+        named = {"keyDetails": details, "publicKey": {"rawBytes": base64.b64encode(raw).decode()}, **more}
+        signature = base64.b64encode(sign.sign(text, ec.ECDSA(hashes.SHA256()))).decode()
+        digest = base64.b64encode(hashlib.sha256(text).digest()).decode()
+        inner = {"digest": digest, "signature": {"content": signature, "verifier": named}}
+        return json.dumps({"hashedRekordRequestV002": inner})
+
+    def allow(*args):
+        return json.loads(team.mlseal("key", "allow", *args, "--state", team.state, "--json").stdout)["keys"]
+
+    status, document = https(team, "POST", path, request(b"one"))
+    assert status == 403
+    assert "takes no entries by this key" in document["message"]
+    assert allow() == []
+    assert allow(fingerprint) == [fingerprint]
+    status, document = https(team, "POST", path, request(b"one"))
+    assert status == 201
+    assert https(team, "POST", path, request(b"one"))[0] == 409
+    other, p384 = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP384R1())
+    for refused, body in (
+        (403, request(b"two", raw=other.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))),
+        (403, request(b"two", sign=other)),
+        (400, request(b"two", sign=p384, raw=p384.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))),
+        (400, request(b"two", raw=b"")),
+        (400, request(b"two", raw=spki + b"x")),
+        (400, request(b"two", details="PKIX_ED25519")),
+        (400, request(b"two", x509Certificate={"rawBytes": "AA=="})),
+    ):  # fmt: skip
+        assert https(team, "POST", path, body)[0] == refused, body
+    assert allow("--revoke", fingerprint) == []
+    assert https(team, "POST", path, request(b"two"))[0] == 403
+    again, known = https(team, "POST", path, request(b"one"))
+    assert (again, known["logIndex"]) == (409, document["logIndex"])
+    assert team.mlseal("key", "allow", "sha256:x", "--state", team.state, ok=False).returncode == 2
+    assert team.mlseal("key", "allow", "--revoke", fingerprint, "--state", team.state, ok=False).returncode == 2

@@ -5,8 +5,7 @@ import hashlib
 import json
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mlseal.errors import DigestMismatch, ForgedEvidence, MalformedEvidence, Misuse, Refusal, UntrustedSigner
@@ -66,11 +65,10 @@ def sign(authority, tmp_path):
 
 def message(signer, data):
     """A message-signature bundle, which our own signer never makes, by the parts that it is made of."""
-    key, certificate = signer._certificate()
-    signature = key.sign(data, ec.ECDSA(hashes.SHA256()))
-    der = certificate.public_bytes(Encoding.DER)
+    credential = signer._credentials.current()
+    signature = credential.sign(data)
     digest = hashlib.sha256(data).digest()
-    entry, _ = signer._remote.append(digest, signature, der)
+    entry, _ = signer._remote.append(digest, signature, credential.verifier)
     stamp = signer._remote.timestamp(signature)
 
     def text(value):
@@ -80,7 +78,7 @@ def message(signer, data):
         {
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": {
-                "certificate": {"rawBytes": text(der)},
+                **credential.material,
                 "tlogEntries": [entry],
                 "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": text(stamp)}]},
             },
