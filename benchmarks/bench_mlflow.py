@@ -8,6 +8,9 @@ ungated write.
 
 The reconciler: one pass over 100 promoted models, 50 bundles each, under 60 s (`--models`, `--bundles` for less). Its
 floor is the time to fetch the same files over HTTP.
+
+What verifying costs a loader: `attested:` beside `models:`, interleaved in one process, for a small model, a large one
+and one small file of the large one, each at first and again (`--only-load`).
 """
 
 import argparse
@@ -26,6 +29,8 @@ from pathlib import Path
 from benchmarks.service import authority
 
 PAIRS = 200
+LARGE = 256 << 20
+"""Bytes of the larger model that is loaded."""
 WEIGHED = 3
 """Bundles under a verdict: two results and the revocation snapshot."""
 FILES = {"MLmodel": 800, "model.pkl": 200_000, "conda.yaml": 300, "requirements.txt": 200, "code/loader.py": 2_000}
@@ -198,6 +203,35 @@ def reconciled(url: str, trust, store, base: Path, models: int, bundles: int) ->
     print(f"load of the machine {os.getloadavg()[0]:.1f}")
 
 
+def loaded(url: str, trust, store, base: Path) -> None:
+    """Fetch a small and a large model, and one file of the large one, verified and not."""
+    import mlflow
+
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    server_url = url.removesuffix("/api/2.0")
+    mlflow.set_tracking_uri(server_url)
+    mlflow.set_registry_uri(server_url)
+    for name, size in {"small": FILES["model.pkl"], "large": LARGE}.items():
+        files = {file: os.urandom(size if file == "model.pkl" else much) for file, much in FILES.items()}
+        model(url, files, name=name)
+        evidence(trust, store, files, base / name)
+        alias(url, 200, model=name)
+    for what, part, pairs in (("small", "", 20), ("large", "", 4), ("large", "/requirements.txt", 4)):
+        taken: dict[str, list[float]] = {"models": [], "attested": []}
+        for _ in range(pairs):
+            for scheme, times in taken.items():
+                with tempfile.TemporaryDirectory(dir=base) as place:
+                    start = time.perf_counter()
+                    mlflow.artifacts.download_artifacts(f"{scheme}:/{what}@champion{part}", dst_path=place)
+                    times.append(time.perf_counter() - start)
+        plain, verified = (statistics.median(times[1:]) for times in taken.values())
+        first, busy = taken["attested"][0], os.getloadavg()[0]
+        print(f"load of {what}{part}: {verified / plain:.1f} times as long, {verified:.3f} s against {plain:.3f} s;")
+        print(
+            f"   at first {first / taken['models'][0]:.1f} times, {first:.3f} s; machine's load {os.getloadavg()[0]:.1f}"
+        )
+
+
 def main() -> None:
     from mlseal.evidence.store import Store
 
@@ -205,6 +239,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--bundles", type=int, default=50)
     parser.add_argument("--only-reconcile", action="store_true")
+    parser.add_argument("--only-load", action="store_true")
     asked = parser.parse_args()
     with authority() as trust, tempfile.TemporaryDirectory(prefix="mlsb-") as scratch:
         base = Path(scratch)
@@ -220,6 +255,9 @@ def main() -> None:
         files = {name: os.urandom(size) for name, size in FILES.items()}
         ungated = f"sqlite:///{base}/bare/registry.db"
         with server(base / "bare", ungated, {}) as bare, server(base / "gated", None, env) as gated:
+            if asked.only_load:
+                loaded(gated, trust, Store(base / "evidence"), base)
+                return
             model(bare, files), model(gated, files)
             if asked.only_reconcile:
                 evidence(trust, Store(base / "evidence"), files, base / "model")
@@ -237,6 +275,7 @@ def main() -> None:
             for _ in range(PAIRS):
                 with_gate.append(alias(gated, 200))
                 without.append(alias(bare, 200))
+            loaded(gated, trust, Store(base / "evidence"), base)
             reconciled(gated, trust, Store(base / "evidence"), base, asked.models, asked.bundles)
     g, b, r, s, u = map(statistics.median, (with_gate, without, refused, stopped, unmatched))
     difference = statistics.median(x - y for x, y in zip(with_gate, without, strict=True))
