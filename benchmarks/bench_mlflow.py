@@ -225,11 +225,9 @@ def loaded(url: str, trust, store, base: Path) -> None:
                     mlflow.artifacts.download_artifacts(f"{scheme}:/{what}@champion{part}", dst_path=place)
                     times.append(time.perf_counter() - start)
         plain, verified = (statistics.median(times[1:]) for times in taken.values())
-        first, busy = taken["attested"][0], os.getloadavg()[0]
+        first, at_first = taken["attested"][0], taken["attested"][0] / taken["models"][0]
         print(f"load of {what}{part}: {verified / plain:.1f} times as long, {verified:.3f} s against {plain:.3f} s;")
-        print(
-            f"   at first {first / taken['models'][0]:.1f} times, {first:.3f} s; machine's load {os.getloadavg()[0]:.1f}"
-        )
+        print(f"   at first {at_first:.1f} times, {first:.3f} s; machine's load {os.getloadavg()[0]:.1f}")
 
 
 def main() -> None:
