@@ -12,6 +12,9 @@ Each stage also has ``evidence`` and ``evidence_sha256`` (the bundle it made), `
 policies are asked about, ``known_evidence``, a store of bundles that it may look things up in, and ``reuse``, unless
 its answer holds for one moment only. A digest travels beside its file because the two take different ways: the file
 through the object store, the text through the workflow engine.
+
+A stage that runs in shards has ``shard``, ``merge`` and ``made_OUTPUT``. The last two need no digests beside them: a
+part is believed for its signature, and what it made for the digest that stands in it.
 """
 
 from __future__ import annotations
@@ -122,6 +125,7 @@ def of_stage(stage: Stage) -> Interface:
         Port("run_id", str, "Id of the run, kept in the evidence; pass dsl.PIPELINE_JOB_ID_PLACEHOLDER.", default=""),
         Port("purpose", str, "Why this runs, as the data policies of the inputs write it.", default=""),
         *_reuse(stage),
+        *_sharding(stage),
         Port("known_evidence", "Artifact", "Directory of bundles that the stage may look things up in; untrusted."),
         Port("evidence", "Artifact", "The signed evidence, one Sigstore bundle.", output=True),
         Port("evidence_sha256", str, "SHA-256 of that file.", output=True),
@@ -142,6 +146,18 @@ def _reuse(stage: Stage) -> Iterator[Port]:
     if stage.reusable is not None:
         text = "Take evidence that exists for the same bytes and settings, once it has verified, and do not run."
         yield Port("reuse", bool, text, default=False)
+
+
+def _sharding(stage: Stage) -> Iterator[Port]:
+    if stage.merge is None:
+        return
+    text = f"Part of {stage.merge.divides} to look at, such as 1/4; the evidence is partial then. Empty for all of it."
+    yield Port("shard", str, text, default="")
+    text = "Evidence of all parts, collected from a loop; it is merged, and nothing else is looked at."
+    yield Port("merge", "Artifact", text, many=True)
+    for output in (p for p in stage.parameters if p.role == "output"):
+        text = f"What the parts made as {output.name}, collected alike."
+        yield Port(f"made_{output.name}", _ARTIFACT_TYPES[output.kind], text, many=True)
 
 
 def _ports_of(parameter: Parameter) -> Iterator[Port]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlseal.errors import Misuse
-from mlseal.evidence.bundle import MEDIA_TYPE
+from mlseal.evidence.bundle import MEDIA_TYPE, Bundle
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import measure
 from mlseal.evidence.signing import signer_for
@@ -16,6 +16,8 @@ from mlseal.policy import load
 from mlseal.policy.preflight import Preflight
 from mlseal.stages import registry, runner
 from mlseal.stages.base import Parameter, Stage
+from mlseal.stages.manner import PLAIN, Manner
+from mlseal.stages.shard import Shard
 from mlseal_kfp import image, surroundings
 from mlseal_kfp.executor_input import Task
 from mlseal_kfp.ports import IMAGE_PARAMETER
@@ -47,6 +49,7 @@ def run(name: str, task: Task, outputs: Outputs, reference: str, *, clock: Clock
             reuse=surroundings.reuse(task),
             purpose=task.text("purpose") or None,
             preflight=Preflight(load.in_force(), clock),
+            manner=_manner(stage, task),
         )
     for key, path in made.items():
         sha256 = measure(path).sha256
@@ -74,6 +77,18 @@ def _inputs(stage: Stage, task: Task) -> dict[str, str]:
                 remedy="connect the artifact, or drop the digest",
             )
     return found
+
+
+def _manner(stage: Stage, task: Task) -> Manner:
+    """Which shard this step looks at, or the parts that it merges."""
+    if stage.merge is None:
+        return PLAIN
+    outputs = [p.name for p in stage.parameters if p.role == "output"]
+    return Manner(
+        shard=Shard.parse(text) if (text := task.text("shard")) else None,
+        partials=tuple(Bundle.read(artifact.require()) for artifact in task.inputs.get("merge", ())),
+        made=tuple(one.require() for output in outputs for one in task.inputs.get(f"made_{output}", ())),
+    )
 
 
 def _values(stage: Stage, task: Task, reference: str) -> dict[str, str]:

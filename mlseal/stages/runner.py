@@ -117,7 +117,12 @@ def run(
     if out is not None and out.is_dir():
         raise Misuse(f"{out} is a directory", expected="a file name for the bundle")
     asking = _Asking(preflight, archive, signer, store, planning.purpose(purpose), run_id or secrets.token_hex(8))
-    if reuse and (known := _again(name, arguments, signer, archive(), Kept(store), asking)) is not None:
+    # What there is about the whole is no part of it.
+    if (
+        reuse
+        and manner.shard is None
+        and (known := _again(name, arguments, signer, archive(), Kept(store), asking)) is not None
+    ):
         Progress(name, quiet=quiet).log(f"{name}: nothing changed, evidence {known.evidence_id[:16]}… serves again")
         if out is not None:
             known.write(out)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from pathlib import Path
 from typing import Any
+
+from mlseal_kfp import compiling
 
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
+from mlseal.evidence.predicates import partial_result, test_result
+from tests.contracts import console
 
+ROOT = Path(__file__).resolve().parents[3]
 STAGES = {"testing.code", "testing.dependencies", "testing.model_file"}
 ENTRY = {
     "id": "PYSEC-2021-142",
@@ -49,3 +55,24 @@ def test_the_scans_run_from_their_compiled_yaml(bench: Any) -> None:
         report = result.output(stage, "report").read_bytes()
         assert json.loads(report)["version"] == "2.1.0"
         assert hashlib.sha256(report).hexdigest() in json.dumps(said[stage]["configuration"])
+
+
+def test_a_model_is_scanned_in_a_loop_and_merged(bench: Any) -> None:
+    """The pipeline of the page: a pickle planted in one of the files fails the model, whichever part holds it."""
+    model = bench.base / "model"
+    model.mkdir()
+    for number in range(4):
+        (model / f"weights-{number}.pkl").write_bytes(pickle.dumps({"weights": [number]}))
+    (model / "weights-4.pkl").write_bytes(b'cos\nsystem\n(S"echo planted"\ntR.')
+    (page,) = [text for language, text, _ in console.fences(ROOT / "docs" / "kfp.md") if language == "python"]
+    (bench.base / "in_parts.py").write_text(page)
+    bench.pipelines = compiling.compile_pipelines(bench.base / "in_parts.py")
+    result = bench.run("in-parts", model=str(model)).require()
+    assert [task.stage for task in result.tasks] == ["testing.model_file"] * 3
+    made = [Bundle.read(file).statement for file in sorted(Path(result.log).parent.rglob("evidence"))]
+    whole = [one for one in made if one.predicate_type == test_result.URI]
+    parts = [one for one in made if one.predicate_type == partial_result.URI]
+    assert sorted(one.predicate["shard"]["index"] for one in parts) == [1, 2]
+    assert [one.predicate["result"] for one in whole] == ["FAILED"]
+    allowed = next(one for one in whole[0].predicate["configuration"] if one["name"] == "allow-list")
+    assert (allowed["annotations"]["files"], allowed["annotations"]["flawed"]) == (5, 1)

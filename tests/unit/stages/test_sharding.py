@@ -156,6 +156,14 @@ def test_a_part_is_not_evidence_of_the_stages_type(authority, part, data):
     assert archive.candidates([measure(data).sha256], ["source-verification"]) == []
 
 
+def test_evidence_of_the_whole_serves_again_for_no_part(authority, run, data):
+    whole = run(Manner())
+    given = {"signer": authority.signer("producer"), "store": authority.store, "quiet": True, "reuse": True}
+    assert runner.run("testing.probe", {"data": str(data)}, **given).evidence_id == whole.evidence_id
+    part = runner.run("testing.probe", {"data": str(data)}, manner=Manner(shard=Shard(1, 2)), **given)
+    assert part.statement.predicate_type == partial_result.URI
+
+
 def test_the_command_line_runs_and_merges(authority, data, tmp_path):
     store = ("--store", str(authority.store.root))
     files = [tmp_path / f"part-{index}.json" for index in (1, 2)]
