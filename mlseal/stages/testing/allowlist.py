@@ -25,7 +25,7 @@ from mlseal.stages.testing import arrays
 from mlseal.stages.testing.opcodes import Const, Global, Items, Made, Pairs, Rules, Unsafe
 from mlseal.stages.testing.sklearn_classes import CLASSES
 
-VERSION = "1"
+VERSION = "2"
 """Stands in the evidence; raised whenever a name is added or removed."""
 Rule = Callable[[Sequence[Any]], bool]
 Names = Mapping[tuple[str, str], Rule]

@@ -25,10 +25,12 @@ import yaml
 
 from mlseal.errors import Error
 from mlseal.evidence import canonical
+from mlseal.stages.testing import skops_schema
 from mlseal.stages.testing.allowlist import AllowList
 from mlseal.stages.testing.opcodes import Unsafe, walk_all
 
 MAX_EXPANDED = 4 << 30
+_SCHEMA = "schema.json"
 _TEXT = (".txt", ".md", ".csv", ".yaml", ".yml", ".toml", ".cfg")
 _CHUNK = 1 << 20
 _COMPRESSED: tuple[tuple[bytes, str], ...] = (
@@ -82,9 +84,11 @@ def _zip(stream: IO[bytes], flavour: str) -> AllowList:
             names = [info.filename for info in infos]
             if all(name.endswith(".npy") for name in names):
                 allowed = AllowList(flavour)
-                for info in infos:
-                    _npy(io.BytesIO(archive.read(info)), allowed)
+                for name in names:
+                    _npy(io.BytesIO(archive.read(name)), allowed)
                 return allowed
+            if _SCHEMA in names:
+                return _skops(archive, names, flavour)
             return _torch(archive, names)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, OSError, ValueError) as error:
         raise Unsafe(f"it is no whole zip ({type(error).__name__})") from error
@@ -116,11 +120,34 @@ def _require_plain_zip(stream: IO[bytes], archive: zipfile.ZipFile, infos: list[
         raise Unsafe(f"the checksum of entry {bad[:60]} is wrong")
 
 
+def _skops(archive: zipfile.ZipFile, names: list[str], flavour: str) -> AllowList:
+    """A model as skops writes it: a tree of names, arrays and bytes beside it."""
+    allowed = AllowList(flavour)
+    skops_schema.require(archive.read(_SCHEMA), [name for name in names if name != _SCHEMA], allowed)
+    for name in names:
+        if name.endswith(".npy"):
+            _npy(io.BytesIO(archive.read(name)), allowed)
+        elif name.endswith(".npz"):
+            _arrays(io.BytesIO(archive.read(name)), allowed)
+    return allowed
+
+
+def _arrays(stream: IO[bytes], allowed: AllowList) -> None:
+    """A zip of arrays, as SciPy keeps a sparse matrix."""
+    with zipfile.ZipFile(stream) as archive:
+        infos = archive.infolist()
+        _require_plain_zip(stream, archive, infos)
+        for info in infos:
+            if not info.filename.endswith(".npy"):
+                raise Unsafe(f"a sparse matrix holds {info.filename[:60]}, which is no array")
+            _npy(io.BytesIO(archive.read(info)), allowed)
+
+
 def _torch(archive: zipfile.ZipFile, names: list[str]) -> AllowList:
     """A checkpoint as ``torch.save`` writes it: one pickle, tensors beside it, no code."""
     roots = {name.partition("/")[0] for name in names}
     if len(roots) != 1 or f"{next(iter(roots))}/data.pkl" not in names:
-        raise Unsafe("the zip is neither arrays of NumPy nor a checkpoint of PyTorch")
+        raise Unsafe("the zip is neither arrays of NumPy, nor a checkpoint of PyTorch, nor a model of skops")
     for name in names:
         inside = name.partition("/")[2]
         known = inside in {"data.pkl", "version", "byteorder", ".format_version", ".storage_alignment"}
