@@ -2,7 +2,7 @@
 
 Each row is a refusal by function and message, and a call that must be refused by it: with the refusal the call raises,
 without it the call returns or stumbles over something else. Everything runs in this process, over a real authority and
-a real database; one server for each row would take an hour.
+a real database; one server for each row would take an hour. Smaller modules: `test_small_mutants`.
 """
 
 from __future__ import annotations

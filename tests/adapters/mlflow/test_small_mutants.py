@@ -1,0 +1,393 @@
+"""Take each refusal of the smaller modules out once: what it refuses must come through (`tests.attacks.mutants`).
+
+Decisions, transaction and loader have a table with an authority (`test_mutants`); here no server and no key is needed.
+A row is a refusal by function and message, a call that it must refuse, and what that then says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlseal_mlflow import (
+    artifact,
+    beside,
+    entrypoints,
+    evaluating,
+    files,
+    history,
+    identity,
+    journal,
+    loading,
+    names,
+    pickles,
+    posture,
+    prompts,
+    requester,
+    watching,
+)
+
+from mlseal.errors import Refusal
+from mlseal.evidence.bundle import MAX_BYTES
+from mlseal.evidence.digest import measure
+from tests.adapters.mlflow.conftest import Canary
+from tests.adapters.mlflow.test_watching import SECRET, signed
+from tests.attacks import mutants
+
+Call = Callable[[Any, "Scene"], object]
+
+
+class Scene:
+    """A place on disk, and this row's own patches."""
+
+    def __init__(self, place: Path, patch: pytest.MonkeyPatch) -> None:
+        self.place, self.patch = place, patch
+
+    def file(self, name: str, data: bytes = b"x") -> Path:
+        path = self.place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+
+def env(variable: str, value: str, call: Callable[[Any], object]) -> Call:
+    def ask(module: Any, scene: Scene) -> object:
+        scene.patch.setenv(variable, value)
+        return call(module)
+
+    return ask
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+# --- artifact, entrypoints, pickles -----------------------------------------------------------------------------------
+
+
+def attested(module: Any, uri: str = "attested:/risk@champion") -> Any:
+    return module.AttestedArtifactRepository(uri)
+
+
+def _hidden(module: Any, scene: Scene) -> object:
+    scene.patch.setattr(module, "_verified", raises(Refusal("not these bytes")))
+    return attested(module).download_artifacts("", str(scene.place))
+
+
+def _outside(module: Any, scene: Scene) -> object:
+    scene.file("secret")
+    model = scene.file("model/MLmodel").parent
+    scene.patch.setattr(loading, "resolve", lambda *_: loading.Use("models:/risk/1", "default", "risk", "1"))
+    scene.patch.setattr(loading, "fetch", lambda *_: model)
+    scene.patch.setattr(loading, "set_aside", lambda *_: scene.place / "none")
+    scene.patch.setattr(loading, "require_allowed", lambda *_: None)
+    return module._verified("models:/risk/1", "../secret", scene.place, None, None)
+
+
+def _unlisted(module: Any, scene: Scene) -> object:
+    model = scene.file("model/model.pkl", pickle.dumps(Canary(scene.place / "ran"))).parent
+    scene.file("model/MLmodel", b"flavors: {sklearn: {pickled_model: model.pkl}}\n")
+    return module.require_listed(model, measure(model, name="model"), scene.place / "expanded")
+
+
+# --- evaluating -------------------------------------------------------------------------------------------------------
+
+
+def _unlogged(module: Any, scene: Scene) -> object:
+    for name in ("_stage", "_fetched", "_require_same_rows", "_measured", "_put_beside"):
+        scene.patch.setattr(module, name, lambda *_: SimpleNamespace(name="x"))
+    scene.patch.setattr(module, "_figures", lambda *_: {})
+    config = {"stage": "governance.fairness", "arguments": {"dataset": "x"}}
+    return module.StageEvaluator().evaluate(model_type="", dataset=None, run_id="", evaluator_config=config)
+
+
+def _rows(module: Any, scene: Scene) -> object:
+    pd.DataFrame({"a": [1, 2]}).to_csv(scene.place / "rows.csv", index=False)
+    given = SimpleNamespace(features_data=pd.DataFrame({"a": [1, 3]}), has_targets=False, targets_name=None)
+    return module._require_same_rows(scene.place / "rows.csv", given)
+
+
+# --- watching, posture ------------------------------------------------------------------------------------------------
+
+
+def _taken(module: Any, scene: Scene) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with module.listening(module.Doorbell(SECRET), "127.0.0.1", other.getsockname()[1]):
+            pass
+
+
+def store_at(module: Any, root: Path) -> object:
+    decisions = SimpleNamespace(archive=SimpleNamespace(store=SimpleNamespace(root=root)))
+    return module.Posture(decisions)._store()
+
+
+def _closed(module: Any, scene: Scene) -> object:
+    scene.patch.setattr(module.os, "access", lambda *_: False)  # root may write everywhere
+    return store_at(module, scene.place)
+
+
+# --- requester --------------------------------------------------------------------------------------------------------
+
+
+def proxied(address: str = "127.0.0.1", value: str = "ana", **more: str) -> Call:
+    def ask(module: Any, scene: Scene) -> object:
+        scene.patch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+        proxy = module.Proxy("X-Forwarded-User", frozenset({"127.0.0.1"}))
+        return proxy.named({"HTTP_X_FORWARDED_USER": value, "REMOTE_ADDR": address, **more})
+
+    return ask
+
+
+# --- files, journal ---------------------------------------------------------------------------------------------------
+
+
+def location(module: Any, repository: object) -> Any:
+    return module.Location("place", repository, "")
+
+
+def local(path: object) -> Any:
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    return LocalArtifactRepository(str(path))
+
+
+def _many(module: Any, scene: Scene) -> object:
+    scene.patch.setattr(module, "MAX_FILES", 1)
+    scene.file("a"), scene.file("b")
+    return location(module, local(scene.place)).listing()
+
+
+def _nothing(module: Any, scene: Scene) -> object:
+    return module.Location("place", local(scene.place), "no/such").here()
+
+
+def _lent(module: Any, scene: Scene) -> object:
+    lending = SimpleNamespace(download_artifacts=lambda *_: str(scene.place))
+    return location(module, lending).fetch(scene.place / "private")
+
+
+def _other_size(module: Any, scene: Scene) -> object:
+    model = scene.file("model/a").parent
+    return location(module, None).require_as_listed([("a", 999)], model)
+
+
+def _went(module: Any, scene: Scene) -> object:
+    scene.patch.setattr(module.os, "walk", lambda *_: [(str(scene.place), [], ["gone"])])
+    return list(module._walk(scene.place))
+
+
+def _root_of_all(module: Any, scene: Scene) -> object:
+    scene.patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+    scene.patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(scene.place))
+    return module.locate("mlflow-artifacts:/../x")
+
+
+def unwritable(scene: Scene, module: Any) -> Any:
+    made = module.Journal(scene.place / "journal")
+    (scene.place / "journal/decisions.jsonl").mkdir()
+    return made
+
+
+def _part(module: Any, scene: Scene) -> object:
+    made = module.Journal(scene.place / "journal")
+    scene.patch.setattr(module.os, "write", lambda *_: 1)
+    return made._append(b"a line\n")
+
+
+def _swallowed(module: Any, scene: Scene) -> None:
+    with module.Journal(scene.place / "journal").noting_refusals({}):
+        raise Refusal("who is this")
+
+
+ANYBODY = requester.Requester(requester.UNAUTHENTICATED)
+
+CALLS: dict[Any, dict[str, tuple[Call, str]]] = {
+    artifact: {
+        "download_artifacts: ": (_hidden, "not these bytes"),
+        "log_artifact: ": (lambda m, s: attested(m).log_artifact("x"), "for reading"),
+        "log_artifacts: ": (lambda m, s: attested(m).log_artifacts("x"), "for reading"),
+        "_split: …": (lambda m, s: attested(m, "attested://host/risk@champion")._split(""), "names a model only"),
+        "_verified: the model has no such part": (_outside, "no such part"),
+    },
+    entrypoints: {"models: …": (env("MLSEAL_MLFLOW_MODELS", "on", lambda m: m.models("models:/x/1")), "not known")},
+    pickles: {
+        "asked: … has a value that is not known": (
+            env("MLSEAL_MLFLOW_PICKLES", "on", lambda m: m.asked()),
+            "not known",
+        ),
+        "require_listed: loading this model could do more than models of its flavour do": (_unlisted, "could do more"),
+    },
+    evaluating: {
+        "of: the evaluator's configuration is not understood": (
+            lambda m, s: m.Settings.of({"stage": "x", "arguments": {}, "more": 1}),
+            "not understood",
+        ),
+        "of: the model is the one that is evaluated": (
+            lambda m, s: m.Settings.of({"stage": "x", "arguments": {"model": "mine"}}),
+            "the one that is evaluated",
+        ),
+        "evaluate: only a logged model can be evaluated: its bytes are what evidence is about": (
+            _unlogged,
+            "only a logged model",
+        ),
+        "_stage: … cannot be asked about a model and these rows": (
+            lambda m, s: m._stage(m.Settings("testing.code", {"dataset": "x"})),
+            "cannot be asked",
+        ),
+        "_require_same_rows: … does not hold the rows that MLflow was given": (_rows, "does not hold the rows"),
+    },
+    watching: {
+        "__init__: the webhook's secret is too short": (lambda m, s: m.Doorbell(b"short"), "too short"),
+        "deliver: this webhook delivery is not signed with the secret": (
+            lambda m, s: m.Doorbell(SECRET).deliver(signed(secret=b"the secret of somebody else"), b"{}"),
+            "not signed",
+        ),
+        "deliver: this webhook delivery is not of now": (
+            lambda m, s: m.Doorbell(SECRET).deliver(signed(at=time.time() - 1_000), b"{}"),
+            "not of now",
+        ),
+        "listening: cannot listen for webhooks": (_taken, "cannot listen"),
+    },
+    history: {"moment: no moment": (lambda m, s: m.moment("soon"), "no moment")},
+    posture: {
+        "_store: the evidence store is gone": (lambda m, s: store_at(m, s.place / "gone"), "is gone"),
+        "_store: the evidence store cannot be written": (_closed, "cannot be written"),
+        "answer: mlseal: …": (lambda m, s: m.answer([m.Check("store", False, "no")], "default"), "cannot decide"),
+        "require_other: no model may have this name": (lambda m, s: m.require_other(m.NAME), "may have this name"),
+    },
+    requester: {
+        "named: … from …": (proxied(address="10.0.0.9"), "nothing shows"),
+        "named: X-Forwarded-For, by which uvicorn lets an address be claimed": (
+            proxied(HTTP_X_FORWARDED_FOR="127.0.0.1"),
+            "nothing shows",
+        ),
+        "named: …: …": (proxied(value="ana,boss"), "nothing shows"),
+        "current: this server decides only for a user whom a login vouches for": (
+            lambda m, s: m.Asking(required=True).current(),
+            "a login vouches for",
+        ),
+        "configured: … cannot be read": (env(requester.REQUIRED, "yes", lambda m: m.configured()), "cannot be read"),
+        "_proxy: … lists no addresses": (lambda m, s: m._proxy("X-User somewhere"), "lists no addresses"),
+        "_proxy: … names no header": (lambda m, s: m._proxy("X_User 127.0.0.1"), "names no header"),
+    },
+    identity: {
+        "gates: … cannot be read": (env(identity.VARIABLE, "one", lambda m: m.gates(SimpleNamespace(logs=()))), "read"),
+        "gates: nothing says who the gate is": (lambda m, s: m.gates(SimpleNamespace(logs=())), "nothing says"),
+    },
+    names: {
+        "_matching: this … has a spelling that could be mistaken for another": (
+            lambda m, s: m.alias("ｃhamp"),
+            "mistaken",
+        ),
+    },
+    prompts: {
+        "content: this prompt version has no text": (lambda m, s: m.content({}), "has no text"),
+        "_json: tag … of this prompt version is not JSON": (lambda m, s: m._json("key", "{"), "is not JSON"),
+    },
+    files: {
+        "listing: … holds too many files": (_many, "too many"),
+        "here: nothing lies at …": (_nothing, "nothing lies"),
+        "fetch: … was not copied but lent": (_lent, "but lent"),
+        "require_as_listed: the storage lists other files than it gives": (_other_size, "lists other files"),
+        "_walk: the model's files are being changed": (_went, "being changed"),
+        "locate: … is not the place of one model": (_root_of_all, "not the place"),
+        "locate: this model lies where the gate does not look": (lambda m, s: m.locate("s3://evil/x"), "does not look"),
+    },
+    journal: {
+        "note: the decision log cannot be written": (
+            lambda m, s: unwritable(s, m).note(ANYBODY, {}, "allowed"),
+            "cannot be written",
+        ),
+        "noting_refusals: ": (_swallowed, "who is this"),
+        "require_writable: the decision log cannot be written": (
+            lambda m, s: unwritable(s, m).require_writable(),
+            "cannot be written",
+        ),
+        "_append: …": (_part, "in part"),
+    },
+}
+ROWS = [(module, where) for module, calls in CALLS.items() for where in calls]
+
+
+@pytest.mark.parametrize("module", CALLS, ids=lambda module: module.__name__)
+def test_every_refusal_is_in_the_table(module: Any) -> None:
+    assert sorted(mutants.names(module)) == sorted(CALLS[module])
+
+
+@pytest.mark.parametrize(("module", "where"), ROWS, ids=[f"{m.__name__}.{where}" for m, where in ROWS])
+def test_taking_a_refusal_out_lets_something_through(
+    module: Any, where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    call, words = CALLS[module][where]
+    with monkeypatch.context() as patch:
+        (tmp_path / "whole").mkdir()
+        with pytest.raises(Exception, match=words):
+            call(module, Scene(tmp_path / "whole", patch))
+    with monkeypatch.context() as patch:
+        (tmp_path / "mutant").mkdir()
+        try:
+            call(mutants.mutant(module, where), Scene(tmp_path / "mutant", patch))
+        except Exception as error:  # it stumbles: the refusal was what said why
+            assert words not in str(error)
+
+
+BOUNDS = {
+    "file.is_symlink() or ": "False or ",
+    "not file.is_file() or file.is_symlink()": "not file.is_file()",
+    ", MAX_FOUND)": ", 1 << 30)",
+    " and len(line) <= MAX_BYTES": "",
+    "with contextlib.suppress(Error):": "if True:",
+    "except Unreadable as error:": "except ZeroDivisionError as error:",
+    " or file.name.startswith(without)": "",
+}
+"""What keeps others' files beside a model from being taken for evidence, and what would let them."""
+
+
+@pytest.mark.parametrize("kept", BOUNDS)
+def test_taking_a_bound_out_of_beside_changes_what_is_found(kept: str, tmp_path: Path) -> None:
+    golden = next((Path(__file__).parents[2] / "golden").rglob("*.sigstore.json")).read_bytes()
+    source = Path(beside.__file__).read_text()
+    assert source.count(kept) == 1
+    less: dict[str, Any] = {"__name__": beside.__name__}
+    exec(compile(source.replace(kept, BOUNDS[kept]), beside.__file__, "exec"), less)
+    place, elsewhere = tmp_path / "attestations", tmp_path / "elsewhere.json"
+    place.mkdir()
+    elsewhere.write_bytes(golden)
+    for name in ("one", "verdict-1"):
+        (place / f"{name}.json").write_bytes(golden)
+    (place / "link.json").symlink_to(elsewhere)
+    (place / "empty.json").touch()
+
+    def found(module: dict[str, Any]) -> list[int | str]:
+        try:
+            taken = list(module["bundles"](place, without="verdict-"))
+            return [len(taken), *(bundle.evidence_id for bundle in module["parsed"](taken))]
+        except Exception as error:
+            return [str(error)]
+
+    different = []
+    for make in (
+        lambda: None,
+        lambda: (place / "claims.jsonl").symlink_to(elsewhere),
+        lambda: (place / "claims.jsonl").write_bytes((golden + b"\n") * 200),
+        lambda: (place / "claims.jsonl").write_bytes(b"x" * (MAX_BYTES + 2)),
+        lambda: (place / "claims.jsonl").write_bytes(b"{}\n"),
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            (place / "claims.jsonl").unlink()
+        make()
+        different.append(found(vars(beside)) != found(less))
+    assert any(different), "nothing notices"
