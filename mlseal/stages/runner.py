@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlseal.errors import Error, Misuse
-from mlseal.evidence import naming, planning
+from mlseal.evidence import keyholder, naming, planning
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, rfc3339, utcnow
 from mlseal.evidence.digest import Measured, measure
@@ -169,6 +169,8 @@ class _Asking:
         cleared = self._ask(registered, parsed, measured)
         if cleared.verdict is None:
             return None
+        # The verdict decides, and a key may not; asked before a budget is reserved for nothing.
+        keyholder.require_work(self.signer.identity(), cleared.verdict.predicate_type)
         reserved = None
         if cleared.reservation is not None:
             reserved = self._sign(cleared.reservation)

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mlseal.errors import MissingExtra, Misuse, NotInitialised, ServiceUnavailable, Unreadable
+from mlseal.errors import ForgedEvidence, MissingExtra, Misuse, NotInitialised, ServiceUnavailable, Unreadable
 from mlseal.evidence import publickey
 from mlseal.evidence.signing.credentials import SigningKey
 
@@ -104,8 +104,18 @@ class _Remote:
         return cls(publickey.from_pem(pem), signer, scheme, deadline)
 
     def sign(self, data: bytes) -> bytes:
-        """The DER signature of `data`."""
-        return _answer(lambda: bytes.fromhex(self.signer.sign(data).signature), self.scheme, self.deadline)
+        """The DER signature of `data`, which verifies: what does not is not shown to the log."""
+        signature = _answer(lambda: bytes.fromhex(self.signer.sign(data).signature), self.scheme, self.deadline)
+        try:
+            self.public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature as error:
+            raise ForgedEvidence(
+                f"{self.scheme} gave a signature that does not verify under its key",
+                got=publickey.fingerprint(self.public),
+                expected="a signature of the digest that was sent",
+                remedy="check that endpoint and key are the right ones",
+            ) from error
+        return signature
 
 
 def _file(path: Path) -> _File:

@@ -238,3 +238,12 @@ def edited(path, value):
 def test_log_body_of_something_else_is_refused(change, said):
     with pytest.raises(ForgedEvidence, match=said):
         strict.require_body(body(change), GOLDEN.statement)
+
+
+def test_no_certificate_passes_for_a_bare_key():
+    """An issuer of certificates that wrote the reserved name could otherwise say that any key signed."""
+    name = "urn:mlseal:key"
+    with pytest.raises(ForgedEvidence, match="stands for bare keys"):
+        strict.certificate_identity(certificate(first=name.encode(), second=utf8(name)))
+    near = name + "s"
+    assert strict.certificate_identity(certificate(first=near.encode(), second=utf8(near))).issuer == near

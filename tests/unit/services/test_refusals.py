@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
@@ -237,3 +238,18 @@ def test_proof_of_possession_form(shared):
 def test_no_token_at_all(shared):
     status, document = shared.call("POST", "/api/v2/signingCert", {"certificateSigningRequest": ""})
     assert (status, document["code"]) == (401, 401)
+
+
+def test_no_token_makes_a_certificate_that_passes_for_a_bare_key():
+    from mlseal.errors import Misuse
+    from mlseal.services.certificates import CertificateAuthority
+    from mlseal.services.tokens import Caller
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    root = x509.Name([])
+    now = datetime.now(UTC)
+    ca = x509.CertificateBuilder().subject_name(root).issuer_name(root).public_key(key.public_key()).serial_number(1)
+    ca = ca.not_valid_before(now).not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+    san = "sha256:" + "a" * 64
+    with pytest.raises(Misuse, match="stands for bare keys"):
+        CertificateAuthority(key, [ca], key, None).issue(Caller("urn:mlseal:key", san, san, san), key.public_key())

@@ -5,12 +5,13 @@ import hashlib
 import json
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mlseal.errors import DigestMismatch, ForgedEvidence, MalformedEvidence, Misuse, Refusal, UntrustedSigner
 from mlseal.evidence import oms, published, statement
 from mlseal.evidence.digest import measure
+from mlseal.evidence.signing import Signer, keyuri
 
 ROLE = "monitor"  # what it logs stays unresolved here, as what a publisher logs elsewhere does
 SLSA = {
@@ -121,6 +122,13 @@ def test_a_statement_about_a_file_must_be_a_provenance_or_the_type_asked_for(che
         check("sigstore-bundle", dataset=file, signature=bad)
     asked = {"predicate": "https://x.example/it-is-poisoned/v1"}
     assert check("sigstore-bundle", dataset=file, signature=bad, **asked).predicate["publisher"]["predicateType"]
+
+
+def test_a_publisher_is_somebody_and_no_bare_key(authority, check, data, tmp_path):
+    private = keyuri._File(ec.generate_private_key(ec.SECP256R1()))
+    (tmp_path / "bundle.json").write_bytes(Signer(authority.trust, key=private).sign(oms.make(measure(data))).raw)
+    with pytest.raises(MalformedEvidence, match="a bare key, which names nobody"):
+        check("oms-signature", dataset=data, signature=tmp_path / "bundle.json")
 
 
 def test_an_oms_signature_lists_exactly_these_files(check, sign, data):
