@@ -5,6 +5,7 @@
    stops, for a card that left it out would look better than the truth.
 3. Evidence of others is counted and not repeated.
 4. Inputs that provenance names by digest are followed one step: what listed identities said of them stands beside.
+5. A part that its own signer merged is told by what it became, and by itself not again; any other part stands there.
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ class Record:
         """What a type with a verdict of its own says; "" for measurements."""
         found = (self.said.get(name) for name in ("result", "verificationResult", "decision"))
         return next((str(text) for text in found if text), "")
+
+    @property
+    def parts(self) -> list[str]:
+        """Evidence ids of the parts that it says it was merged from."""
+        if self.kind != "test-result":  # whose format is not ours, and has no harness
+            return list((self.said.get("harness") or {}).get("partials") or [])
+        listed = [one.get("annotations") or {} for one in self.said["configuration"] if one.get("name") == "partials"]
+        return [str(evidence_id) for annotations in listed for evidence_id in annotations.values()]
 
     @property
     def not_proven(self) -> list[str]:
@@ -128,7 +137,11 @@ def _about(
         record = _record(verified, sha256, revocation.reason if revocation else None)
         if record.kind not in _JUDGEMENTS:
             found.append(record)
-    return tuple(found), others
+    merged = {(one.signer, one.issuer, part) for one in found for part in one.parts}
+    left = [
+        one for one in found if one.kind != "partial-result" or (one.signer, one.issuer, one.evidence_id) not in merged
+    ]
+    return tuple(left), others  # (5)
 
 
 def _record(verified: VerifiedStatement, sha256: str, taken_back: str | None) -> Record:

@@ -14,6 +14,8 @@ from mlseal.evidence.digest import measure
 from mlseal.evidence.predicates import test_result
 from mlseal.evidence.revoking import revoke
 from mlseal.stages import runner
+from mlseal.stages.manner import Manner
+from mlseal.stages.shard import Shard
 from tests.stages_cases import World, governance_fairness
 
 
@@ -97,6 +99,29 @@ def test_the_word_of_others_is_counted_and_not_repeated(authority, model, tmp_pa
     authority.signer("producer").sign(statement.make(measure(path).subjects, test_result.URI, loud, names=_plain()))
     _, page, _ = card(authority, path, tmp_path / "card")
     assert "roles/producer" not in page and "1 pieces of evidence by identities that were not listed" in page
+
+
+def test_parts_are_told_by_what_they_became(authority, model, tmp_path):
+    """Evidence of another type cannot be made to vanish by calling it a part."""
+    path, fair, tried = model
+
+    def scan(number, **manner):
+        given = {"model": str(path), "report": str(tmp_path / f"{number}.sarif"), "second_opinions": ""}
+        signer = authority.signer("evaluator")
+        return runner.run(
+            "testing.model_file", given, signer=signer, store=authority.store, quiet=True, manner=Manner(**manner)
+        )
+
+    parts = [scan(index, shard=Shard(index, 2)) for index in (1, 2)]
+    _, page, _ = card(authority, path, tmp_path / "before")
+    assert all(part.evidence_id[:12] in page for part in parts), "nobody merged them yet"
+    whole = scan(3, partials=tuple(parts), made=(tmp_path / "1.sarif", tmp_path / "2.sarif"))
+    named = {"name": "partials", "annotations": {"1/2": fair.evidence_id, "2/2": tried.evidence_id}}
+    lie = {"result": "PASSED", "configuration": [named]}
+    authority.signer("evaluator").sign(statement.make(measure(path).subjects, test_result.URI, lie, names=_plain()))
+    _, page, _ = card(authority, path, tmp_path / "after")
+    assert not any(part.evidence_id[:12] in page for part in parts)
+    assert all(one.evidence_id[:12] in page for one in (whole, fair, tried))
 
 
 def test_what_people_state_is_marked_as_stated(authority, model, tmp_path):
