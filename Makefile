@@ -13,7 +13,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help setup minors dev lint types style format test unit core core-setup stock demo bench clean
+.PHONY: help setup minors opa dev lint types style format test unit core core-setup stock demo bench clean
 # Installed without byte code: what is imported is compiled then and kept, and most of what is installed never is.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -49,13 +49,17 @@ $(VENV)/.ready-%-$(INPUTS): | $(BIN)/python
 	$(INSTALL) --no-build-isolation --editable '.[$*]'
 	@rm -f $(VENV)/.ready-$*-*; touch $@
 
-setup: dev stock core-setup minors
+setup: dev stock core-setup minors opa
 
 dev: $(VENV)/.ready-dev-$(INPUTS)
 
 # The other MLflow minor that is supported, beside the installed one.
 minors: dev
 	@$(BIN)/python -m tests.adapters.mlflow.minors
+
+# OPA's own engine, for the tests of policies in Rego.
+opa: dev
+	@$(BIN)/python -m tests.adapters.opa.engine
 
 # npm's own Sigstore client and a browser, at the versions of their locks; node from the machine, else from PyPI.
 stock: $(VENV)/.ready-dev-$(INPUTS) tests/stock/js/node_modules/.ready-$(JS_INPUTS) \
@@ -89,7 +93,7 @@ format: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: stock core minors
+test: stock core minors opa
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(TESTS)
 
 unit: dev

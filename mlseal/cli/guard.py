@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlseal.cli.evidence import STORE, TOKEN, TRUST
-from mlseal.cli.policy import POLICY
+from mlseal.cli.policy_input import POLICY
 from mlseal.errors import Misuse
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import click
 
 from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
 from mlseal.cli.people import approve, sign_as, waive
+from mlseal.cli.policy_input import ACTION, FACT, POLICY, action_of, policies_of, policy_input
 from mlseal.cli.policy_new import policy_new
 from mlseal.cli.policy_pins import policy_pin, policy_release, policy_rollback
 from mlseal.cli.policy_text import policy_diff, policy_explain, policy_schema
-from mlseal.errors import Error, Misuse, Refusal, Unchecked
+from mlseal.errors import Error, Refusal, Unchecked
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.clock import rfc3339, utcnow
 
@@ -24,24 +25,7 @@ if TYPE_CHECKING:
     from mlseal.policy.model import Policy
     from mlseal.policy.verdict import Verdict
 
-POLICY = click.option(
-    "--policy",
-    "policy_paths",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    envvar="MLSEAL_POLICY",
-    help="Policy file or directory of policies; may be repeated.",
-)
-ACTION = click.option(
-    "--action",
-    "action_name",
-    metavar="TOOL/ACTION",
-    help="What is about to happen, such as mlflow/alias; without it every given policy applies.",
-)
-FACT = click.option(
-    "--fact", "facts", metavar="NAME=VALUE", multiple=True, help="A fact of the action, such as alias=champion."
-)
+_SAYS = {"allowed": "true", "refused": "false", "none": "nothing that counts"}
 __all__ = ["approve", "explain", "gate", "policy", "waive"]
 
 
@@ -80,7 +64,7 @@ def gate(
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     from mlseal.policy.verdict import to_statement
 
-    verdict = _judged(path, policy_paths, _action(action_name, facts), trust_path, store_path)
+    verdict = _judged(path, policy_paths, action_of(action_name, facts), trust_path, store_path)
     if output is not None:
         bundle = sign_as(to_statement(verdict, nonce=nonce), role, trust_path, store_path, token_file, output)
         click.echo(f"signed verdict: evidence {bundle.evidence_id} in {output}", err=True)
@@ -113,12 +97,12 @@ def explain(
     if verdict_bundle is not None:
         _explain_verdict(verdict_bundle, policy_paths, trust_path, as_json=as_json)
         return
-    verdict = _judged(path, policy_paths, _action(action_name, facts), trust_path, store_path)
-    document = {"wants": [_wants(policy) for policy in _policies(policy_paths)], **verdict.to_dict()}
+    verdict = _judged(path, policy_paths, action_of(action_name, facts), trust_path, store_path)
+    document = {"wants": [_wants(policy) for policy in policies_of(policy_paths)], **verdict.to_dict()}
     if as_json:
         click.echo(json.dumps(document))
         return
-    for policy in _policies(policy_paths):
+    for policy in policies_of(policy_paths):
         click.echo(f"{policy.name} (sha256 {policy.sha256[:16]}…) asks for:")
         open_rules = {
             reason.rule for reason in verdict.reasons if reason.outcome != "note" and reason.policy == policy.name
@@ -129,6 +113,10 @@ def explain(
             mark = ("✗" if missing else "✓") if requirement.binds(verdict.time) else "·"
             click.echo(f"  {mark} {requirement.id}" + (f" ({', '.join(rules)})" if rules else ""))
             click.echo(f"      by {' or '.join(map(str, requirement.by))}")
+        said = {one.id: one.answer for one in verdict.asked if one.policy == policy.name}
+        for engine in policy.engines:
+            mark = {"allowed": "✓", None: "·"}.get(said.get(engine.id), "✗")
+            click.echo(f"  {mark} {engine.id}\n      by OPA: {engine.decision} of {engine.server}")
     click.echo(_words(verdict))
 
 
@@ -137,7 +125,16 @@ def policy() -> None:
     """Check policies before they judge; release, pin and roll back the ones in force."""
 
 
-for command in (policy_new, policy_diff, policy_explain, policy_schema, policy_release, policy_pin, policy_rollback):
+for command in (
+    policy_new,
+    policy_input,
+    policy_diff,
+    policy_explain,
+    policy_schema,
+    policy_release,
+    policy_pin,
+    policy_rollback,
+):
     policy.add_command(command)
 
 
@@ -161,8 +158,9 @@ def policy_lint(files: tuple[Path, ...], as_json: bool) -> None:
 
 @policy.command("test")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--ask-opa", is_flag=True, help="Ask the OPA servers themselves, instead of what the tests say of them.")
 @JSON
-def policy_test(files: tuple[Path, ...], as_json: bool) -> None:
+def policy_test(files: tuple[Path, ...], ask_opa: bool, as_json: bool) -> None:
     """Run the negative controls of FILES: imagined evidence that must be stopped, and is it?
 
     Tests stand under tests: in the policy, or in NAME.tests/*.yaml beside NAME.yaml. Nothing is signed or read from the
@@ -170,11 +168,13 @@ def policy_test(files: tuple[Path, ...], as_json: bool) -> None:
     """
     from mlseal.policy import controls
     from mlseal.policy.load import load
+    from mlseal.policy.opa_server import Servers
 
     rows = []
     for file in files:
         loaded = load(file)
-        for outcome in controls.run(loaded, controls.tests_of(loaded, file), now=utcnow()):
+        engines = Servers() if ask_opa else None
+        for outcome in controls.run(loaded, controls.tests_of(loaded, file), now=utcnow(), engines=engines):
             rows.append(
                 {"policy": loaded.name, "test": outcome.name, "passed": outcome.passed, "problem": outcome.problem}
             )
@@ -201,47 +201,13 @@ def _judged(
     from mlseal.policy.gate import judge
     from mlseal.policy.remedies import Hints
 
-    policies = _policies(policy_paths)
+    policies = policies_of(policy_paths)
     archive = Archive.open(trust_roots.resolve(trust_path), store_path)
     with bar(f"reading {path}"):
         measured = measure(path)
     hints = Hints(path=str(path), policy_file=str(policy_paths[0]) if policy_paths else "POLICY")
     with bar(f"judging {path}"):
         return judge(measured, action, policies, archive, clock=archive.clock, hints=hints)
-
-
-def _policies(paths: Sequence[Path]) -> tuple[Policy, ...]:
-    from mlseal.policy import pins
-    from mlseal.policy.load import in_force, load_all
-
-    policies = load_all(paths) if paths else in_force()
-    if not policies:
-        raise Misuse(
-            "no policy to judge by",
-            expected="--policy FILE",
-            remedy="pass --policy, set MLSEAL_POLICY, or pin one: mlseal policy pin",
-        )
-    pins.require_pinned(policies)
-    return policies
-
-
-def _action(name: str | None, facts: Sequence[str]) -> Action | None:
-    from mlseal.policy.gate import Action
-
-    if name is None:
-        if facts:
-            raise Misuse("--fact belongs to an action", remedy="pass --action TOOL/ACTION too")
-        return None
-    tool, slash, action = name.partition("/")
-    pairs = [fact.partition("=") for fact in facts]
-    names = [key for key, _, _ in pairs]
-    if not (tool and slash and action) or any(not key or not equals for key, equals, _ in pairs):
-        raise Misuse("not an action", got=" ".join((name, *facts)), expected="--action TOOL/ACTION --fact NAME=VALUE")
-    if len(set(names)) != len(names) or {"tool", "action"} & set(names):
-        raise Misuse(
-            "a fact is given twice", got=" ".join(facts), expected="each name once, and neither tool nor action"
-        )
-    return Action(tool, action, {key: value for key, _, value in pairs})
 
 
 def _words(verdict: Verdict) -> str:
@@ -258,6 +224,11 @@ def _words(verdict: Verdict) -> str:
         ]
         lines += [f"      do: {reason.remedy}"] if reason.remedy else []
         lines += [f"      control: {', '.join(reason.control)}"] if reason.control else []
+    lines += [
+        f"  asked OPA: {one.decision} of {one.server} says {_SAYS[one.answer]}"
+        + (f", revision {one.revision} by its own word" if one.revision else "")
+        for one in verdict.asked
+    ]
     levels = ", ".join(f"{axis} {level}" for axis, level in verdict.assurance.items())
     lines.append(f"  rests on {len(verdict.inputs)} pieces of evidence, log size {verdict.tree_size}; {levels}")
     return "\n".join(lines)
@@ -277,6 +248,7 @@ def _wants(policy: Policy) -> dict[str, object]:
             }
             for r in policy.require
         ],
+        "opa": [{"id": engine.id, "server": engine.server, "decision": engine.decision} for engine in policy.engines],
     }
 
 
@@ -302,7 +274,7 @@ def _explain_verdict(bundle: Bundle, policy_paths: Sequence[Path], trust_path: s
     from mlseal.evidence.verifying import Verifier
 
     said = bundle.statement
-    gates = [matcher for policy in (_policies(policy_paths) if policy_paths else ()) for matcher in policy.gate]
+    gates = [matcher for policy in (policies_of(policy_paths) if policy_paths else ()) for matcher in policy.gate]
     if gates:
         trust = trust_roots.resolve(trust_path)
         Verifier(trust, tiles=dict(service_tiles(trust))).verify(

@@ -86,5 +86,9 @@ def _lines(told: dict[str, Any]) -> list[str]:
         lines.append(f"  proves: {one['proves']}")
         lines += [f"  does not prove: {text}" for text in one["notProven"]]
         lines += [f"  control: {text}" for text in one["control"]]
+    for one in told["opa"]:
+        lines += [f"{one['id']}", f"  asks: {one['asks']}"]
+        lines += [f"  does not prove: {text}" for text in one["notProven"]]
+        lines += [f"  control: {text}" for text in one["control"]]
     lines.append(f"revoked by: {' or '.join(told['revokers']) or 'nobody'}, known within {told['revocationMaxAge']}")
     return [*lines, f"waived by: {' or '.join(told['waivers']) or 'nobody'}"]

@@ -35,7 +35,7 @@ def judge(case: Case, requirement: Requirement) -> None:
         found = case.find(requirement.id, target, requirement.predicate_type, requirement.by, asked)
         case.look_at(found.facts)
         facts = case.without_superseded(found.facts)
-        case.weigh(facts)
+        case.weigh(facts, requirement.id)
         _refuse_rejections(case, requirement, facts)
         problems = {fact.evidence_id: _problem(case, requirement, fact, excluded) for fact in facts}
         good = [fact for fact in facts if problems[fact.evidence_id] is None]

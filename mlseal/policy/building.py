@@ -46,7 +46,8 @@ class Builder:
 
     def __init__(self, name: str, document: Document, part: PolicyPart, parent: Policy | None) -> None:
         self._name, self._document, self._part, self._parent = name, document, part, parent
-        self._ids: set[str] = set(RESERVED)
+        self._beneath = {engine.id for engine in parent.engines} if parent else set()
+        self._ids: set[str] = {*RESERVED, *self._beneath}
         self._built: list[Requirement] = []
 
     def build(self, raw: bytes) -> Policy:
@@ -54,6 +55,7 @@ class Builder:
         whole = self._part if self._parent is None else layers.take_over(self._part, self._parent)
         for entry in self._entries():
             self._built.append(self._requirement(entry))
+        self._take_engines()
         digest, built = hashlib.sha256(raw).hexdigest(), tuple(self._built)
         if (parent := self._parent) is not None:
             self._at(("extends",), lambda: layers.require_chain(self._part.policy, parent))
@@ -63,6 +65,15 @@ class Builder:
             except ValueError as error:
                 raise wrong(self._name, self._document, (), str(error)) from error
         return Policy(self._part.policy, digest, raw, whole, built, self._parent)
+
+    def _take_engines(self) -> None:
+        """The ids of OPA decisions are rules of their own; a layer may state one again, once."""
+        again = set(self._beneath)
+        for index, engine in enumerate(self._part.opa or ()):
+            if engine.id in again:
+                again.discard(engine.id)
+            else:
+                self._take(engine.id, ("opa", index, *(["id"] if "id" in engine.model_fields_set else [])))
 
     def _entries(self) -> list[_Entry]:
         """What is stated here; in a layer first what it takes over, each after what it builds on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from mlseal.evidence.revocation import Revocations
 from mlseal.policy.facts import Found, Source, Target, VerifiedFact
 from mlseal.policy.model import Matcher, Policy
 from mlseal.policy.remedies import Hints
-from mlseal.policy.verdict import Outcome, Reason
+from mlseal.policy.verdict import Asked, Outcome, Reason
 
 _LEVELS = {
     "identity": ("local", "key", "verified-token"),
@@ -31,6 +31,9 @@ class Case:
         support: by requirement id, the facts that satisfied it; what ``of`` and ``reviewed`` refer to.
         weighed: every fact that counted, satisfying or not; the verdict's assurance is that of the weakest of them.
         seen: every fact that was looked at, the set-aside included; the inputs of the verdict.
+        action: canonical facts of the action, tool and action among them; None when the caller chose the policies.
+        counted: by requirement id, every fact that counted for it, satisfying or not; what an OPA server is shown.
+        asked: the decisions of OPA servers.
     """
 
     policy: Policy
@@ -44,6 +47,9 @@ class Case:
     support: dict[str, tuple[VerifiedFact, ...]] = field(default_factory=dict)
     weighed: dict[str, VerifiedFact] = field(default_factory=dict)
     seen: dict[str, VerifiedFact] = field(default_factory=dict)
+    action: Mapping[str, str] | None = None
+    counted: dict[str, dict[str, VerifiedFact]] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
 
     def say(
         self,
@@ -104,9 +110,11 @@ class Case:
         """Whether this is a gate, whose word is a verdict and not evidence."""
         return any(matcher.matches(identity) for matcher in self.gate)
 
-    def weigh(self, facts: Iterable[VerifiedFact]) -> None:
-        """Note that these count, for or against."""
+    def weigh(self, facts: Iterable[VerifiedFact], requirement: str | None = None) -> None:
+        """Note that these count, for or against; `requirement` is what they were collected for."""
         counted = {fact.evidence_id: fact for fact in facts}
+        if requirement is not None:
+            self.counted.setdefault(requirement, {}).update(counted)
         self.weighed.update(counted)
         self.seen.update(counted)
 

@@ -26,13 +26,14 @@ from mlseal.policy.ordering import (
     fewer,
     more,
     permitted,
+    pinned,
     same_people,
     scale,
     sooner,
     within,
     words,
 )
-from mlseal.policy.schema import Applies, Freeze, Part, Signer, Ungoverned, UnsignedSource
+from mlseal.policy.schema import Applies, Freeze, Opa, Part, Signer, Ungoverned, UnsignedSource
 
 Path = tuple[str, ...]
 
@@ -53,6 +54,14 @@ REQUIREMENT: dict[str, Order] = {
     "remedy": words,
     "control": words,
 }
+OPA: dict[str, Order] = {
+    "server": exact,
+    "decision": exact,
+    "bundle": exact,
+    "revision": pinned,
+    "timeout": words,  # whoever waits longer is not sooner allowed
+    "control": words,
+}
 POLICY: dict[str, Order] = {
     "policy": words,
     "revocation_max_age": at_most,
@@ -61,7 +70,7 @@ POLICY: dict[str, Order] = {
 }
 ELSEWHERE: dict[type[Part], frozenset[str]] = {
     schema.PolicyPart: frozenset({"applies", "assurance", "data_policy", "extends", "freeze", "observe", "ownership"})
-    | {"require", "tests", "ungoverned", "unsigned", "waivers"},
+    | {"opa", "require", "tests", "ungoverned", "unsigned", "waivers"},
     schema.RequirementPart: frozenset({"assurance", "id", "when"}),
     schema.By: frozenset({"by"}),
     schema.DataPolicies: frozenset({"by", "required"}),
@@ -74,6 +83,7 @@ ELSEWHERE: dict[type[Part], frozenset[str]] = {
     schema.Signer: frozenset({"issuer", "san", "email_domain", "role", "key", "since", "until"}),
     schema.Assurance: frozenset(),
     schema.Check: frozenset(),
+    schema.Opa: frozenset({"id"}),
 }
 """Keys that the code below compares itself, or that decide nothing (``tests``)."""
 TABLES: dict[type[Part], Mapping[str, Order]] = {
@@ -81,6 +91,7 @@ TABLES: dict[type[Part], Mapping[str, Order]] = {
     schema.RequirementPart: REQUIREMENT,
     schema.Assurance: ASSURANCE,
     schema.Check: CHECK,
+    schema.Opa: OPA,
 }
 
 
@@ -134,10 +145,24 @@ def _top(before: Policy, after: Policy) -> Iterator[Difference]:
     yield from _value(("dataPolicy", "by"), same_people, *map(_by, owners))
     wanted = [bool(p.data_policy and p.data_policy.required) for p in (old, new)]
     yield from _value(("dataPolicy", "required"), demanded, *wanted)
+    yield from _engines(before.engines, after.engines)
     yield from _entries("applies", old.applies, new.applies, _covers_action, opens=False)
     yield from _entries("freeze", old.freeze, new.freeze, _covers_window, opens=False)
     yield from _entries("ungoverned", old.ungoverned, new.ungoverned, _covers_exemption, opens=True)
     yield from _entries("unsigned", old.unsigned, new.unsigned, _covers_source, opens=True)
+
+
+def _engines(old: Sequence[Opa], new: Sequence[Opa]) -> Iterator[Difference]:
+    """Decisions of OPA that must be true besides: each one more is stricter."""
+    before, after = ({engine.id: engine for engine in engines} for engines in (old, new))
+    for name in dict.fromkeys((*before, *after)):
+        path = ("opa", name)
+        if name not in after:
+            yield Difference(path, "looser", before[name].decision, "absent")
+        elif name not in before:
+            yield Difference(path, "stricter", "absent", after[name].decision)
+        else:
+            yield from _keys(path, OPA, before[name], after[name])
 
 
 def _requirement(path: Path, before: Policy, old: Requirement, after: Policy, new: Requirement) -> Iterator[Difference]:

@@ -3,8 +3,11 @@
 A policy ships its tests under ``tests:`` or in files beside it (``NAME.tests/*.yaml`` for ``NAME.yaml``). Besides,
 every test that expects *allowed* is varied without the author's help, and each variation must be stopped: without the
 evidence for any one requirement, with that signed by a stranger, with a stale revocation snapshot, with a
-withheld log leaf. Unless a test sets the clock (``at``), every requirement is in force and no window is closed. A
-policy without a test that expects a stop is itself a failure.
+withheld log leaf, with each decision of OPA false, and without its answer. Unless a test sets the clock (``at``),
+every requirement is in force and no window is closed. A policy without a test that expects a stop is itself a failure.
+
+What decisions of OPA answer, the tests say; or the servers themselves are asked about the imagined evidence, so that
+these tests are tests of the Rego too.
 """
 
 from __future__ import annotations
@@ -18,22 +21,57 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlseal.errors import MalformedEvidence, PolicyInvalid, Unreadable
+from mlseal.errors import MalformedEvidence, PolicyInvalid, Unchecked, Unreadable
 from mlseal.evidence.clock import SKEW, rfc3339
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.keyholder import KeyHolder, listed
 from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.revocation import Revocation, Revocations
-from mlseal.policy import plainyaml, samples
+from mlseal.policy import opa_answer, plainyaml, samples
+from mlseal.policy.document import Document
 from mlseal.policy.facts import Target
 from mlseal.policy.gate import decide
 from mlseal.policy.model import Policy, Requirement
+from mlseal.policy.opa import Engines
+from mlseal.policy.opa_answer import Said
 from mlseal.policy.remedies import short_name
 from mlseal.policy.samples import SampleFact, SampleSource
-from mlseal.policy.schema import Assurance, Control, Controls, Sample
+from mlseal.policy.schema import Assurance, Control, Controls, Opa, Sample
 from mlseal.policy.verdict import Verdict
 
 _STRANGER = Identity("https://stranger.example", "https://stranger.example/someone")
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """Decisions of OPA as a test says they come out: results by id; one that is not there gives no answer."""
+
+    results: Mapping[str, Any]
+
+    def ask(self, engine: Opa, document: Document) -> Said:
+        """The imagined result, read as strictly as a server's."""
+        del document
+        if engine.id not in self.results:
+            raise Unchecked(
+                f"the test does not say what {engine.id} answers",
+                expected=f"opa: {{{engine.id}: true}}",
+                remedy="say it, or ask the server: mlseal policy test --ask-opa",
+            )
+        return opa_answer.of_result(self.results[engine.id])
+
+
+@dataclass(frozen=True)
+class _Without:
+    """What `rest` answers, but for one decision: that one refuses, or gives no answer."""
+
+    rest: Engines
+    id: str
+    allow: bool | None
+
+    def ask(self, engine: Opa, document: Document) -> Said:
+        if engine.id != self.id:
+            return self.rest.ask(engine, document)
+        return Imagined({} if self.allow is None else {self.id: self.allow}).ask(engine, document)
 
 
 @dataclass(frozen=True)
@@ -65,17 +103,20 @@ def tests_of(policy: Policy, file: Path) -> tuple[Control, ...]:
     return tuple(found)
 
 
-def run(policy: Policy, controls: tuple[Control, ...], *, now: datetime) -> Iterator[Outcome]:
-    """Run every test and every variation of the tests that expect *allowed*."""
+def run(
+    policy: Policy, controls: tuple[Control, ...], *, now: datetime, engines: Engines | None = None
+) -> Iterator[Outcome]:
+    """Run every test and every variation of the tests that expect *allowed*; `engines` answer instead of the tests."""
     by_name = {control.name: control for control in controls}
     whole, then = _in_force(policy, now)
     for control in controls:
         judged, moment = (whole, then) if control.at is None else (policy, control.at)
         facts, source = _imagine(control, by_name, moment)
-        verdict = _judge(judged, source, moment)
+        answering = engines or Imagined(_answers_of(control, by_name))
+        verdict = _judge(judged, source, moment, answering)
         yield _compare(control, verdict)
         if control.expect == "allowed" and verdict.kind == "allowed":
-            yield from _variations(judged, control, facts, source, moment)
+            yield from _variations(judged, control, facts, source, moment, answering)
 
 
 def _in_force(policy: Policy, now: datetime) -> tuple[Policy, datetime]:
@@ -98,33 +139,53 @@ def _compare(control: Control, verdict: Verdict) -> Outcome:
 
 
 def _variations(
-    policy: Policy, control: Control, facts: Mapping[str, SampleFact], source: SampleSource, now: datetime
+    policy: Policy,
+    control: Control,
+    facts: Mapping[str, SampleFact],
+    source: SampleSource,
+    now: datetime,
+    engines: Engines,
 ) -> Iterator[Outcome]:
     for wanted in policy.binding(now):
         own = [fact for fact in facts.values() if _answers(wanted, fact)]
         rest = tuple(fact for fact in facts.values() if fact not in own)
         foreign = tuple(replace(fact, identity=_STRANGER) if fact in own else fact for fact in facts.values())
-        yield _stopped(policy, f"{control.name}, without {wanted.id}", replace(source, facts=rest), now)
-        yield _stopped(policy, f"{control.name}, {wanted.id} by a stranger", replace(source, facts=foreign), now)
+        yield _stopped(policy, f"{control.name}, without {wanted.id}", replace(source, facts=rest), now, engines)
+        yield _stopped(
+            policy, f"{control.name}, {wanted.id} by a stranger", replace(source, facts=foreign), now, engines
+        )
     stale = now - policy.revocation_max_age - SKEW - timedelta(seconds=1)
     old = replace(source, taken_back=replace(source.taken_back, snapshot_time=stale))
-    yield _stopped(policy, f"{control.name}, revocations stale", old, now)
+    yield _stopped(policy, f"{control.name}, revocations stale", old, now, engines)
     hidden = Leaf("log1.sample", 7, samples.digest("withheld"), _STRANGER)
-    yield _stopped(policy, f"{control.name}, a log leaf withheld", replace(source, withheld=(hidden,)), now)
+    yield _stopped(policy, f"{control.name}, a log leaf withheld", replace(source, withheld=(hidden,)), now, engines)
+    for engine in policy.engines:
+        yield _stopped(
+            policy, f"{control.name}, {engine.id} is false", source, now, _Without(engines, engine.id, False)
+        )
+        yield _stopped(
+            policy, f"{control.name}, {engine.id} gives no answer", source, now, _Without(engines, engine.id, None)
+        )
 
 
 def _answers(wanted: Requirement, fact: SampleFact) -> bool:
     return fact.predicate_type == wanted.predicate_type and listed(wanted.by, fact.identity, fact.time)
 
 
-def _stopped(policy: Policy, name: str, source: SampleSource, now: datetime) -> Outcome:
-    verdict = _judge(policy, source, now)
+def _stopped(policy: Policy, name: str, source: SampleSource, now: datetime, engines: Engines) -> Outcome:
+    verdict = _judge(policy, source, now, engines)
     passed = verdict.kind != "allowed"
     return Outcome(name, "a stop", verdict, passed, None if passed else "allowed although it must not be")
 
 
-def _judge(policy: Policy, source: SampleSource, now: datetime) -> Verdict:
-    return decide(source, Target("target", samples.digest("target")), None, (policy,), now=now)
+def _judge(policy: Policy, source: SampleSource, now: datetime, engines: Engines) -> Verdict:
+    return decide(source, Target("target", samples.digest("target")), None, (policy,), now=now, engines=engines)
+
+
+def _answers_of(control: Control, by_name: Mapping[str, Control]) -> dict[str, Any]:
+    """What the test says decisions of OPA answer: that of ``like`` first, then its own; `_collect` refuses circles."""
+    beneath = {} if control.like is None else _answers_of(by_name[control.like], by_name)
+    return {**beneath, **control.opa}
 
 
 def _imagine(

@@ -47,7 +47,7 @@ def judge(case: Case, requirement: Requirement) -> None:
     if requirement.binds(case.now):
         (approval if requirement.is_approval else rule).judge(case, requirement)
         return
-    aside = replace(case, reasons=[], support=dict(case.support), weighed={}, seen={})
+    aside = replace(case, reasons=[], support=dict(case.support), weighed={}, seen={}, counted={})
     try:
         (approval if requirement.is_approval else rule).judge(aside, requirement)
     except Error as error:

@@ -33,6 +33,7 @@ KEYS: Mapping[str, str] = {
     "PolicyPart.require": "The evidence that must exist and hold.",
     "PolicyPart.ungoverned": "Actions let through without evidence, by whose decision and until when.",
     "PolicyPart.freeze": "Windows in which actions are refused whatever the evidence says.",
+    "PolicyPart.opa": "Decisions of OPA servers that must be true besides; they only make the policy stricter.",
     "PolicyPart.tests": "Negative controls: imagined evidence that must be stopped.",
     "RequirementPart.predicate": "Short name or URI of the predicate type.",
     "RequirementPart.id": "Name in verdicts, waivers, of and reviewed; the short name if absent.",
@@ -50,6 +51,13 @@ KEYS: Mapping[str, str] = {
     "RequirementPart.effectiveOn": "From when it binds; before, verdicts note it as coming.",
     "RequirementPart.remedy": "Command to print instead of the built-in one; {path} is replaced.",
     "RequirementPart.control": "References to outside frameworks; repeated in reasons.",
+    "Opa.id": "Name in verdicts and tests; opa if absent.",
+    "Opa.server": "URL; https, or http to this machine. Token and CA stand in opa.json, not here.",
+    "Opa.decision": "Path of a rule under /v1/data: true, false or {allow, reasons}.",
+    "Opa.bundle": "Which of the server's bundles has the revision, if it has several.",
+    "Opa.revision": "Of the bundle, exactly; another one is undecided.",
+    "Opa.timeout": "For everything, 1s to 30s; 5s if absent.",
+    "Opa.control": "References to outside frameworks; repeated in reasons.",
 }
 """What an editor shows at each key; docs/policy.md says more."""
 _EXACT = r"^[^*]*$"
@@ -63,6 +71,7 @@ def document() -> dict[str, Any]:
         _tidy(shape)
     _describe("PolicyPart", schema)
     _describe("RequirementPart", shapes["RequirementPart"])
+    _describe("Opa", shapes["Opa"])
     names = {"anyOf": [{"enum": sorted(predicates.SHORT)}, {"enum": sorted(predicates.MODELS)}]}
     shapes["RequirementPart"]["properties"]["predicate"] |= names
     shapes["Sample"]["properties"]["predicate"] |= names
@@ -81,7 +90,7 @@ def document() -> dict[str, Any]:
     whole = {
         "anyOf": [_stated(key) for key in ("require", "ungoverned", "dataPolicy", "freeze")],
         "oneOf": [_stated("applies", "require"), {"not": {"anyOf": [_stated("applies"), _stated("require")]}}],
-        "not": {"allOf": [_stated("unsigned"), {"not": _stated("require")}]},
+        "not": {"allOf": [{"anyOf": [_stated("unsigned"), _stated("opa")]}, {"not": _stated("require")}]},
     }
     schema |= {"if": _stated("extends"), "else": whole}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": URI, "title": "mlseal policy"}

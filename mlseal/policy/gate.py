@@ -8,14 +8,16 @@
 4. What was revoked must be known freshly enough.
 5. Each requirement is judged in the order of the file (`rule`, `approval`); waivers are looked up where a rule fails.
    One that comes into force later is noted only.
-6. Refused outweighs undecided, undecided outweighs allowed; an observing policy's objections are recorded only.
+6. Decisions of OPA servers that a policy names are asked for once all else in it holds (`opa`).
+7. Refused outweighs undecided, undecided outweighs allowed; an observing policy's objections are recorded only.
 
-`decide` is pure: facts in, verdict out. `judge` gives it verified statements from an archive.
+`decide` is pure where no policy names such a decision: facts in, verdict out. `judge` gives it verified statements from
+an archive, and servers to ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,17 +25,18 @@ from mlseal.errors import Error, Misuse, Refusal
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Measured, Subject
-from mlseal.policy import dates
+from mlseal.policy import dates, document, opa
 from mlseal.policy.case import Case, weakest
 from mlseal.policy.facts import Source, Target, VerifiedFact
 from mlseal.policy.layers import governing, with_layers
 from mlseal.policy.model import Matcher, Policy
 from mlseal.policy.names import Action, canonical_facts
+from mlseal.policy.opa_server import Servers
 from mlseal.policy.remedies import Hints
 from mlseal.policy.source import ArchiveSource
-from mlseal.policy.verdict import Allowed, Input, Reason, Refused, Undecided, Verdict
+from mlseal.policy.verdict import Allowed, Asked, Input, Reason, Refused, Undecided, Verdict
 
-__all__ = ["Action", "decide", "judge"]
+__all__ = ["Action", "decide", "documents", "judge"]
 
 
 def judge(
@@ -84,8 +87,12 @@ def decide(
     now: datetime,
     gate: Sequence[Matcher] = (),
     hints: Hints | None = None,
+    engines: opa.Engines | None = None,
 ) -> Verdict:
-    """The verdict on `target`, from what `source` shows; see the module for the steps."""
+    """The verdict on `target`, from what `source` shows; see the module for the steps.
+
+    `engines` answer for decisions under ``opa``; without them the servers that the policies name are asked.
+    """
     try:
         facts = canonical_facts(action) if action else {}  # (1)
     except ValueError as error:
@@ -97,11 +104,15 @@ def decide(
     frozen = dates.refusals(policies, facts, now)
     if not any(policy.binding(now) for policy in matching):
         return _ungoverned(source, facts, action, policies, now, told, frozen)
+    gates = (*gate, *(m for p in policies for m in p.gate))
     cases = [
-        _case(source, target, policy, now, (*gate, *(m for p in policies for m in p.gate)), told)
+        _case(source, target, policy, now, gates, told, facts if action else None)
         for policy in matching
         if policy.require
     ]
+    answering = engines or Servers()
+    for case in cases:
+        _ask(case, answering)  # (6)
     stopping = [case.policy for case in cases if any(r.outcome != "note" for r in case.reasons)]
     stopping += [policy for policy, _ in frozen]
     observing = bool(stopping) and all(policy.observes(now) for policy in stopping)
@@ -111,7 +122,36 @@ def decide(
     inputs += [i for case in cases if case.policy.revokers for i in source.revocation_inputs(case.policy.revokers)]
     reasons = [reason for _, reason in frozen] + [reason for case in cases for reason in case.reasons]
     named = tuple(p for p in policies if p in matching or p in [policy for policy, _ in frozen])
-    return _verdict(reasons, list(weighed.values()), inputs, named, source.tree_size, action, now, observing=observing)
+    asked = tuple(one for case in cases for one in case.asked)
+    return _verdict(
+        reasons, list(weighed.values()), inputs, named, source.tree_size, action, now, observing=observing, asked=asked
+    )
+
+
+def documents(
+    subject: Measured | Sequence[Subject],
+    action: Action | None,
+    policies: Sequence[Policy],
+    archive: Archive,
+    *,
+    clock: Clock = utcnow,
+    gate: Sequence[Matcher] = (),
+) -> Mapping[str, document.Document]:
+    """What OPA servers would be shown now, by policy that governs; asks none. Raises `Error` if that cannot be told.
+
+    A policy that is not satisfied has a document too, without the evidence that is missing: for whoever writes Rego.
+    """
+    subjects = tuple(subject.subjects if isinstance(subject, Measured) else subject)
+    target = Target(subjects[0].name, subjects[-1].sha256, subject.manifest if isinstance(subject, Measured) else None)
+    archive.refresh()
+    source, now = ArchiveSource(archive), clock()
+    try:
+        facts = canonical_facts(action) if action else None
+    except ValueError as error:
+        raise Misuse(str(error), expected="plain ASCII names") from error
+    gates = (*gate, *(m for p in with_layers(policies) for m in p.gate))
+    cases = [_case(source, target, p, now, gates, Hints(), facts) for p in governing(policies, facts) if p.require]
+    return {case.policy.name: document.of(case) for case in cases}
 
 
 def _matching(policies: Sequence[Policy], action: Action | None) -> tuple[Policy, ...]:
@@ -124,7 +164,13 @@ def _matching(policies: Sequence[Policy], action: Action | None) -> tuple[Policy
 
 
 def _case(
-    source: Source, target: Target, policy: Policy, now: datetime, gate: tuple[Matcher, ...], hints: Hints
+    source: Source,
+    target: Target,
+    policy: Policy,
+    now: datetime,
+    gate: tuple[Matcher, ...],
+    hints: Hints,
+    facts: Mapping[str, str] | None,
 ) -> Case:
     """Everything that one policy has to say."""
     try:
@@ -132,10 +178,10 @@ def _case(
     except Error as error:
         from mlseal.evidence.revocation import Revocations
 
-        case = Case(policy, source, target, now, Revocations(), gate, hints)
+        case = Case(policy, source, target, now, Revocations(), gate, hints, action=facts)
         case.reasons.append(replace(_failure("revocations", error), policy=policy.name))
         return case
-    case = Case(policy, source, target, now, revocations, gate, hints)
+    case = Case(policy, source, target, now, revocations, gate, hints, action=facts)
     try:
         if policy.binding(now):  # what is not in force yet stops nothing
             _require_complete(case)  # (3)
@@ -145,6 +191,15 @@ def _case(
     except Error as error:
         case.reasons.append(replace(_failure("gate", error), policy=policy.name))
     return case
+
+
+def _ask(case: Case, engines: opa.Engines) -> None:
+    if not case.policy.binding(case.now):  # what is not in force yet stops nothing
+        return
+    try:
+        opa.judge(case, engines)
+    except Error as error:
+        case.reasons.append(replace(_failure("opa", error), policy=case.policy.name))
 
 
 def _require_complete(case: Case) -> None:
@@ -226,8 +281,9 @@ def _verdict(
     now: datetime,
     *,
     observing: bool,
+    asked: tuple[Asked, ...] = (),
 ) -> Verdict:
-    """The one place where a verdict is made (6); `facts` are those that counted, `inputs` all that was looked at."""
+    """The one place where a verdict is made (7); `facts` are those that counted, `inputs` all that was looked at."""
     outcomes = {reason.outcome for reason in reasons}
     kind = Refused if "refused" in outcomes else Undecided if "undecided" in outcomes else Allowed
     return kind(
@@ -239,6 +295,7 @@ def _verdict(
         mode="observe" if observing else "enforce",
         action=(action or Action("mlseal", "gate")).items,
         time=now,
+        asked=asked,
     )
 
 

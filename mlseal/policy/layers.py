@@ -4,7 +4,7 @@
 
 1. What a layer does not state about assurance, people and unsigned sources, it takes from the layer beneath, and all
    its requirements. A requirement that it states again is the two together: absent keys are those beneath, conditions
-   are added.
+   are added. Decisions of OPA are all asked, those beneath and those that it adds.
 2. Whatever it does state must be as strict, key by key (`mlseal.policy.compare`); what cannot be ordered is refused.
 3. Each layer beneath stays in force as it was written and is judged besides, so that all of them must allow. Were there
    a hole in (2), it would open nothing that the layer beneath closes.
@@ -33,7 +33,9 @@ _OWN = {"applies", "freeze", "policy", "extends"}
 def take_over(part: PolicyPart, parent: Policy) -> PolicyPart:
     """`part` with what it leaves to the layer beneath (1), its requirements apart."""
     stated = part.model_fields_set
-    return part.model_copy(update={key: getattr(parent.part, key) for key in _TAKEN_OVER if key not in stated})
+    kept: dict[str, Any] = {key: getattr(parent.part, key) for key in _TAKEN_OVER if key not in stated}
+    engines = {engine.id: engine for engine in (*parent.engines, *(part.opa or ()))}
+    return part.model_copy(update={**kept, "opa": list(engines.values()) or None})
 
 
 def together(beneath: RequirementPart, stated: RequirementPart) -> RequirementPart:
@@ -97,6 +99,8 @@ def governing(policies: Iterable[Policy], facts: Mapping[str, str] | None) -> tu
 def at(difference: Difference, part: PolicyPart, shorts: Mapping[str, str]) -> tuple[Any, ...]:
     """Where in the file of `part` a difference stands; `shorts` gives the ids of requirements without one."""
     path: tuple[Any, ...] = difference.path
+    if path[0] == "opa":
+        return ("opa", *(index for index, engine in enumerate(part.opa or ()) if engine.id == path[1]))
     if path[0] == "require" and len(path) > 1:
         for index, requirement in enumerate(part.require or ()):
             if (requirement.id or shorts.get(requirement.predicate)) == path[1]:

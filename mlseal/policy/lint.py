@@ -30,6 +30,9 @@ def remarks(policy: Policy) -> Iterator[str]:
     if part.observe is not None:
         yield f"observe: nothing is enforced until {part.observe.until.isoformat()}"
     yield from _of_ends(part)
+    for engine in policy.engines:
+        if engine.revision is None:
+            yield f"{engine.id}: opa without revision; whatever Rego the server happens to hold decides"
     for requirement in policy.require:
         yield from of_requirement(policy, requirement)
 

@@ -11,7 +11,7 @@ from mlseal.evidence.keyholder import KeyHolder
 from mlseal.evidence.predicates import fairness, human_approval, slsa_provenance
 from mlseal.policy.cel import Condition
 from mlseal.policy.names import matches
-from mlseal.policy.schema import Assurance, Freeze, PolicyPart, RequirementPart, Signer, patterns
+from mlseal.policy.schema import Assurance, Freeze, Opa, PolicyPart, RequirementPart, Signer, patterns
 
 Matcher = Identity | EmailDomain | RoleMember | KeyHolder
 INPUTS = frozenset({slsa_provenance.URI, fairness.URI})
@@ -124,6 +124,11 @@ class Policy:
     def waivers(self) -> tuple[Matcher, ...]:
         """Who may excuse a rule."""
         return matchers(self.part.waivers.by if self.part.waivers else None)
+
+    @property
+    def engines(self) -> tuple[Opa, ...]:
+        """The decisions of OPA servers that must be true besides."""
+        return tuple(self.part.opa or ())
 
     @property
     def revocation_max_age(self) -> timedelta:

@@ -64,6 +64,13 @@ def sooner(before: datetime | None, after: datetime | None) -> Relation:
     return _by((before - after).total_seconds())
 
 
+def pinned(before: str | None, after: str | None) -> Relation:
+    """One exact thing instead of whatever there is: naming one is stricter, another one cannot be ordered."""
+    if before == after:
+        return "same"
+    return "stricter" if before is None else "looser" if after is None else "changed"
+
+
 def demanded(before: bool, after: bool) -> Relation:
     """A switch that demands something when on."""
     return _by(int(after) - int(before))

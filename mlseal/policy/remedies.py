@@ -106,6 +106,10 @@ class Hints:
         """The command that states who holds which role."""
         return _as(f"mlseal sign {shlex.quote(self.path)} --type ownership --predicate FILE", by)
 
+    def show(self, policy: str) -> str:
+        """The command that prints what an OPA server is shown for a policy."""
+        return f"mlseal policy input {shlex.quote(self.path)} --policy {shlex.quote(self.policy_file)} --of {policy}"
+
     def govern(self, action: Mapping[str, str]) -> str:
         """How an action comes under a policy, and the command that then says what the policy wants."""
         where = f"mlseal explain {shlex.quote(self.path)} --policy {shlex.quote(self.policy_file)}"

@@ -81,7 +81,7 @@ class _Judgement:
         found = self.case.find(wanted.id, self.target, wanted.predicate_type, wanted.by, self._command)  # (1)
         self.case.look_at(found.facts)
         facts = self._select(self.case.without_superseded(found.facts))  # (2)
-        self.case.weigh(facts)
+        self.case.weigh(facts, wanted.id)
         if not facts:
             if not found.rejected:
                 self._missing(found)

@@ -26,6 +26,12 @@ from mlseal.policy.names import canonical
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([mhdw])")
 _RFC3339 = r"^[0-9]{4}-?[0-9W][0-9-]*[^0-9][0-9:.,]+([Zz]|[+-][0-9:.]+)$"
+_SERVER = (
+    r"^(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*$"
+    r"|^http\+unix://%2F[A-Za-z0-9._%-]+$"
+)
+_DECISION = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
+_SECONDS = re.compile(r"([1-9]|[12][0-9]|30)s")
 _DOMAIN = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*$"
 
 
@@ -35,6 +41,13 @@ def duration(value: object) -> timedelta:
     if found is None:
         raise ValueError(f"not a duration: {str(value)[:40]!r}; write 15m, 24h, 30d or 12w")
     return int(found[1]) * _UNITS[found[2]]
+
+
+def _seconds(value: object) -> timedelta:
+    found = _SECONDS.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"not a time to wait: {str(value)[:40]!r}; write 1s to 30s")
+    return timedelta(seconds=int(found[1]))
 
 
 def _moment(value: object) -> datetime:
@@ -58,6 +71,7 @@ def _pattern(value: str) -> str:
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
 Duration = Annotated[timedelta, BeforeValidator(duration), told(f"^{_DURATION.pattern}$")]
+Seconds = Annotated[timedelta, BeforeValidator(_seconds), told(f"^{_SECONDS.pattern}$")]
 Moment = Annotated[datetime, BeforeValidator(_moment), told(_RFC3339)]
 Pattern = Annotated[
     str,
@@ -247,6 +261,27 @@ class RequirementPart(Part):
     control: Annotated[list[Text], Field(min_length=1)] | None = None
 
 
+class Opa(Part):
+    """A decision of an OPA server that must be true besides; see docs/policy.md for each key.
+
+    Plain http reaches this machine only; what a server needs to believe us lies outside of the policy.
+    """
+
+    id: Id = "opa"
+    server: Annotated[str, StringConstraints(pattern=_SERVER, max_length=300)]
+    decision: Annotated[str, StringConstraints(pattern=_DECISION, max_length=200)]
+    bundle: Text | None = None
+    revision: Text | None = None
+    timeout: Seconds = timedelta(seconds=5)
+    control: Annotated[list[Text], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _names_what_it_pins(self) -> Opa:
+        if self.bundle is not None and self.revision is None:
+            raise ValueError("bundle belongs to revision")
+        return self
+
+
 class Sample(Part):
     """Evidence as a policy's test imagines it. Fields left out of ``body`` get the least value their schema lets pass.
 
@@ -267,7 +302,8 @@ class Control(Part):
 
     ``like`` names the test to start from; ``without``, ``set``, ``signer``, ``ages`` and ``revoked`` change its samples
     by their id (``set`` takes paths such as ``fairness.metrics.0.ciHigh``). ``rule`` must be among the reasons. ``at``
-    sets the gate's clock; without it every rule is in force and no window is closed.
+    sets the gate's clock; without it every rule is in force and no window is closed. ``opa`` says what the decisions
+    under ``opa`` of the policy answer, by their id; one that is not named gives no answer.
     """
 
     name: Text
@@ -280,6 +316,7 @@ class Control(Part):
     ages: dict[Id, Duration] = Field(default_factory=dict)
     revoked: dict[Id, Literal["superseded", "expired", "withdrawn"]] = Field(default_factory=dict)
     evidence: list[Sample] = Field(default_factory=list)
+    opa: dict[Id, Any] = Field(default_factory=dict)
     at: Moment | None = None
     snapshot_age: Duration = timedelta(minutes=1)
 
@@ -318,6 +355,7 @@ class PolicyPart(Part):
     require: Annotated[list[RequirementPart], Field(min_length=1)] | None = None
     ungoverned: Annotated[list[Ungoverned], Field(min_length=1)] | None = None
     freeze: Annotated[list[Freeze], Field(min_length=1)] | None = None
+    opa: Annotated[list[Opa], Field(min_length=1, max_length=4)] | None = None
     tests: Annotated[list[Control], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
@@ -339,3 +377,5 @@ class PolicyPart(Part):
             )
         if self.unsigned is not None and self.require is None:
             raise ValueError("unsigned sources count in requirements, and there are none")
+        if self.opa is not None and self.require is None:
+            raise ValueError("opa adds to requirements, and there are none: list which evidence by whom is needed")

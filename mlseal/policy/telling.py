@@ -11,8 +11,9 @@ from typing import Any
 from mlseal.evidence import predicates
 from mlseal.evidence.clock import rfc3339
 from mlseal.policy.case import span
-from mlseal.policy.lint import of_requirement
+from mlseal.policy.lint import of_requirement, remarks
 from mlseal.policy.model import Policy, Requirement
+from mlseal.policy.schema import Opa
 
 _NOT_PROVEN = re.compile(r'"notProven":\s*(\[[^\]]*\])')
 _MODULES = {module.URI: module for module in predicates.MODULES}
@@ -30,6 +31,7 @@ def tell(policy: Policy) -> dict[str, Any]:
         "revokers": [str(who) for who in policy.revokers],
         "waivers": [str(who) for who in policy.waivers],
         "requirements": [_requirement(policy, requirement) for requirement in policy.require],
+        "opa": [_engine(policy, engine) for engine in policy.engines],
     }
 
 
@@ -49,6 +51,24 @@ def _requirement(policy: Policy, requirement: Requirement) -> dict[str, Any]:
         "notProven": list(_not_proven(policy, requirement)),
         "control": list(requirement.control),
         **({"effectiveOn": rfc3339(part.effective_on)} if part.effective_on else {}),
+    }
+
+
+def _engine(policy: Policy, engine: Opa) -> dict[str, Any]:
+    """A decision of an OPA server: what is asked, and what its answer is worth."""
+    pinned = f", from revision {engine.revision} of its bundle{f' {engine.bundle}' if engine.bundle else ''}"
+    return {
+        "id": engine.id,
+        "server": engine.server,
+        "decision": engine.decision,
+        "asks": f"{engine.server} whether {engine.decision} is true{pinned if engine.revision else ''}, "
+        "once every other rule holds",
+        "notProven": [
+            "that the server evaluates the Rego that its revision names: the revision is its own word",
+            "that the Rego asks for the right thing, or refuses anything at all",
+            *(r.removeprefix(f"{engine.id}: ") for r in remarks(policy) if r.startswith(f"{engine.id}: opa ")),
+        ],
+        "control": list(engine.control or ()),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -68,6 +68,36 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A decision of an OPA server that the verdict rests on besides its evidence.
+
+    Attributes:
+        policy: which policy demands it.
+        id: under which name.
+        server: whom the gate asked.
+        decision: path of the decision, under ``/v1/data``.
+        input_sha256: hex SHA-256 of the document that was asked about.
+        answer: ``none`` when nothing came back that counts.
+        revision: of the bundle that decided, by the server's own word.
+        decision_id: by which the server's decision log finds it, if it keeps one.
+    """
+
+    policy: str
+    id: str
+    server: str
+    decision: str
+    input_sha256: str
+    answer: Literal["allowed", "refused", "none"] = "none"
+    revision: str | None = None
+    decision_id: str | None = None
+
+    def to_dict(self) -> dict[str, str]:
+        """For ``--json``, HTTP bodies and the signed verdict; absent members are left out."""
+        named = {"input_sha256": "inputSha256", "decision_id": "decisionId"}
+        return {named.get(key, key): value for key, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What was decided, about what, by which policies, on which evidence. Use its three subclasses.
 
@@ -80,6 +110,7 @@ class Verdict:
         mode: ``observe`` when only observing policies object; then `raise_for` lets pass.
         action: what was judged.
         time: when.
+        asked: decisions of OPA servers, where policies demand them.
     """
 
     kind: ClassVar[Literal["allowed", "refused", "undecided"]] = "undecided"
@@ -93,6 +124,7 @@ class Verdict:
     action: Mapping[str, str]
     time: datetime
     subjects: tuple[Subject, ...] = field(default=())
+    asked: tuple[Asked, ...] = field(default=())
 
     @property
     def passes(self) -> bool:
@@ -121,6 +153,7 @@ class Verdict:
                 {"evidenceId": i.evidence_id, "bundleSha256": i.bundle_sha256, "predicateType": i.predicate_type}
                 for i in self.inputs
             ],
+            **({"opa": [one.to_dict() for one in self.asked]} if self.asked else {}),
             "exitCode": 0 if self.passes else self.exit_code,
         }
 
@@ -222,7 +255,7 @@ def to_statement(
         else [],
         mlseal=slsa_vsa.Details(
             verdict=verdict.kind,
-            reasons=_reasons(verdict.reasons),
+            reasons=_reasons(verdict.reasons, {(one.policy, one.id) for one in verdict.asked}),
             policies=[slsa_vsa.PolicyReference(name=name, sha256=sha256) for name, sha256 in verdict.policies],
             tree_size=verdict.tree_size,
             assurance=dict(verdict.assurance),
@@ -230,6 +263,7 @@ def to_statement(
             action=dict(verdict.action),
             nonce=nonce,
             requester=requester,
+            opa=[slsa_vsa.Asked.model_validate(one.to_dict()) for one in verdict.asked] or None,
         ),
     )
     return statement.make(about, slsa_vsa.URI, predicate.to_json())
@@ -252,11 +286,13 @@ def _policy(policies: tuple[tuple[str, str], ...]) -> ResourceDescriptor:
     )
 
 
-def _reasons(reasons: tuple[Reason, ...]) -> list[slsa_vsa.Reason]:
+def _reasons(reasons: tuple[Reason, ...], asked: Collection[tuple[str, str]]) -> list[slsa_vsa.Reason]:
     """As many reasons as there is room for; the rest is counted, and stands in the verdict itself.
 
-    Where names are committed only the rules are named: words, remedies and what was found may hold paths.
+    Where names are committed only the rules are named: words, remedies and what was found may hold paths. What an OPA
+    server says is never signed: its authors may say what they like, and a log is for ever.
     """
+    reasons = tuple(_without_words(r) if (r.policy, r.rule) in asked and r.outcome == "refused" else r for r in reasons)
     if naming.in_force().committed:
         return [slsa_vsa.Reason(rule=r.rule, message=_UNSAID, control=list(r.control)) for r in once(reasons)]
     made: list[slsa_vsa.Reason] = []
@@ -276,6 +312,10 @@ def _reasons(reasons: tuple[Reason, ...]) -> list[slsa_vsa.Reason]:
             break
         made.append(said)
     return made
+
+
+def _without_words(reason: Reason) -> Reason:
+    return replace(reason, message="OPA refuses; in its words in the answer of the gate, not in the log", got=None)
 
 
 def _cut(text: str | None) -> str | None:

@@ -50,6 +50,29 @@ class PolicyReference(Model):
     sha256: Sha256
 
 
+class Asked(Model):
+    """A decision of an OPA server that a policy demands besides evidence.
+
+    Attributes:
+        policy: name of that policy.
+        id: how it calls the decision.
+        decision: path under ``/v1/data`` of the server.
+        input_sha256: of the document that was asked about, in canonical JSON.
+        answer: ``none`` when nothing came back that counts; then the verdict is no PASSED.
+        revision: of the bundle, by the server's own word; nothing here proves it.
+        decision_id: by which the server's own decision log finds it.
+    """
+
+    policy: str
+    id: str
+    server: str
+    decision: str
+    input_sha256: Sha256
+    answer: Literal["allowed", "refused", "none"]
+    revision: str | None = None
+    decision_id: str | None = None
+
+
 class Requester(Model):
     """Who asked the gate, as far as it could know. Never a name: the log is for ever.
 
@@ -73,6 +96,7 @@ class Details(Model):
         action: tool, action and facts that were judged.
         nonce: run id or request id, so that a verdict cannot serve another run.
         requester: who asked, where the gate was asked by somebody.
+        opa: decisions of OPA servers that policies demanded; the document itself stays with the gate.
     """
 
     verdict: Literal["allowed", "refused", "undecided"]
@@ -84,6 +108,7 @@ class Details(Model):
     action: dict[str, str] = Field(default_factory=dict)
     nonce: str | None = None
     requester: Requester | None = None
+    opa: list[Asked] | None = None
 
 
 class Predicate(Model):

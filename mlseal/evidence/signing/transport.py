@@ -79,9 +79,9 @@ class _Reads(io.RawIOBase):
 class _Http(http.client.HTTPConnection):
     """A connection to the service at `base`, over whatever its URL names."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, ca_file: str | None) -> None:
         parts = urlsplit(base)
-        self._base, self._tls = base, parts.scheme == "https"
+        self._base, self._tls, self._ca_file = base, parts.scheme == "https", ca_file
         self.end = 0.0
         self._line: _Line | None = None
         if self._tls:
@@ -115,7 +115,7 @@ class _Http(http.client.HTTPConnection):
 
     def _secured(self, sock: socket.socket) -> socket.socket:
         try:
-            context = ssl.create_default_context(cafile=os.environ.get("MLSEAL_TLS_CA") or None)
+            context = ssl.create_default_context(cafile=self._ca_file or os.environ.get("MLSEAL_TLS_CA") or None)
             sock.settimeout(_left(self.end))
             return context.wrap_socket(sock, server_hostname=self.host)
         except BaseException:
@@ -152,15 +152,18 @@ class Connection:
     Args:
         base: URL that every path is appended to.
         deadline: seconds for one request, everything included.
+        ca_file: whose certificates count, instead of ``$MLSEAL_TLS_CA`` and the machine's.
+        most: bytes of an answer, beyond which it is none.
     """
 
-    def __init__(self, base: str, deadline: float) -> None:
+    def __init__(self, base: str, deadline: float, *, ca_file: str | None = None, most: int = MAX_RESPONSE) -> None:
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https", "http+unix") or not parts.netloc:
             raise Misuse("not a service URL", got=base[:120], expected="https://…, http://127.0.0.1… or http+unix://…")
         if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
             raise Misuse("plain http would send the token in the clear", got=base[:120], expected="https://…")
         self.base, self.deadline = base, deadline
+        self._ca_file, self._most = ca_file, most
         self._prefix = parts.path.rstrip("/")
         self._local = threading.local()
 
@@ -193,21 +196,29 @@ class Connection:
         self._drop()
 
     def _once(self, method: str, path: str, body: bytes | None, headers: dict[str, str], end: float) -> Response:
-        connection: _Http = getattr(self._local, "connection", None) or _Http(self.base)
+        connection: _Http = getattr(self._local, "connection", None) or _Http(self.base, self._ca_file)
         self._local.connection = connection
         connection.until(end)
         connection.request(method, self._prefix + path, body=body, headers=headers)
         response = connection.getresponse()
+        try:
+            body = self._body(response)
+        except BaseException:
+            response.close()  # it holds the socket open
+            raise
+        if response.will_close:
+            self._drop()
+        return Response(response.status, body)
+
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
         chunks, size = [], 0
         while chunk := response.read1(1 << 16):
             size += len(chunk)
-            if size > MAX_RESPONSE:
-                raise OSError(f"answer over {MAX_RESPONSE} bytes")
+            if size > self._most:
+                raise OSError(f"answer over {self._most} bytes")
             chunks.append(chunk)
         response.read()  # empty by now; tells http.client that the connection is free again
-        if response.will_close:
-            self._drop()
-        return Response(response.status, b"".join(chunks))
+        return b"".join(chunks)
 
     def _drop(self) -> None:
         connection = getattr(getattr(self, "_local", None), "connection", None)

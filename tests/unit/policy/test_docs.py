@@ -11,7 +11,7 @@ import pytest
 from mlseal.policy import controls
 from mlseal.policy.cel import compile_condition
 from mlseal.policy.load import parse
-from mlseal.policy.schema import Control, PolicyPart, RequirementPart, Sample, Signer
+from mlseal.policy.schema import Control, Opa, PolicyPart, RequirementPart, Sample, Signer
 
 TEXT = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
 POLICY, TESTS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
@@ -35,7 +35,7 @@ def test_the_tests_shown_run(tmp_path: Path) -> None:
     assert len(found) == 7
 
 
-@pytest.mark.parametrize("part", [PolicyPart, RequirementPart, Signer, Control, Sample])
+@pytest.mark.parametrize("part", [PolicyPart, RequirementPart, Signer, Control, Sample, Opa])
 def test_every_key_is_named(part: type) -> None:
     for field in part.model_fields.values():
         assert re.search(rf"\b{field.alias}\b", TEXT), field.alias
