@@ -29,7 +29,7 @@ from mlseal.evidence.digest import Manifest, Subject
 from mlseal.evidence.predicates import data_provenance
 from mlseal.evidence.revocation import Revocations
 from mlseal.evidence.statement import Statement
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import VerifiedStatement, Verifier
 from mlseal_dvc import layout, logcopy, objects
@@ -156,7 +156,7 @@ class Checker:
             if said.predicate_type == data_provenance.URI and self.shelf.names.unreadable(_salt_of(said)):
                 self._revocations.require_not_revoked(bundle.evidence_id)
 
-    def taken_back(self, store: Store) -> Iterator[Bundle]:
+    def taken_back(self, store: BundleStore) -> Iterator[Bundle]:
         """The bundles in `store` that were taken back."""
         for evidence_id in self._revocations.revoked:
             with suppress(Error):  # nobody keeps it here

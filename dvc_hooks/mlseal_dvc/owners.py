@@ -33,7 +33,7 @@ from mlseal_dvc.pointers import Pointer
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
     from mlseal.evidence.statement import Statement
-    from mlseal.evidence.store import Store
+    from mlseal.evidence.store import BundleStore
     from mlseal_dvc.checking import Checker
     from mlseal_dvc.desk import Desk
     from mlseal_dvc.objects import Content
@@ -58,7 +58,7 @@ class Owners:
     """
 
     desk: Desk
-    store: Store
+    store: BundleStore
     subjects: Subjects
     by: Callable[[], Identity]
 

@@ -13,14 +13,14 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlseal.errors import Refusal
+from mlseal.errors import Error, Refusal
 from mlseal.evidence import revocation
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock
 from mlseal.evidence.predicates import revocation as revoked
 from mlseal.evidence.predicates import revocation_snapshot as snapshot
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocation, Revocations
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import resolve
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import VerifiedStatement, Verifier
 from mlseal_dvc import layout, logcopy
@@ -90,9 +90,10 @@ def _in_store() -> Iterator[Bundle]:
     root = os.environ.get("MLSEAL_STORE")
     if not root:
         return
-    store = Store(root)
-    for evidence_id in store.ids():
-        bundle = store.get(evidence_id)
+    store = resolve(root)
+    for _, bundle in store.fetch(list(store.ids())):
+        if isinstance(bundle, Error):
+            raise bundle
         if bundle.statement.predicate_type in _TYPES:
             yield bundle
 

@@ -48,7 +48,7 @@ from mlseal.evidence.hashcache import HashCache
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.naming import Naming
 from mlseal.evidence.statement import Statement
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore, Store, resolve
 from mlseal_dvc import (
     gitstate,
     halt,
@@ -344,10 +344,10 @@ class _Sealer:
                 place.write(filed(attested.verified), attested.bundle.raw)
 
 
-def _store(desk: Desk) -> Store:
+def _store(desk: Desk) -> BundleStore:
     """Where finished bundles are kept for audits: ``$MLSEAL_STORE``, the repository's own store, else this user's."""
     if named := os.environ.get("MLSEAL_STORE"):
-        return Store(named)
+        return resolve(named)
     local = Path(gitstate.top(desk.repo)) / ".mlseal" / "evidence"
     return Store(local if local.is_dir() else paths.state_dir() / "dvc" / "evidence")
 

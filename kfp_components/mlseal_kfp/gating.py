@@ -293,7 +293,7 @@ def _require_no_hidden_withdrawal(verified: VerifiedStatement, applying: tuple[P
             raise Withheld(
                 "somebody who may revoke signed something after the verdict, and nobody shows it",
                 got=f"leaf {leaf.index} of {leaf.origin}, evidence {leaf.evidence_id[:16]}… by {leaf.identity}",
-                expected=f"its bundle in {archive.store.root}",
+                expected=f"its bundle in {archive.store}",
                 remedy="run the pipeline again, with a store that holds it",
             )
 

@@ -14,7 +14,7 @@ from mlseal.evidence import trust as trusts
 from mlseal.evidence.clock import Clock
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.signing.transport import socket_path
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore, Store
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import self_verify
 from mlseal.stages.training.run import BUILDER_VARIABLE
@@ -76,13 +76,13 @@ def trust() -> Trust:
 
 
 @contextmanager
-def store(task: Task, trust: Trust, clock: Clock) -> Iterator[Store]:
+def store(task: Task, trust: Trust, clock: Clock) -> Iterator[BundleStore]:
     """The store in force, with everything that ``known_evidence`` brings.
 
     Without ``$MLSEAL_STORE`` and without a store in the working directory it is a temporary one: a pod has no memory.
     """
     chosen = stores.resolve()
-    if os.environ.get("MLSEAL_STORE") or chosen.root.is_dir():
+    if os.environ.get("MLSEAL_STORE") or not isinstance(chosen, Store) or chosen.root.is_dir():
         _bring(task, chosen, trust, clock)
         yield chosen
         return
@@ -92,7 +92,7 @@ def store(task: Task, trust: Trust, clock: Clock) -> Iterator[Store]:
         yield temporary
 
 
-def _bring(task: Task, target: Store, trust: Trust, clock: Clock) -> None:
+def _bring(task: Task, target: BundleStore, trust: Trust, clock: Clock) -> None:
     """Copy what verifies of ``known_evidence``: a store keeps the first encoding, so a spoilt one must not be first."""
     known = task.artifact("known_evidence")
     if known is None:
@@ -105,7 +105,7 @@ def _bring(task: Task, target: Store, trust: Trust, clock: Clock) -> None:
             expected="a directory with bundles/ab/cdef….sigstore.json",
         )
     for evidence_id in source.ids():
-        if target.path(evidence_id).is_file():
+        if target.has(evidence_id):
             continue
         with suppress(Error):  # what does not verify stays outside; if it matters the log knows that it is missing
             bundle = source.get(evidence_id)

@@ -232,7 +232,7 @@ def history(
     workspace: str,
     tiles: Path | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     as_json: bool,
 ) -> None:
     """Say what of MODEL was in production at DATE, and why, from signed verdicts alone: no server is asked.

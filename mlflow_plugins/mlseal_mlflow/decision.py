@@ -28,15 +28,17 @@ from urllib.parse import urlparse
 
 from mlseal.errors import Error, Misuse, NotInitialised, Refusal, ServiceUnavailable, UntrustedSigner
 from mlseal.evidence import paths
+from mlseal.evidence import store as stores
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.archive import Archive
+from mlseal.evidence.bucket_url import is_url
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.signing import Signer
 from mlseal.evidence.signing.tokens import source_for
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import self_verify
 from mlseal.policy import gate, load
@@ -182,6 +184,7 @@ class Decisions:
                     break
                 if time.monotonic() - began > _HUNG_SECONDS:  # nobody answers: that does not settle in a moment
                     break
+                _publish_what_waits(self._signer, self._gates)  # the store may have been away when one was signed
                 time.sleep(pause)
             return verdict
 
@@ -216,7 +219,7 @@ class Decisions:
         """
         for bundle in beside.bundles(model / beside.FOLDER, without=_VERDICT):
             try:
-                if not self.archive.store.path(bundle.evidence_id).is_file():
+                if not self.archive.store.has(bundle.evidence_id):
                     self_verify(bundle, self.archive.trust, clock=self._clock)
                     self.archive.store.put(bundle)
             except Error as error:
@@ -254,8 +257,8 @@ def from_environment() -> Decisions:
     """The decisions of this process, as its environment says.
 
     ``MLSEAL_TRUST`` (or a pinned root), ``MLSEAL_POLICY`` (files, separated by ``:``), ``MLSEAL_STORE`` (an existing
-    directory) and ``MLSEAL_TOKEN_FILE`` (or an authority that grants this user the gate's role). Raises
-    `mlseal.errors.Error` if any of them will not do, so that the server does not start.
+    directory, or a bucket's URL) and ``MLSEAL_TOKEN_FILE`` (or an authority that grants this user the gate's role).
+    Raises `mlseal.errors.Error` if any of them will not do, so that the server does not start.
     """
     names = ("MLSEAL_TRUST", "MLSEAL_POLICY", "MLSEAL_STORE", "MLSEAL_TOKEN_FILE", "MLSEAL_STATE_DIR")
     return _build(tuple((name, os.environ.get(name)) for name in names))
@@ -327,16 +330,21 @@ def _policies() -> tuple[Policy, ...]:
     return policies
 
 
-def _store() -> Store:
+def _store() -> BundleStore:
+    """The evidence store, which must be there already: a gate that made one would know of nothing."""
     named = os.environ.get("MLSEAL_STORE")
+    if named and is_url(named):
+        kept = stores.resolve(named)
+        kept.require_usable(writing=False)
+        return kept
     if not named or not Path(named).is_dir():
         raise NotInitialised(
             "the gate has no evidence store",
             got=named,
-            expected="an existing directory",
+            expected="an existing directory, or a URL such as s3://bucket/prefix",
             remedy="set MLSEAL_STORE=DIR, such as the evidence/ that 'mlseal init' made",
         )
-    return Store(Path(named).resolve())
+    return stores.resolve(Path(named).resolve())
 
 
 def _limits() -> Limits:

@@ -10,14 +10,13 @@ It says what the server says of itself. That a promotion is really refused shows
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlseal.errors import Error, Misuse, ServiceUnavailable, Unreadable
+from mlseal.errors import Error, Misuse, ServiceUnavailable
 
 if TYPE_CHECKING:
     from mlseal_mlflow.decision import Decisions
@@ -80,11 +79,7 @@ class Posture:
         return ", ".join(f"{policy.name} sha256:{policy.sha256}" for policy in self._decisions.policies)
 
     def _store(self) -> str:
-        root = self._decisions.archive.store.root
-        if not root.is_dir():
-            raise Unreadable("the evidence store is gone", got=root, expected="an existing directory")
-        if not os.access(root, os.W_OK):
-            raise Unreadable("the evidence store cannot be written", got=root)
+        self._decisions.archive.store.require_usable(writing=True)
         return "there"
 
 

@@ -15,7 +15,7 @@ from mlseal.policy.budget import Cost, Reservation
 @TRUST
 @STORE
 @JSON
-def budget(data: Path, trust_path: str | None, store_path: Path | None, as_json: bool) -> None:
+def budget(data: Path, trust_path: str | None, store_path: str | None, as_json: bool) -> None:
     """Show the privacy budgets that owners stated for DATA: how much is left, and each reservation.
 
     \b

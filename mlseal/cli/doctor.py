@@ -1,4 +1,4 @@
-"""``mlseal doctor``: what is installed, trusted and reachable, and what mends it. Reads only; starts nothing."""
+"""``mlseal doctor``: what is installed, trusted and reachable, and what mends it. Reads only, unless asked to write."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from mlseal import __version__
 from mlseal.errors import Error, Unchecked
 
+if TYPE_CHECKING:
+    from mlseal.evidence.store import BundleStore
+
 State = Literal["ok", "absent", "fault"]
 _FEW = 6
+_FOLDER = 16
 _MARK: dict[State, str] = {"ok": "ok    ", "absent": "absent", "fault": "FAULT "}
 # Import names that belong to nobody but us. A neighbour that installs one of them replaces code of a gate.
 _OUR_PACKAGES = ("mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc", "mlseal_gx")
@@ -36,13 +40,17 @@ class Check:
 
 @click.command()
 @click.option("--trust", "trust_path", help="Trust root to look at; the one in force otherwise.")
+@click.option("--store", "store_path", metavar="DIR|URL", help="Evidence store to ask; a bucket only if named.")
+@click.option("--write", is_flag=True, help="Try whether the store can be written; a bucket keeps one small object.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(trust_path: str | None, as_json: bool) -> None:
+def doctor(trust_path: str | None, store_path: str | None, write: bool, as_json: bool) -> None:
     """Say what is installed, trusted and reachable, and what to mend.
+
+    Without --store nothing is asked over a network.
 
     Exit 0 when nothing is at fault (an extra that is not installed is not a fault), 11 otherwise.
     """
-    report = [check for part in _parts(trust_path) for check in part()]
+    report = [check for part in _parts(trust_path, store_path, write) for check in part()]
     faults = [check for check in report if check.state == "fault"]
     if as_json:
         click.echo(json.dumps({"checks": [asdict(check) for check in report], "faults": len(faults)}))
@@ -59,8 +67,11 @@ def doctor(trust_path: str | None, as_json: bool) -> None:
         )
 
 
-def _parts(trust_path: str | None) -> list[Callable[[], Iterator[Check]]]:
-    return [_python, _distribution, _extras, _directories, lambda: _trust(trust_path)]
+def _parts(trust_path: str | None, store_path: str | None, write: bool) -> list[Callable[[], Iterator[Check]]]:
+    def store() -> Iterator[Check]:
+        yield _store(store_path, write=write)
+
+    return [_python, _distribution, _extras, _directories, lambda: _trust(trust_path), store]
 
 
 def _python() -> Iterator[Check]:
@@ -208,3 +219,25 @@ def _service(url: str) -> Check:
                 "it starts when its owner signs something, or by 'mlseal serve'",
             )
     return Check("trust service", "ok", f"listens on {path}")
+
+
+def _store(named: str | None, *, write: bool) -> Check:
+    """The evidence store: whether it answers, holds how many, and takes more."""
+    from mlseal.evidence import store as stores
+
+    try:
+        kept = stores.resolve(named)
+        if named is None and not isinstance(kept, stores.Store):
+            return Check("evidence store", "ok", f"{kept} (not asked: pass --store)")
+        if named is None and not kept.outputs.parent.is_dir():
+            return Check("evidence store", "absent", f"{kept} does not exist yet")
+        kept.require_usable(writing=write)
+        return Check("evidence store", "ok", f"{kept}, {_count(kept)}" + (", can be written" if write else ""))
+    except Error as error:
+        return Check("evidence store", "fault", str(error), error.remedy or "check the path, or --store DIR|URL")
+
+
+def _count(kept: BundleStore) -> str:
+    """How many bundles; of many an estimate from one of the 256 folders, which their digests fill evenly."""
+    some = sum(1 for _ in kept.ids("00"))
+    return f"about {some * 256} bundles" if some >= _FOLDER else f"{sum(1 for _ in kept.ids())} bundles"

@@ -16,7 +16,13 @@ from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.identity import Identity
 
 TRUST = click.option("--trust", "trust_path", metavar="FILE", help="Trust root to use (default: the pinned one).")
-STORE = click.option("--store", "store_path", metavar="DIR", type=click.Path(path_type=Path), help="Evidence store.")
+STORE = click.option(
+    "--store",
+    "store_path",
+    metavar="DIR|URL",
+    type=click.Path(path_type=str),  # text: as a path, s3://bucket would be s3:/bucket
+    help="Evidence store: a directory, or a bucket such as s3://bucket/prefix.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 ROLE = click.option("--role", default="producer", show_default=True, help="Role to sign as.")
 KEY = click.option(
@@ -47,7 +53,7 @@ def sign(
     output: Path | None,
     role: str,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     key_uri: str | None,
     as_json: bool,
@@ -86,7 +92,7 @@ def sign(
         as_json,
         {
             "evidenceId": bundle.evidence_id,
-            "bundle": str(output or kept.path(bundle.evidence_id)),
+            "bundle": str(output or kept.where(bundle.evidence_id)),
             "sha256": measured.sha256,
         },
         f"signed {measured.path} (sha256 {measured.sha256[:16]}…) as evidence {bundle.evidence_id}",
@@ -113,7 +119,7 @@ def verify(
     fingerprint: str | None,
     policy_path: Path | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     as_json: bool,
 ) -> None:
     """Verify one BUNDLE against the bytes it is about.
@@ -204,7 +210,7 @@ def revoke(
     valid_hours: int,
     role: str,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -240,7 +246,7 @@ def revoke(
 
 
 def _archive_and_signer(
-    trust_path: str | None, store_path: Path | None, role: str, token_file: Path | None
+    trust_path: str | None, store_path: str | None, role: str, token_file: Path | None
 ) -> tuple[Any, Any]:
     from mlseal.evidence.archive import Archive
     from mlseal.evidence.signing import signer_for
@@ -279,7 +285,7 @@ def _expected(
     return list(signers), [matcher for policy in policies for matcher in policy.revokers]
 
 
-def _require_not_revoked(verified: Any, trust: Any, store_path: Path | None, revokers: list[Any]) -> str | None:
+def _require_not_revoked(verified: Any, trust: Any, store_path: str | None, revokers: list[Any]) -> str | None:
     """Refuse what was taken back; returns why that is not known, where nothing demands that it is."""
     from mlseal.evidence.archive import Archive
 

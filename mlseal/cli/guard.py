@@ -44,7 +44,7 @@ def guard(
     role: str,
     policy_paths: tuple[Path, ...],
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
 ) -> None:
     """Verify MODEL, start its server on a private copy, and let only requests through that pass every step.

@@ -36,7 +36,7 @@ def lineage(
     output: Path | None,
     tiles_dir: Path | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     as_json: bool,
 ) -> None:
     """Show what DIGEST was made from, or with --down what was made of it.

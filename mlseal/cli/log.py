@@ -23,14 +23,14 @@ def log() -> None:
 @TRUST
 @STORE
 @JSON
-def log_show(trust_path: str | None, store_path: Path | None, as_json: bool) -> None:
+def log_show(trust_path: str | None, store_path: str | None, as_json: bool) -> None:
     """List the log's leaves and whether their bundles are here."""
     from mlseal.evidence.archive import Archive
 
     archive = Archive.open(trust_roots.resolve(trust_path), store_path)
     size = archive.refresh()
     # The index remembers what it saw once; this lists what is here now.
-    here = set(archive.store.ids()) - {leaf.evidence_id for leaf in archive.index.unresolved()}
+    here = set(archive.store.afresh().ids()) - {leaf.evidence_id for leaf in archive.index.unresolved()}
     rows = [
         {
             "origin": leaf.origin,
@@ -90,7 +90,7 @@ def log_pin(trust_path: str | None, as_json: bool) -> None:
 @TRUST
 @STORE
 @JSON
-def log_recover(trust_path: str | None, store_path: Path | None, as_json: bool) -> None:
+def log_recover(trust_path: str | None, store_path: str | None, as_json: bool) -> None:
     """Publish evidence that a crash left between signing and storing."""
     from mlseal.evidence import store
     from mlseal.evidence.signing import signer_for
@@ -119,7 +119,7 @@ def audit(
     tiles_dir: Path | None,
     policies: tuple[str, ...],
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     as_json: bool,
 ) -> None:
     """Verify a whole history offline: every log entry and every bundle.
@@ -129,15 +129,17 @@ def audit(
     """
     from mlseal.cli.progress import bar
     from mlseal.evidence import audit as auditing
+    from mlseal.evidence.bucket_url import is_url
     from mlseal.evidence.store import Store, resolve
     from mlseal.evidence.tiles import service_tiles
     from mlseal.policy import load
 
-    for named in filter(None, (directory, tiles_dir, store_path)):
+    local = Path(store_path) if store_path and not is_url(store_path) else None
+    for named in filter(None, (directory, tiles_dir, local)):
         _require_directory(named)
     chosen = trust_roots.resolve(trust_path)
     base = directory or Path(".mlseal")
-    store = Store(store_path) if store_path else Store(base / "evidence") if base.is_dir() else resolve(None)
+    store = resolve(store_path) if store_path or directory is None else Store(directory / "evidence")
     source = tiles_dir or (base / "log" if (base / "log").is_dir() else None)
     tiles: Mapping[str, Any] = auditing.directory_tiles(chosen, source) if source else service_tiles(chosen)
     if not tiles:

@@ -44,7 +44,7 @@ def monitor(
     valid_hours: int,
     role: str,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:

@@ -52,7 +52,7 @@ def approve(
     role: str,
     output: Path | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -113,7 +113,7 @@ def waive(
     role: str,
     output: Path | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -154,7 +154,7 @@ def sign_as(
     made: Statement,
     role: str,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     output: Path | None,
 ) -> Bundle:
@@ -171,22 +171,18 @@ def sign_as(
     return bundle
 
 
-def _reviewed(item: str, store_path: Path | None) -> str:
+def _reviewed(item: str, store_path: str | None) -> str:
     """The evidence id that `item` stands for: an id, its unique beginning of 8 digits or more, or a bundle file."""
     from mlseal.evidence import store
     from mlseal.evidence.bundle import Bundle
 
     if Path(item).is_file():
         return Bundle.read(item).evidence_id
-    kept = store.resolve(store_path)
-    found = (
-        [known for known in kept.ids() if known.startswith(item.rstrip("…").lower())]
-        if len(item) >= _SHORTEST_ID
-        else []
-    )
+    kept, beginning = store.resolve(store_path), item.rstrip("…").lower()
+    found = list(kept.ids(beginning)) if len(item) >= _SHORTEST_ID and beginning.isalnum() else []
     if len(found) != 1:
         raise NoEvidence(
-            f"{item} names {len(found)} pieces of evidence in {kept.root}",
+            f"{item} names {len(found)} pieces of evidence in {kept}",
             expected="an evidence id or a bundle file",
             remedy="take the id from 'mlseal explain'",
         )

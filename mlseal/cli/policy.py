@@ -52,7 +52,7 @@ def gate(
     role: str,
     nonce: str | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -86,7 +86,7 @@ def explain(
     action_name: str | None,
     facts: tuple[str, ...],
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     as_json: bool,
 ) -> None:
     """Say what the policies want for PATH and what is missing; or what a signed verdict says, if PATH is one.
@@ -193,7 +193,7 @@ def policy_test(files: tuple[Path, ...], ask_opa: bool, as_json: bool) -> None:
 
 
 def _judged(
-    path: Path, policy_paths: Sequence[Path], action: Action | None, trust_path: str | None, store_path: Path | None
+    path: Path, policy_paths: Sequence[Path], action: Action | None, trust_path: str | None, store_path: str | None
 ) -> Verdict:
     from mlseal.cli.progress import bar
     from mlseal.evidence.archive import Archive

@@ -38,7 +38,7 @@ def policy_release(
     role: str,
     output: Path | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -64,7 +64,7 @@ def policy_rollback(
     role: str,
     output: Path | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -93,7 +93,7 @@ def policy_pin(
     machine: bool,
     remove: str | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     as_json: bool,
 ) -> None:
     """Put the policy at SOURCE in force here, if an owner released it and nothing newer is known; without SOURCE, list.
@@ -127,7 +127,7 @@ def _accepted(
     owners: tuple[tuple[str, str], ...],
     sha256: str | None,
     kept: Pins,
-    places: tuple[str | None, Path | None],
+    places: tuple[str | None, str | None],
 ) -> tuple[Pin, Release]:
     from mlseal.cli.progress import bar
     from mlseal.evidence.archive import Archive
@@ -144,7 +144,7 @@ def _act(
     file: Path,
     role: str,
     output: Path | None,
-    places: tuple[str | None, Path | None, Path | None],
+    places: tuple[str | None, str | None, Path | None],
     reason: str | None,
     *,
     as_json: bool,
@@ -174,7 +174,7 @@ def _act(
 
 
 def _signed(
-    policy: Policy, role: str, places: tuple[str | None, Path | None, Path | None], reason: str | None, *, back: bool
+    policy: Policy, role: str, places: tuple[str | None, str | None, Path | None], reason: str | None, *, back: bool
 ) -> tuple[Bundle, Identity]:
     from mlseal.evidence import store
     from mlseal.evidence.archive import Archive

@@ -154,7 +154,7 @@ def _run(stage: Stage, values: Mapping[str, Any]) -> None:
             made=_each(values.get("made") or ()),
         ),
     )
-    _say(stage, bundle, values["output"] or kept.path(bundle.evidence_id), as_json=values["as_json"])
+    _say(stage, bundle, values["output"] or kept.where(bundle.evidence_id), as_json=values["as_json"])
 
 
 def _each(paths: Iterable[Path]) -> tuple[Path, ...]:
@@ -181,7 +181,7 @@ def _text(parameter: Parameter, value: Any) -> str:
     return json.dumps({name: content for name, _, content in pairs})
 
 
-def _say(stage: Stage, bundle: Bundle, where: Path, *, as_json: bool) -> None:
+def _say(stage: Stage, bundle: Bundle, where: Path | str, *, as_json: bool) -> None:
     said = bundle.statement
     if as_json:
         subjects = [{"name": s.name, "sha256": s.sha256} for s in said.subjects]

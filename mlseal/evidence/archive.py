@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from mlseal.errors import Error, NoEvidence, Unchecked, Withheld
 from mlseal.evidence import predicates, revocation, snapshots
@@ -20,7 +18,7 @@ from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.predicates import revocation as revocation_predicate
 from mlseal.evidence.predicates import revocation_snapshot
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocation, Revocations
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore, quiet
 from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import VerifiedStatement, Verifier
@@ -34,25 +32,24 @@ class Archive:
     verified it.
     """
 
-    def __init__(self, trust: Trust, store: Store, tiles: Mapping[str, TileSource], clock: Clock) -> None:
+    def __init__(self, trust: Trust, store: BundleStore, tiles: Mapping[str, TileSource], clock: Clock) -> None:
         self.trust, self.store, self.clock = trust, store, clock
         self._tiles = dict(tiles)
-        self.verifier = Verifier(trust, tiles=self._tiles, clock=clock)
-        name = hashlib.sha256(os.fsencode(os.path.realpath(store.root))).hexdigest()[:16]
-        self.index = Index(trust.state_directory() / f"index-{name}.db", store, self.verifier.checkpoints)
-        self.tree_size = 0
+        self.verifier = Verifier(trust, tiles=self._tiles, clock=clock, doubted=store.doubted)
+        self.index = Index(trust.state_directory() / f"index-{store.name}.db", store, self.verifier.checkpoints)
+        self.tree_size, self.progress = 0, quiet
 
     @classmethod
     def open(
         cls,
         trust: Trust,
-        store: Store | str | os.PathLike[str] | None = None,
+        store: BundleStore | str | os.PathLike[str] | None = None,
         *,
         tiles: Mapping[str, TileSource] | None = None,
         clock: Clock = utcnow,
     ) -> Archive:
         """The archive of `store` under `trust`; tiles come from the trust's services unless given."""
-        chosen = store if isinstance(store, Store) else stores.resolve(Path(store) if store else None)
+        chosen = store if isinstance(store, BundleStore) else stores.resolve(store or None)
         return cls(trust, chosen, service_tiles(trust) if tiles is None else tiles, clock)
 
     def close(self) -> None:
@@ -74,7 +71,7 @@ class Archive:
                     expected="its service or a copy of its tiles",
                     remedy="use the operator's trust_config.json, or pass a directory with the log's tiles",
                 )
-            total += self.index.update(log, tiles)
+            total += self.index.update(log, tiles, self.progress)
         self.tree_size = total
         return total
 
@@ -83,11 +80,11 @@ class Archive:
 
         Raises `Withheld` when the index knows one that the store no longer holds.
         """
-        return [self._bundle(i) for i in self.index.find(sha256s, _uris(predicate_types))]
+        return self._bundles(self.index.find(sha256s, _uris(predicate_types)))
 
     def of_type(self, predicate_types: Collection[str]) -> list[Bundle]:
         """Unverified bundles of these types, in log order."""
-        return [self._bundle(i) for i in self.index.of_type(_uris(predicate_types))]
+        return self._bundles(self.index.of_type(_uris(predicate_types)))
 
     def unresolved(self, revocations: Revocations = NOTHING_REVOCABLE) -> list[Leaf]:
         """Leaves that nobody shows a bundle for and that no listed identity accounted for by a revocation."""
@@ -107,7 +104,7 @@ class Archive:
                 raise Withheld(
                     f"nobody shows entry {leaf.index} of {leaf.origin}, by somebody who may revoke",
                     got=f"evidence {leaf.evidence_id} signed by {leaf.identity}",
-                    expected=f"its bundle in {self.store.root}",
+                    expected=f"its bundle in {self.store}",
                     remedy="pass --store DIR, or copy the bundle there",
                 )
 
@@ -166,16 +163,25 @@ class Archive:
         return verified.time if verified else None
 
     def _bundle(self, evidence_id: str) -> Bundle:
-        try:
-            return self.store.get(evidence_id)
-        except NoEvidence as error:
-            leaf = self.index.leaf(evidence_id)
-            raise Withheld(
-                f"the log holds evidence {evidence_id[:16]}… that the store no longer shows",
-                got=f"leaf {leaf.index} of {leaf.origin}" if leaf else None,
-                expected=str(self.store.path(evidence_id)),
-                remedy="restore the bundle from a copy",
-            ) from error
+        return self._bundles([evidence_id])[0]
+
+    def _bundles(self, ids: Sequence[str]) -> list[Bundle]:
+        """The bundles of `ids`, in that order; all must be had."""
+        found = dict(self.store.fetch(ids, self.progress)) if ids else {}
+        return [self._had(evidence_id, found[evidence_id]) for evidence_id in ids]
+
+    def _had(self, evidence_id: str, found: Bundle | Error) -> Bundle:
+        if isinstance(found, Bundle):
+            return found
+        if not isinstance(found, NoEvidence):
+            raise found
+        leaf = self.index.leaf(evidence_id)
+        raise Withheld(
+            f"the log holds evidence {evidence_id[:16]}… that the store no longer shows",
+            got=f"leaf {leaf.index} of {leaf.origin}" if leaf else None,
+            expected=self.store.where(evidence_id),
+            remedy="restore the bundle from a copy",
+        ) from found
 
 
 def revocation_subject(evidence_id: str) -> Subject:

@@ -18,13 +18,17 @@ from pathlib import Path
 from mlseal.errors import Error, ForgedEvidence, MalformedEvidence, Withheld
 from mlseal.evidence import predicates
 from mlseal.evidence.archive import Archive
+from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.identity import IdentityMatcher
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocations
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore
 from mlseal.evidence.trust import LocalRole, Trust
 from mlseal.evidence.verifying import VerifiedStatement
 from mlseal.tlog.tiles import DirectoryTiles, TileSource
+
+_AT_ONCE = 64
+"""Bundles asked for at once; a store that is far away has each lot's time for them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Report:
 
 def audit(
     trust: Trust,
-    store: Store,
+    store: BundleStore,
     tiles: Mapping[str, TileSource],
     *,
     revokers: Sequence[IdentityMatcher] = (),
@@ -69,10 +73,10 @@ def audit(
 
     Errors of single bundles are collected; an unreadable log or a split view ends the audit (raised).
     """
-    archive = Archive(trust, store, tiles, clock)
+    archive, asked = Archive(trust, store, tiles, clock), store.afresh()
     report = Report(tree_size=archive.refresh())  # (1)
     revocations = _revocations(archive, revokers or [LocalRole(trust, "monitor")], report)
-    ids = list(store.ids())
+    ids = list(asked.ids())
     # The index remembers what it saw once; an audit is about what is shown now.
     shown = set(ids) - {leaf.evidence_id for leaf in archive.index.unresolved()}
     for leaf in archive.index.leaves():  # (2)
@@ -82,14 +86,17 @@ def audit(
             error = Withheld(
                 "no bundle for this leaf",
                 got=f"{leaf.evidence_id} signed by {leaf.identity}",
-                expected=str(store.path(leaf.evidence_id)),
+                expected=store.where(leaf.evidence_id),
                 remedy="if it was never published: mlseal log recover, as its signer; else restore it from a copy",
             )
             report.findings.append(Finding(f"leaf {leaf.index} of {leaf.origin}", error))
-    for done, evidence_id in enumerate(ids, 1):
-        _check(archive, evidence_id, report)  # (3) (4)
+    for start in range(0, len(ids), _AT_ONCE):
+        for evidence_id, found in asked.fetch(ids[start : start + _AT_ONCE]):
+            _check(archive, evidence_id, found, report)  # (3) (4)
         if progress is not None:
-            progress(done, len(ids))
+            progress(min(start + _AT_ONCE, len(ids)), len(ids))
+    report.findings.sort(key=lambda finding: finding.where)
+    report.unlogged.sort()
     report.verified.sort(key=lambda v: (v.log.origin, v.log.index))
     return report
 
@@ -102,14 +109,15 @@ def _revocations(archive: Archive, revokers: Sequence[IdentityMatcher], report: 
         return NOTHING_REVOCABLE
 
 
-def _check(archive: Archive, evidence_id: str, report: Report) -> None:
+def _check(archive: Archive, evidence_id: str, bundle: Bundle | Error, report: Report) -> None:
     leaf = archive.index.leaf(evidence_id)
     if leaf is None:
         report.unlogged.append(evidence_id)
         return
     where = f"leaf {leaf.index} of {leaf.origin}"
     try:
-        bundle = archive.store.get(evidence_id)
+        if isinstance(bundle, Error):
+            raise bundle
         said = bundle.statement
         known = said.predicate_type if said.predicate_type in predicates.MODELS else None
         if known is None:

@@ -6,7 +6,8 @@ reads only what is new and performs:
 1. Read the log's checkpoint and check its signature; it must be consistent with the one pinned before.
 2. Read the new entries and extend the tree of the entries read so far; the root must be the checkpoint's root. So what
    was indexed is the log, entry by entry, and nothing was left out.
-3. Look for the bundle of each new or still unresolved leaf in the store, by evidence id, and note its subjects.
+3. Look for the bundle of each new or still unresolved leaf in the store, by evidence id, and note its subjects. A store
+   that gives no answer ends the update; what came until then is kept.
 
 A leaf without a bundle stays *unresolved*: somebody signed something that is not shown. A failed test cannot be made to
 disappear by deleting its bundle.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlseal.errors import Error, ForgedEvidence, Unchecked
@@ -23,7 +25,8 @@ from mlseal.evidence import paths
 from mlseal.evidence.checkpoints import PinnedCheckpoints
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.leaves import Leaf, parse_leaf
-from mlseal.evidence.store import Store
+from mlseal.evidence.statement import Statement
+from mlseal.evidence.store import BundleStore, Progress, quiet
 from mlseal.evidence.trust import LogKey
 from mlseal.tlog.checkpoint import open_note
 from mlseal.tlog.proofs import EMPTY_ROOT, leaf_hash, node_hash
@@ -51,7 +54,7 @@ class Index:
         checkpoints: what this verifier pinned.
     """
 
-    def __init__(self, file: Path, store: Store, checkpoints: PinnedCheckpoints) -> None:
+    def __init__(self, file: Path, store: BundleStore, checkpoints: PinnedCheckpoints) -> None:
         self._store, self._checkpoints = store, checkpoints
         paths.private(file.parent)
         self._db = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
@@ -67,24 +70,20 @@ class Index:
     def __del__(self) -> None:
         self.close()
 
-    def update(self, log: LogKey, tiles: TileSource) -> int:
+    def update(self, log: LogKey, tiles: TileSource, progress: Progress = quiet) -> int:
         """Bring the index up to the log's checkpoint and return its tree size.
 
         Raises `SplitView` or `ForgedEvidence` when the log is not the one indexed before, `Unchecked` when it cannot be
-        read. Then nothing of this update is kept.
+        read; then nothing of this update is kept. Raises `ServiceUnavailable` when the store gives no answer; then the
+        leaves that it was asked about stay unresolved.
         """
         try:
             note = tiles.read("checkpoint").decode("utf-8")
             checkpoint = open_note(note, log.origin, log.public_key)
             self._checkpoints.require_consistent(log, note, tiles)  # (1)
-            self._db.execute("begin immediate")
-            try:
+            with self._writing():
                 size = self._extend(log, checkpoint.size, checkpoint.root, tiles)  # (2)
-                self._resolve(log.origin)  # (3)
-            except BaseException:
-                self._db.execute("rollback")
-                raise
-            self._db.execute("commit")
+            self._resolve(log.origin, progress)  # (3)
         except (FileNotFoundError, UnicodeDecodeError) as error:
             raise Unchecked(
                 f"log {log.origin} cannot be read",
@@ -180,21 +179,40 @@ class Index:
         self._db.executemany("insert into leaf values(?,?,?,?,?,0)", rows)
         rows.clear()
 
-    def _resolve(self, origin: str) -> None:
-        still = self._db.execute(
-            "select position, evidence_id from leaf where resolved = 0 and origin = ?", (origin,)
-        ).fetchall()
-        for position, evidence_id in still:
-            if self._store.path(evidence_id).is_file():
-                try:
-                    said = self._store.get(evidence_id).statement
-                except Error:
-                    continue  # a file that is not this evidence resolves nothing; the leaf stays unresolved
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """All of the block or nothing of it."""
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+    def _resolve(self, origin: str, progress: Progress) -> None:
+        """Note what the store shows of the open leaves. It is asked outside of any write: it may be slow."""
+        rows = self._db.execute("select distinct evidence_id from leaf where resolved = 0 and origin = ?", (origin,))
+        still = [str(evidence_id) for (evidence_id,) in rows.fetchall()]
+        shown: list[Statement] = []
+        try:
+            for _, found in self._store.fetch(still, progress) if still else ():
+                if not isinstance(found, Error):  # a file that is not this evidence resolves nothing
+                    shown.append(found.statement)
+        finally:
+            if shown:
+                self._note(origin, shown)
+
+    def _note(self, origin: str, shown: Iterable[Statement]) -> None:
+        with self._writing():
+            for said in shown:
                 self._db.executemany(
                     "insert or ignore into subject values(?,?,?)",
-                    [(subject.sha256, said.predicate_type, evidence_id) for subject in said.subjects],
+                    [(subject.sha256, said.predicate_type, said.evidence_id) for subject in said.subjects],
                 )
-                self._db.execute("update leaf set resolved = 1 where origin = ? and position = ?", (origin, position))
+                self._db.execute(
+                    "update leaf set resolved = 1 where origin = ? and evidence_id = ?", (origin, said.evidence_id)
+                )
 
 
 def _marks(values: Iterable[str]) -> str:

@@ -21,6 +21,11 @@ def data_dir() -> Path:
     return _directory("MLSEAL_DATA_DIR", "XDG_DATA_HOME", ".local/share")
 
 
+def cache_dir() -> Path:
+    """What can be fetched again: ``$MLSEAL_CACHE_DIR`` or XDG. May be deleted at any time."""
+    return _directory("MLSEAL_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
+
+
 def machine_config_dir() -> Path:
     """Trust and policy that an administrator set for every user of this machine."""
     return Path("/etc/mlseal")

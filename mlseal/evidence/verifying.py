@@ -24,8 +24,8 @@ from the evidence), freshness, and the freshness of the revocations.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NoReturn, final
@@ -135,6 +135,7 @@ class Verifier:
         tiles: for each log origin a source of tiles for consistency proofs; untrusted.
         checkpoints: what this verifier remembers; by default in this user's state directory, for all roots.
         clock: the injected clock.
+        doubted: told the evidence id of a bundle that is refused, whose copies may be spoilt.
     """
 
     def __init__(
@@ -144,11 +145,12 @@ class Verifier:
         tiles: dict[str, TileSource] | None = None,
         checkpoints: PinnedCheckpoints | None = None,
         clock: Clock = utcnow,
+        doubted: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.trust = trust
         self.checkpoints = checkpoints or PinnedCheckpoints.of_user()
         self._tiles = tiles or {}
-        self._clock = clock
+        self._clock, self._doubted = clock, doubted
         self._stock = _stock_verifier(trust)
         self._seen: dict[str, _Facts] = {}
 
@@ -174,7 +176,7 @@ class Verifier:
         Raises:
             Refusal, Unchecked: as the table of errors says; any other failure inside is turned into `ForgedEvidence`.
         """
-        with _refusing():
+        with self._refusing(bundle):
             return self._verify(bundle, predicate_type, identities, subjects, revocations)
 
     def signer(self, bundle: Bundle) -> Identity:
@@ -183,8 +185,18 @@ class Verifier:
         For choosing whose bundles must verify. What a listed identity signed has to pass `verify` or stop the caller;
         passing it over because the log cannot be compared just now would hide it. Raises as `verify`.
         """
-        with _refusing():
+        with self._refusing(bundle):
             return self._facts(bundle).identity
+
+    @contextmanager
+    def _refusing(self, bundle: Bundle) -> Iterator[None]:
+        try:
+            with _refusing():
+                yield
+        except (ForgedEvidence, MalformedEvidence):
+            with suppress(Error):  # what has no statement has no id
+                self._doubted(bundle.evidence_id)
+            raise
 
     def _verify(
         self,

@@ -11,16 +11,14 @@ import os
 import re
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlseal.errors import MissingExtra, Misuse, NoEvidence, ServiceUnavailable, Unreadable
 from mlseal.evidence import bundle
+from mlseal.evidence.deadlines import within
 from mlseal.policy.plainyaml import MAX_BYTES, require_size
 
 SUFFIX = ".sigstore.json"
@@ -48,7 +46,7 @@ def fetch(source: str, *, seconds: float = SECONDS) -> Fetched:
     if source.startswith("git+"):
         return _from_git(source, seconds)
     if _URL.fullmatch(source):
-        return Fetched(source, *_pair(source, lambda url, most: _within(seconds, lambda: _remote(url, most), url)))
+        return Fetched(source, *_pair(source, lambda url, most: within(seconds, lambda: _remote(url, most), url)))
     return Fetched(source, *_pair(source, lambda path, most: _local(Path(path), most)), Path(source).resolve().parent)
 
 
@@ -90,26 +88,6 @@ def _remote(url: str, most: int) -> bytes:
         raise ServiceUnavailable(
             f"cannot fetch {url}", got=f"{type(error).__name__}: {error}"[:200], remedy="check the URL and the access"
         ) from error
-
-
-def _within(seconds: float, work: Callable[[], bytes], what: str) -> bytes:
-    """The result of `work`, or `ServiceUnavailable` after `seconds`: not every file system has a deadline.
-
-    In a thread that the end of the process does not wait for, as it would for one of a pool.
-    """
-    answer: Future[bytes] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-            answer.set_exception(error)
-
-    threading.Thread(target=run, name="mlseal-fetch", daemon=True).start()
-    try:
-        return answer.result(seconds)
-    except TookTooLong as error:
-        raise ServiceUnavailable(f"{what} did not answer", expected=f"within {seconds:g} s") from error
 
 
 def _from_git(source: str, seconds: float) -> Fetched:

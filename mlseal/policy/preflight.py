@@ -149,7 +149,7 @@ class _Judgement:
         raise Withheld(
             f"the log holds evidence by {leaf.identity} that nobody shows: {why}",
             got=f"evidence {leaf.evidence_id}",
-            expected=str(self.archive.store.path(leaf.evidence_id)),
+            expected=self.archive.store.where(leaf.evidence_id),
             remedy="put its bundle into the store (in a pipeline: connect known_evidence), or have it revoked",
         )
 

@@ -168,6 +168,6 @@ def _require_shown(archive: Archive, owners: Sequence[Identity], since: Release 
             raise Withheld(
                 "an owner of the policy signed something that nobody shows: it may be a newer version",
                 got=f"evidence {leaf.evidence_id} by {leaf.identity}",
-                expected=f"its bundle in {archive.store.root}",
+                expected=f"its bundle in {archive.store}",
                 remedy="copy the bundle into the store, or pass --store DIR",
             )

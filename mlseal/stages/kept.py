@@ -13,16 +13,19 @@ from pathlib import Path
 
 from mlseal.errors import Error
 from mlseal.evidence.digest import Measured, measure
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore
 from mlseal.stages.context import copy
 from mlseal.stages.workspace import remove
 
 
 class Kept:
-    """Files and directories under ``STORE/outputs/ab/cdef…``; any number of writers."""
+    """Files and directories under ``STORE/outputs/ab/cdef…``; any number of writers.
 
-    def __init__(self, store: Store) -> None:
-        self._root = store.root / "outputs"
+    Those of a store in a bucket lie in this user's cache: what is large is not sent around in the hope of another time.
+    """
+
+    def __init__(self, store: BundleStore) -> None:
+        self._root = store.outputs
 
     def path(self, sha256: str) -> Path:
         """Where the output of that digest rests, whether or not it is there."""

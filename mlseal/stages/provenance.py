@@ -89,6 +89,6 @@ def _require_nothing_withheld(archive: Archive, signer: Identity, revokers: Sequ
             raise Withheld(
                 f"the log holds evidence by {leaf.identity} that nobody shows",
                 got=f"leaf {leaf.index} of {leaf.origin}, evidence {leaf.evidence_id[:16]}…",
-                expected=str(archive.store.path(leaf.evidence_id)),
+                expected=archive.store.where(leaf.evidence_id),
                 remedy="put its bundle into the store, or have it revoked",
             )

@@ -35,7 +35,7 @@ from mlseal.evidence.clock import Clock, rfc3339, utcnow
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.predicates.base import Preflight
 from mlseal.evidence.statement import Statement
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore
 from mlseal.stages import checkpoints, registry
 from mlseal.stages.arguments import Arguments, parse
 from mlseal.stages.base import Context, require_unchanged
@@ -74,7 +74,7 @@ def run(
     arguments: Mapping[str, str],
     *,
     signer: Signer,
-    store: Store,
+    store: BundleStore,
     out: Path | None = None,
     run_id: str | None = None,
     clock: Clock = utcnow,
@@ -112,7 +112,7 @@ def run(
     def archive() -> Archive:
         from mlseal.evidence.archive import Archive
 
-        return Archive.open(signer.trust, store.root, clock=clock)
+        return Archive.open(signer.trust, store, clock=clock)
 
     if out is not None and out.is_dir():
         raise Misuse(f"{out} is a directory", expected="a file name for the bundle")
@@ -160,7 +160,7 @@ class _Asking:
     judge: planning.Judge
     archive: Callable[[], Archive]
     signer: Signer
-    store: Store
+    store: BundleStore
     purpose: str | None
     run_id: str
 

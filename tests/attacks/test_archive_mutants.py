@@ -28,7 +28,8 @@ NOTICED: dict[Any, dict[str, Row]] = {
             test_archive.test_what_a_revoker_signed_must_be_shown,
             {},
         ),
-        "_bundle: the log holds evidence …… that the store no longer shows": (
+        "_had: ": (test_archive.test_bundle_replaced_after_it_was_indexed_stops, {}),
+        "_had: the log holds evidence …… that the store no longer shows": (
             test_archive.test_bundle_deleted_after_it_was_indexed_is_withheld,
             {},
         ),

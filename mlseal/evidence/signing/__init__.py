@@ -10,7 +10,7 @@ from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.signing import keyuri
 from mlseal.evidence.signing.signer import Signer
 from mlseal.evidence.signing.tokens import TokenSource, source_for
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore
 from mlseal.evidence.trust import Trust
 
 __all__ = ["Signer", "TokenSource", "signer_for"]
@@ -20,7 +20,7 @@ def signer_for(
     role: str,
     *,
     trust: Trust | None = None,
-    store: Store | None = None,
+    store: BundleStore | None = None,
     token_file: str | os.PathLike[str] | None = None,
     key: str | None = None,
     deadline: float = 10.0,

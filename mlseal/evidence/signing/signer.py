@@ -34,7 +34,7 @@ from mlseal.evidence.signing.journal import Journal
 from mlseal.evidence.signing.remote import Remote
 from mlseal.evidence.signing.tokens import TokenSource
 from mlseal.evidence.statement import PAYLOAD_TYPE, Statement, pae
-from mlseal.evidence.store import Store
+from mlseal.evidence.store import BundleStore
 from mlseal.evidence.trust import Trust
 
 
@@ -58,7 +58,7 @@ class Signer:
         token: TokenSource | None = None,
         *,
         key: SigningKey | None = None,
-        store: Store | None = None,
+        store: BundleStore | None = None,
         deadline: float = 10.0,
         clock: Clock = utcnow,
         verify: bool = True,
@@ -88,6 +88,8 @@ class Signer:
         waiting = self._journal.find(statement.evidence_id, self._credentials.owns)
         if waiting is not None:  # a crash came between: the signature made then is the one that the log may hold
             return self._finish(waiting, waited=True)
+        if self.store is not None:
+            self.store.require_answering()  # before the log: an entry whose bundle nobody keeps stops every judge
         credential = self._credentials.current()  # (1)
         keyholder.require_work(credential.identity, statement.predicate_type)
         payload = self._credentials.prepare(statement).payload
@@ -156,7 +158,7 @@ class Signer:
         Never the bundle of somebody else: returning that would let whoever says the words first speak for us.
         """
         leaf = parse_leaf("log", 0, unbase64(entry.get("canonicalizedBody"), "log entry"))
-        if leaf.identity == own and self.store is not None and self.store.path(evidence_id).is_file():
+        if leaf.identity == own and self.store is not None and self.store.has(evidence_id):
             return self.store.get(evidence_id)
         raise Withheld(
             "the log holds this very statement already",

@@ -208,7 +208,7 @@ def _settings(context: Context, site: Site, path: Path) -> Path:
         "san": who.san,
         "purpose": context.asking.purpose,
         "trust": str(Path(archive.trust.source).absolute()),
-        "store": str(archive.store.root.absolute()),
+        "store": archive.store.absolute(),
     }
     path.write_text(json.dumps(document), encoding="utf-8")
     return path

@@ -78,7 +78,7 @@ import time
 from mlseal.errors import ServiceUnavailable
 from mlseal.policy import fetching
 try:
-    fetching._within(0.1, lambda: time.sleep(600) or b"", "the bucket")
+    fetching.within(0.1, lambda: time.sleep(600) or b"", "the bucket")
 except ServiceUnavailable as error:
     print(error)
 """

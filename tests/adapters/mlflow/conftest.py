@@ -351,7 +351,7 @@ def build(
     environment = authority.env | {
         "MLSEAL_TRUST": str(authority.trust_config),
         "MLSEAL_POLICY": str(file),
-        "MLSEAL_STORE": str(authority.store.root),
+        "MLSEAL_STORE": str(authority.store),
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "TMPDIR": str(temporary),

@@ -10,7 +10,16 @@ from datetime import timedelta
 
 import pytest
 
-from mlseal.errors import Error, ForgedEvidence, NoEvidence, SplitView, StaleEvidence, Unchecked, Withheld
+from mlseal.errors import (
+    Error,
+    ForgedEvidence,
+    MalformedEvidence,
+    NoEvidence,
+    SplitView,
+    StaleEvidence,
+    Unchecked,
+    Withheld,
+)
 from mlseal.evidence import statement
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.audit import audit, directory_tiles
@@ -102,6 +111,15 @@ def test_bundle_deleted_after_it_was_indexed_is_withheld(alone):
     archive = opened(alone)
     alone.store.path(bundle.evidence_id).unlink()
     with pytest.raises(Withheld, match="no longer shows"):
+        archive.candidates(["ab" * 32], [TEST_RESULT])
+
+
+def test_bundle_replaced_after_it_was_indexed_stops(alone):
+    signer = alone.signer("producer")
+    failed, passed = signer.sign(claim("FAILED")), signer.sign(claim("PASSED"))
+    archive = opened(alone)
+    shutil.copy(alone.store.path(passed.evidence_id), alone.store.path(failed.evidence_id))
+    with pytest.raises(MalformedEvidence, match="holds other evidence"):
         archive.candidates(["ab" * 32], [TEST_RESULT])
 
 

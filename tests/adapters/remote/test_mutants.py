@@ -1,0 +1,91 @@
+"""Take each check of the store in a bucket out once: a test of test_store or test_store_urls must then fail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+from mlseal.evidence import bucket, bucket_faults, bucket_url, store
+from tests.adapters.remote import test_store
+from tests.unit.evidence import test_store_urls
+
+STORE, URLS = test_store, test_store_urls
+MUTANTS: list[tuple[Any, str, str, Any, dict[str, Any]]] = [
+    (store, "if not _HEX.fullmatch(evidence_id):", "if False:", STORE.test_a_path_never_leads_out, {}),
+    (store, "if bundle.evidence_id != evidence_id:", "if False:", STORE.test_a_poisoned_cache_is_harmless, {}),
+    (store, "place = _HEX.fullmatch(evidence_id) and path", "place = path", STORE.test_a_list_that_lies_names_nothing_outside_of_its_own, {}),
+    (store, "bucket_url.require_no_lost_slash(os.fspath(place))", "pass", URLS.test_a_url_that_lost_a_slash_is_no_directory, {}),
+    (bucket, ', mode="create")', ")", STORE.test_the_first_encoding_stays_and_is_asked_for_in_one_request, {}),
+    (bucket, "        if not _exists(fs, path):", "        if True:", STORE.test_where_no_first_write_is_known_it_is_looked_before, {}),
+    (bucket, "        if not faults.no_conditions(error):\n            raise", "        if False:\n            raise", STORE.test_usable_says_whether_it_can_be_written, {}),
+    (bucket, "if not raw or len(raw) > MAX_BYTES:", "if not raw:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 4}),
+    (bucket, "if not raw or len(raw) > MAX_BYTES:", "if len(raw) > MAX_BYTES:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 2}),
+    (bucket, "require_same(Bundle(raw), evidence_id, self.where(evidence_id))", "Bundle(raw)", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 1}),
+    (bucket, "            raise said from error", "            pass", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 7}),
+    (bucket, "cached=False, limits=self._limits)", "limits=self._limits)", STORE.test_an_audit_does_not_believe_the_cache, {}),
+    (bucket, "self._cache.path(evidence_id).unlink(missing_ok=True)", "pass", STORE.test_a_poisoned_cache_is_harmless, {}),
+    (bucket, "paths.private(self._cache.root)", "pass", STORE.test_a_poisoned_cache_is_harmless, {}),
+    (bucket, "self._opened[0] != os.getpid()", "False", STORE.test_a_process_that_was_forked_opens_its_own_connection, {}),
+    (bucket, "if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 3600:", "if False:", STORE.test_seconds_to_wait_come_from_the_environment, {}),
+    (bucket_faults, '    if code == "NoSuchBucket":', "    if False:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 6}),
+    (bucket_faults, "    if isinstance(error, PermissionError) or code in _DENIED:", "    if False:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 7}),
+    (bucket_faults, "    if isinstance(error, ImportError):", "    if False:", STORE.test_without_the_extra_and_with_an_unknown_scheme_it_is_one_sentence, {}),
+    (bucket_url, """        _refuse(text, "a chain of file systems")""", "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "simplecache::s3://bucket/hunter2"}),
+    (bucket_url, '        _refuse(text, "a password")', "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://key:hunter2@bucket/x"}),
+    (bucket_url, '        _refuse(text, "an empty or relative part")', "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://bucket/hunter2/../other"}),
+    (bucket_url, '    if not path.startswith("/"):', "    if False:", URLS.test_a_url_that_lost_a_slash_is_no_directory, {}),
+]  # fmt: skip
+
+
+@contextmanager
+def changed(module: ModuleType, old: str, new: str) -> Iterator[None]:
+    """Within, every function of `module` runs the code of a copy in which `old` is `new`: whoever holds one runs it."""
+    source = Path(module.__file__).read_text()
+    assert old in source, "the table must follow the source"
+    copy = ModuleType(module.__name__)
+    copy.__file__ = module.__file__
+    sys.modules[module.__name__] = copy
+    try:
+        exec(compile(source.replace(old, new), module.__file__, "exec"), vars(copy))
+    finally:
+        sys.modules[module.__name__] = module
+    ours, theirs = functions(module), functions(copy)
+    kept = {name: function.__code__ for name, function in ours.items()}
+    for name, function in ours.items():
+        function.__code__ = theirs[name].__code__
+    try:
+        yield
+    finally:
+        for name, function in ours.items():
+            function.__code__ = kept[name]
+
+
+def functions(module: ModuleType) -> dict[str, FunctionType]:
+    """The functions and methods that `module` defines."""
+    found: dict[str, FunctionType] = {}
+    for name, value in vars(module).items():
+        for inner, member in vars(value).items() if isinstance(value, type) else [(name, value)]:
+            if isinstance(member, FunctionType) and value.__module__ == module.__name__ == member.__module__:
+                found[f"{name}.{inner}"] = member
+    return found
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "test", "given"),
+    MUTANTS,
+    ids=[f"{row[0].__name__.rpartition('.')[2]}: {row[1]}"[:70] for row in MUTANTS],
+)
+def test_taking_a_check_out_is_noticed(module, old, new, test, given, remote, tmp_path, monkeypatch, home):
+    if "row" in given:
+        (mark,) = (mark for mark in test.pytestmark if mark.name == "parametrize")
+        given = dict(zip(mark.args[0], mark.args[1][given["row"]], strict=True))
+    offered = {"remote": remote, "tmp_path": tmp_path, "monkeypatch": monkeypatch, "home": home, **given}
+    wanted = test.__code__.co_varnames[: test.__code__.co_argcount]
+    with changed(module, old, new), pytest.raises(BaseException):  # pytest.fail is one
+        test(**{name: offered[name] for name in wanted})

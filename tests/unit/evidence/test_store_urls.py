@@ -1,0 +1,84 @@
+"""URLs that name a store: none holds a secret or leads out of itself, and what is refused is not repeated."""
+
+import pathlib
+
+import pytest
+
+from mlseal.errors import Misuse
+from mlseal.evidence import bucket_url, store
+from mlseal.evidence.store import Store
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://bucket/org/evidence", "s3://bucket/org/evidence"),
+        ("s3://bucket/org/evidence/", "s3://bucket/org/evidence"),
+        ("s3a://bucket", "s3://bucket"),
+        ("gs://bucket/x", "gs://bucket/x"),
+        ("memory:///x", "memory:///x"),
+        ("abfs://container@account.dfs.core.windows.net/x", "abfs://container@account.dfs.core.windows.net/x"),
+    ],
+)
+def test_good_ones(text, shown):
+    assert str(bucket_url.parse(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://key:hunter2@bucket/x",
+        "https://u:hunter2@host/x",
+        "https://host/x?X-Amz-Signature=hunter2",
+        "s3://bucket/x#hunter2",
+        "simplecache::s3://bucket/hunter2",
+        "s3://bucket/hunter2/../other",
+        "s3://bucket/./hunter2",
+        "s3://bucket//hunter2",
+        "s3://bucket/hunter2\nx",
+        "s3://bucket/%2e%2e/hunter2",
+        "s3://",
+        "memory://",
+        "s3:///",
+    ],
+)
+def test_bad_ones_are_refused_and_not_repeated(text):
+    with pytest.raises(Misuse, match="cannot name an evidence store") as caught:
+        store.resolve(text)
+    assert "hunter2" not in str(caught.value)
+    assert isinstance(caught.value, Misuse)
+
+
+def test_a_directory_stays_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLSEAL_STORE", raising=False)
+    for place, root in (
+        (None, ".mlseal/evidence"),
+        ("some/where", "some/where"),
+        (tmp_path, str(tmp_path)),
+        (tmp_path.as_uri(), str(tmp_path)),
+        ("odd:name", "odd:name"),
+    ):
+        found = store.resolve(place)
+        assert isinstance(found, Store)
+        assert str(found) == root
+    monkeypatch.setenv("MLSEAL_STORE", tmp_path.as_uri())
+    assert store.resolve().root == tmp_path
+
+
+def test_a_url_that_lost_a_slash_is_no_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Misuse, match="lost a slash"):
+        store.resolve(str(pathlib.Path("s3://bucket/x")))
+    (tmp_path / "s3:/bucket").mkdir(parents=True)
+    assert isinstance(store.resolve("s3:/bucket"), Store)
+    with pytest.raises(Misuse, match="needs an absolute path"):
+        store.resolve("file://relative/path")
+
+
+def test_another_service_with_the_same_bucket_is_another_store(monkeypatch):
+    url = bucket_url.parse("s3://bucket/x")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    before = url.name
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    assert url.name != before
