@@ -64,11 +64,21 @@ class Proxy:
         address = str(environ.get("REMOTE_ADDR", ""))
         if address not in self.addresses:
             raise _spoofed(f"{self.header} from {address or 'nowhere'}", ", ".join(sorted(self.addresses)))
-        if "HTTP_X_FORWARDED_FOR" in environ and os.environ.get("FORWARDED_ALLOW_IPS") != "none":
+        if "HTTP_X_FORWARDED_FOR" in environ and not _own_address(environ):
             raise _spoofed("X-Forwarded-For, by which uvicorn lets an address be claimed", "FORWARDED_ALLOW_IPS=none")
         if not _NAME.fullmatch(value):  # two headers, or its twin with underscores, arrive as one value with a comma
             raise _spoofed(f"{self.header}: {value[:60]!a}", "one name without spaces and commas")
         return str(value)
+
+
+def _own_address(environ: Mapping[str, Any]) -> bool:
+    """Whether the address is the connection's own whatever headers say.
+
+    gunicorn never takes it from one; uvicorn does, unless told to believe nobody. Clients cannot write SERVER_SOFTWARE:
+    what they send begins with ``HTTP_`` here.
+    """
+    gunicorn = str(environ.get("SERVER_SOFTWARE", "")).startswith("gunicorn/")
+    return gunicorn or os.environ.get("FORWARDED_ALLOW_IPS") == "none"
 
 
 @dataclass(frozen=True)
