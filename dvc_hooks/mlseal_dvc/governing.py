@@ -170,8 +170,16 @@ class Governance:
 
 
 def rules_of(policies: Sequence[Policy], session: Session) -> tuple[Rule, ...]:
-    """Every rule of `policies` that is in force. Raises `Unchecked` for a requirement that only a gate can judge."""
+    """Every rule of `policies` that is in force. Raises `Unchecked` for what only a gate can judge."""
     now = session.clock()
+    for policy in policies:
+        if policy.engines:
+            raise Unchecked(
+                f"policy {policy.name} asks an OPA server, which DVC's adapter does not",
+                got=", ".join(engine.id for engine in policy.engines),
+                expected="a policy for tool: dvc without opa",
+                remedy="judge it with 'mlseal gate', or move opa to another policy",
+            )
     rules = [_rule(policy, requirement, session) for policy in policies for requirement in policy.binding(now)]
     if not rules:
         raise Unchecked(

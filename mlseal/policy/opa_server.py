@@ -74,11 +74,12 @@ class Servers:
         body = b'{"input":' + document.raw + b"}"
         try:
             response = connection.request("POST", f"/v1/data/{engine.decision}{_QUERY}", body, headers)
-        except ServiceUnavailable as error:
+        except (ServiceUnavailable, ValueError) as error:  # the latter for names that DNS cannot have
+            told = error if isinstance(error, ServiceUnavailable) else None
             failed = ServiceUnavailable(
                 f"the OPA server {engine.server} did not answer",
-                got=error.got,
-                expected=error.expected,
+                got=told.got if told else error,
+                expected=told.expected if told else "a host name",
                 remedy="start it, or see whether this machine reaches it and trusts its certificate (opa.json)",
             )
             self._failed[engine.server] = failed

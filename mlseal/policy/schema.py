@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -279,6 +280,8 @@ class Opa(Part):
     def _names_what_it_pins(self) -> Opa:
         if self.bundle is not None and self.revision is None:
             raise ValueError("bundle belongs to revision")
+        if urlsplit(self.server).port == 0 or "\0" in unquote(self.server):  # port raises ValueError beyond 65535
+            raise ValueError("server: nobody can listen there")
         return self
 
 

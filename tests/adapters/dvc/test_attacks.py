@@ -236,6 +236,19 @@ def test_a_closed_window_stops_a_push_and_a_coming_rule_permits_none(scene: Scen
     coming = parse(text.replace("by:", 'effectiveOn: "2099-01-01T00:00:00Z"\n    by:', 1).encode())
     with pytest.raises(Unchecked, match="in force yet"):
         rules_of([coming], Session())
+    assert len(rules_of([parse(text.encode())], Session())) == 1
+
+
+def test_a_policy_that_asks_opa_is_not_half_judged(scene: Scene) -> None:
+    """Whoever checks some of a policy's rules must not let pass what the others would stop."""
+    scene.add("data.csv")
+    text = scene.policy.read_text()
+    scene.policy.write_text(text + '\nopa: [{server: "http://127.0.0.1:1", decision: a/allow}]\n')
+    assert "asks an OPA server, which DVC's adapter does not" in refused(scene.owner, "push")
+    assert not scene.objects()
+    scene.policy.write_text(text)
+    scene.owner.dvc("push")
+    assert scene.objects()
 
 
 def test_marker_alone_protects_and_names_nobody(scene: Scene) -> None:

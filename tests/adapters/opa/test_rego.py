@@ -253,6 +253,8 @@ def test_over_tls_with_a_token(bench, tmp_path, monkeypatch):
         x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(hours=1), now + timedelta(hours=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.KeyUsage(True, *[False] * 4, True, *[False] * 3), critical=True)  # Python 3.13 is strict
         .sign(key, hashes.SHA256())
     )
     ca, both, token = tmp_path / "ca.pem", tmp_path / "both.pem", tmp_path / "token"

@@ -195,6 +195,11 @@ def test_a_server_that_is_not_there() -> None:
         refused(f"http://127.0.0.1:{taken.getsockname()[1]}", "did not answer")
 
 
+@pytest.mark.parametrize("name", ["a" * 64 + ".example", "a..example"])
+def test_a_name_that_no_host_can_have(name: str) -> None:
+    refused(f"https://{name}", "did not answer")
+
+
 def test_a_redirect_is_not_followed() -> None:
     with serving(says(reply())) as lax:
         there = says(reply(b"", "307 Temporary Redirect", f"Location: {lax.url}/v1/data/mlseal/gate/allow\r\n"))
@@ -231,6 +236,8 @@ def certificate(folder: Path, name: str = "ca") -> tuple[Path, ssl.SSLContext]:
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.KeyUsage(True, *[False] * 4, True, *[False] * 3), critical=True)  # Python 3.13 is strict
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )
