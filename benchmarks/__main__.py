@@ -11,7 +11,7 @@ import time
 
 ALL = (
     *("statement", "digest", "log", "fairness", "ingestion", "privacy", "lifecycle"),
-    *("guard", "mlflow", "pipeline", "scans", "robustness", "dvc"),
+    *("guard", "mlflow", "pipeline", "scans", "remote", "robustness", "dvc"),
 )
 
 

@@ -206,7 +206,7 @@ def _judged(
     with bar(f"reading {path}"):
         measured = measure(path)
     hints = Hints(path=str(path), policy_file=str(policy_paths[0]) if policy_paths else "POLICY")
-    with bar(f"judging {path}"):
+    with bar(f"judging {path}") as archive.progress:
         return judge(measured, action, policies, archive, clock=archive.clock, hints=hints)
 
 

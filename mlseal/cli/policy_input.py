@@ -53,7 +53,7 @@ def policy_input(
     facts: tuple[str, ...],
     name: str | None,
     trust_path: str | None,
-    store_path: Path | None,
+    store_path: str | None,
     as_json: bool,
 ) -> None:
     """Print what an OPA server is shown about PATH: verified facts alone, in JSON. Asks no server.

@@ -29,7 +29,7 @@ class Archive:
     """The evidence that is known here, under one trust root. Open with `open`.
 
     Call `refresh` before judging: it brings the index up to the log. Everything read is untrusted until `verifier` has
-    verified it.
+    verified it. ``progress`` is told while many bundles are fetched.
     """
 
     def __init__(self, trust: Trust, store: BundleStore, tiles: Mapping[str, TileSource], clock: Clock) -> None:

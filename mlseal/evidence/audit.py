@@ -22,7 +22,7 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.identity import IdentityMatcher
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocations
-from mlseal.evidence.store import BundleStore
+from mlseal.evidence.store import BundleStore, quiet
 from mlseal.evidence.trust import LocalRole, Trust
 from mlseal.evidence.verifying import VerifiedStatement
 from mlseal.tlog.tiles import DirectoryTiles, TileSource
@@ -74,6 +74,7 @@ def audit(
     Errors of single bundles are collected; an unreadable log or a split view ends the audit (raised).
     """
     archive, asked = Archive(trust, store, tiles, clock), store.afresh()
+    archive.progress = progress or quiet
     report = Report(tree_size=archive.refresh())  # (1)
     revocations = _revocations(archive, revokers or [LocalRole(trust, "monitor")], report)
     ids = list(asked.ids())
@@ -93,8 +94,7 @@ def audit(
     for start in range(0, len(ids), _AT_ONCE):
         for evidence_id, found in asked.fetch(ids[start : start + _AT_ONCE]):
             _check(archive, evidence_id, found, report)  # (3) (4)
-        if progress is not None:
-            progress(min(start + _AT_ONCE, len(ids)), len(ids))
+        archive.progress(min(start + _AT_ONCE, len(ids)), len(ids))
     report.findings.sort(key=lambda finding: finding.where)
     report.unlogged.sort()
     report.verified.sort(key=lambda v: (v.log.origin, v.log.index))

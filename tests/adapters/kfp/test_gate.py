@@ -136,7 +136,7 @@ def case(authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     )
     for name, value in {
         "MLSEAL_TRUST": authority.trust_config,
-        "MLSEAL_STORE": authority.store.root,
+        "MLSEAL_STORE": authority.store,
         "MLSEAL_POLICY": policy,
         "MLSEAL_KFP_HOST": "1",
     }.items():

@@ -9,13 +9,16 @@ import threading
 import pytest
 
 from mlseal.errors import ServiceUnavailable
-from mlseal.evidence import paths, store
+from mlseal.evidence import audit as auditing
+from mlseal.evidence import paths, store, verifying
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.audit import audit
 from mlseal.evidence.deadlines import Limits
+from mlseal.evidence.signing import signer
 from mlseal.evidence.tiles import service_tiles
 from mlseal.policy.gate import judge
 from mlseal.policy.verdict import to_statement
+from tests.adapters.remote.changing import changed
 from tests.adapters.remote.conftest import PATIENT, SECRET, enter
 from tests.adapters.remote.elsewhere import Elsewhere
 from tests.adapters.remote.relay import Lie
@@ -240,3 +243,17 @@ def test_the_commands(authority, remote, tmp_path, monkeypatch):
         assert done.returncode == 0, said[-1]
     assert SECRET not in "".join(said)
     assert paths.cache_dir().name == "elsewhere"
+
+
+MUTANTS = [
+    (auditing, "store.afresh()", "store", test_an_audit_is_about_what_the_bucket_shows_now),
+    (verifying, "self._doubted(bundle.evidence_id)", "pass", test_a_spoilt_signature_stops_until_the_bucket_is_mended),
+    (signer, "self.store.require_answering()", "pass", test_nothing_is_logged_while_the_store_is_away_and_what_was_is_published_later),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "old", "new", "test"), MUTANTS, ids=[row[1] for row in MUTANTS])
+def test_taking_a_check_out_is_noticed(module, old, new, test, desk, judged, remote):
+    offered = {"desk": desk, "judged": judged, "remote": remote}
+    with changed(module, old, new), pytest.raises(BaseException):
+        test(**{name: offered[name] for name in test.__code__.co_varnames[: test.__code__.co_argcount]})
