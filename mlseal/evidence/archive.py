@@ -18,7 +18,7 @@ from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.predicates import revocation as revocation_predicate
 from mlseal.evidence.predicates import revocation_snapshot
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocation, Revocations
-from mlseal.evidence.store import BundleStore, quiet
+from mlseal.evidence.store import BundleStore, Progress, quiet
 from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import VerifiedStatement, Verifier
@@ -37,7 +37,8 @@ class Archive:
         self._tiles = dict(tiles)
         self.verifier = Verifier(trust, tiles=self._tiles, clock=clock, doubted=store.doubted)
         self.index = Index(trust.state_directory() / f"index-{store.name}.db", store, self.verifier.checkpoints)
-        self.tree_size, self.progress = 0, quiet
+        self.progress: Progress = quiet
+        self.tree_size = 0
 
     @classmethod
     def open(
