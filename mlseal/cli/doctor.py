@@ -19,6 +19,7 @@ from mlseal.errors import Error, Unchecked
 
 if TYPE_CHECKING:
     from mlseal.evidence.store import BundleStore
+    from mlseal.policy.pins import Pin, Pins
 
 State = Literal["ok", "absent", "fault"]
 _FEW = 6
@@ -46,7 +47,7 @@ class Check:
 def doctor(trust_path: str | None, store_path: str | None, write: bool, as_json: bool) -> None:
     """Say what is installed, trusted and reachable, and what to mend.
 
-    Without --store nothing is asked over a network.
+    Without --store nothing is asked over a network. Pinned policies are compared with what is known of the log.
 
     Exit 0 when nothing is at fault (an extra that is not installed is not a fault), 11 otherwise.
     """
@@ -71,7 +72,10 @@ def _parts(trust_path: str | None, store_path: str | None, write: bool) -> list[
     def store() -> Iterator[Check]:
         yield _store(store_path, write=write)
 
-    return [_python, _distribution, _extras, _directories, lambda: _trust(trust_path), store]
+    def pinned() -> Iterator[Check]:
+        yield from _pins(trust_path, store_path)
+
+    return [_python, _distribution, _extras, _directories, lambda: _trust(trust_path), store, pinned]
 
 
 def _python() -> Iterator[Check]:
@@ -241,3 +245,50 @@ def _count(kept: BundleStore) -> str:
     """How many bundles; of many an estimate from one of the 256 folders, which their digests fill evenly."""
     some = sum(1 for _ in kept.ids("00"))
     return f"about {some * 256} bundles" if some >= _FOLDER else f"{sum(1 for _ in kept.ids())} bundles"
+
+
+def _pins(trust_path: str | None, store_path: str | None) -> Iterator[Check]:
+    """Each pinned policy: unchanged, not taken back, and the newest release that is known."""
+    from mlseal.evidence import paths
+    from mlseal.policy import pins
+
+    try:
+        kept = [pins.read(), pins.read(paths.machine_config_dir())]
+    except Error as error:
+        yield Check("policy pins", "fault", str(error), error.remedy)
+        return
+    if not any(one.by_name for one in kept):
+        yield Check("policy pins", "absent", "none: policies are named by --policy or MLSEAL_POLICY")
+    for one in kept:
+        for pin in one.by_name.values():
+            try:
+                yield _pin(one, pin, trust_path, store_path)
+            except Error as error:
+                yield Check(f"policy {pin.policy}", "fault", str(error), error.remedy)
+
+
+def _pin(kept: Pins, pin: Pin, trust_path: str | None, store_path: str | None) -> Check:
+    from mlseal.evidence import store as stores
+    from mlseal.evidence import trust as trust_roots
+    from mlseal.evidence.archive import Archive
+    from mlseal.policy import pinning, pins
+
+    pins.Pins(kept.folder, {pin.policy: pin}).policies()  # raises for a file that is not the pinned one any more
+    found, name = f"number {pin.serial} (sha256 {pin.sha256[:16]}…)", f"policy {pin.policy}"
+    trust, store = trust_roots.resolve(trust_path), stores.resolve(store_path)
+    if store_path is None and not isinstance(store, stores.Store):
+        return Check(name, "absent", f"{found}; whether it is the newest is not known", "pass --store")
+    asked = store_path is not None or (
+        trust.endpoints is not None and _service(trust.endpoints.ca).found.startswith("listens")
+    )
+    archive = Archive.open(trust, store)
+    try:
+        if asked:
+            archive.refresh()
+        newest = pinning.newer(archive, kept, pin)
+    finally:
+        archive.close()
+    if newest is not None:
+        return Check(name, "fault", f"{found}, but {newest} came since", f"mlseal policy pin {pin.source}")
+    known = "on the log" if asked else "known here (the log was not asked: pass --store)"
+    return Check(name, "ok", f"{found}, the newest {known}")

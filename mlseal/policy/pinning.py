@@ -55,8 +55,7 @@ def accept(
     parse(fetched.policy, name=fetched.source, find=shelf.finder([fetched.folder] if fetched.folder else []))
     archive.store.put(bundle)
     archive.refresh()
-    if (back := archive.revocations(people).of(release.evidence_id)) is not None:
-        raise Revoked("its owner took this release back", got=back.reason, remedy="pin the newest release")
+    _require_not_taken_back(archive, release, people)
     others = releases.known(archive, name, people, since=release)
     releases.require_newest(release, [*others, *_seen(before)])  # (4)
     pin = Pin(
@@ -70,6 +69,23 @@ def accept(
     )
     pins.written(pin, fetched.policy, fetched.release)
     return pin, release
+
+
+def newer(archive: Archive, kept: Pins, pin: Pin) -> Release | None:
+    """What the owners of `pin` released since; None while `pin` is the newest that `archive` knows as it is now.
+
+    Raises `Revoked` for a release that its owner took back, and whatever keeps that one or a later one from verifying.
+    """
+    people = [owner.identity for owner in pin.owners]
+    mine = releases.verified(archive, kept.release(pin), pin.sha256, people)
+    _require_not_taken_back(archive, mine, people)
+    newest = max(releases.known(archive, pin.policy, people, since=mine), key=lambda one: one.serial, default=mine)
+    return newest if newest.serial > pin.serial else None
+
+
+def _require_not_taken_back(archive: Archive, release: Release, people: Sequence[Identity]) -> None:
+    if (back := archive.revocations(people).of(release.evidence_id)) is not None:
+        raise Revoked("its owner took this release back", got=back.reason, remedy="pin the newest release")
 
 
 def _owners(name: str, before: Pin | None, owners: Sequence[Identity]) -> list[Owner]:

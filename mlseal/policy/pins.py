@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from mlseal.errors import DigestMismatch, MalformedEvidence, Misuse, Unreadable
 from mlseal.evidence import canonical, paths
-from mlseal.evidence.bundle import write_atomic
+from mlseal.evidence.bundle import Bundle, write_atomic
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.predicates.base import Sha256
 from mlseal.policy import shelf
@@ -99,6 +99,10 @@ class Pins:
                 )
             found.append(parse(raw, name=str(file), find=shelf.finder([])))
         return tuple(found)
+
+    def release(self, pin: Pin) -> Bundle:
+        """The release that `pin` rests on, as it was kept; unverified."""
+        return Bundle.read(self.folder / shelf.KEPT / f"{pin.sha256}.yaml{SUFFIX}")
 
     def written(self, pin: Pin, policy: bytes, release: bytes) -> None:
         """Keep `pin`, its file and its release; the pin last, so that a crash leaves the one before."""

@@ -5,6 +5,7 @@ import json
 from click.testing import CliRunner
 
 from mlseal.cli import main
+from mlseal.evidence import paths
 
 
 def report(*arguments: str):
@@ -63,3 +64,39 @@ def test_people_read_a_table(home):
     assert done.exit_code == 0
     assert "trust root" in done.stdout
     assert not done.stdout.lstrip().startswith("{")
+
+
+def test_pinned_policies_are_compared_with_what_their_owner_released(authority, tmp_path):
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def of_policy():
+        done, checks = report("--store", str(authority.store.root))
+        return done.exit_code, checks["policy doctored/1"]
+
+    assert report()[1]["policy pins"]["state"] == "absent"
+    file = tmp_path / "policy.yaml"
+    text = "policy: doctored/1\napplies: [{tool: t, action: a}]\nrevocationMaxAge: 24h\n"
+    text += "require: [{predicate: slsa-provenance, by: [{issuer: i, san: s}]}]\n"
+    file.write_text(text)
+    store = ("--store", str(authority.store.root))
+    owner = json.loads(run("policy", "release", str(file), *store))["owner"]
+    run("policy", "pin", str(file), "--owner", owner["issuer"], owner["san"], *store)
+    exit_code, check = of_policy()
+    assert (exit_code, check["state"]) == (0, "ok"), check
+    assert "number 1 " in check["found"] and "newest" in check["found"]
+    file.write_text(text.replace("24h", "12h"))
+    released = json.loads(run("policy", "release", str(file), *store))
+    exit_code, check = of_policy()
+    assert (exit_code, check["state"], check["remedy"]) == (11, "fault", f"mlseal policy pin {file}")
+    assert "release 2 of doctored/1" in check["found"]
+    run("policy", "pin", str(file), *store)
+    assert of_policy()[0] == 0
+    kept = paths.config_dir() / "policies" / f"{released['sha256']}.yaml"
+    kept.write_text(text)
+    exit_code, check = of_policy()
+    run("policy", "pin", "--remove", "doctored/1")  # other tests have the same home
+    assert (exit_code, check["state"]) == (11, "fault")
+    assert "was changed" in check["found"]

@@ -27,6 +27,7 @@ HERE, BACK = (
     "test_versions_go_forward_and_back_by_a_signed_act",
 )
 TAKEN, LARGE = "test_a_release_of_another_policy_and_one_taken_back", "test_what_is_too_large_or_not_there_stops"
+NEWER = "test_whoever_looks_is_told_of_a_newer_release_and_of_one_taken_back"
 GIT, UNSIGNED = "test_from_git_by_revision", "test_an_unsigned_policy_is_refused"
 MUTANTS: list[tuple[str, str, str, str]] = [
     ("releases", "        if later and leaf.identity in owners:", "        if False:", OLDER),
@@ -43,6 +44,10 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("pinning", "if sha256 is not None and digest != sha256:", "if False:", SWAPPED),
     ("pinning", "    if release.policy != name:", "    if False:", TAKEN),
     ("pinning", "    if (back := archive.revocations(people).of(release.evidence_id)) is not None:", "    if False:", TAKEN),
+    ("pinning", "    _require_not_taken_back(archive, release, people)", "    pass", TAKEN),
+    ("pinning", "    _require_not_taken_back(archive, mine, people)", "    pass", NEWER),
+    ("pinning", "newest if newest.serial > pin.serial else None", "None", NEWER),
+    ("pinning", "newest if newest.serial > pin.serial else None", "newest", NEWER),
     ("pinning", "    if before is None and not named:", "    if False:", LISTED),
     ("pinning", "set(named) != set(before.owners)", "False", LISTED),
     ("pins", "if (got := hashlib.sha256(raw).hexdigest()) != pin.sha256:", "if False:", SWAPPED),

@@ -39,7 +39,7 @@ from mlseal.evidence.revoking import revoke
 from mlseal.evidence.store import Store
 from mlseal.policy import load, pins, releases
 from mlseal.policy.fetching import SUFFIX, fetch
-from mlseal.policy.pinning import _seen, accept
+from mlseal.policy.pinning import _seen, accept, newer
 
 TEXT = """policy: NAME
 applies: [{tool: t, action: a}]
@@ -253,6 +253,22 @@ def test_a_release_of_another_policy_and_one_taken_back(desk) -> None:
     desk.archive.refresh()
     revoke(desk.archive, desk.authority.signer("policy-owner"), bundle.evidence_id, reason="withdrawn")
     refused(desk, Revoked, "took this release back")
+
+
+def test_whoever_looks_is_told_of_a_newer_release_and_of_one_taken_back(desk) -> None:
+    bundle = desk.sign()
+    pin = desk.pin()
+    kept = pins.read(desk.home)
+    assert newer(desk.archive, kept, pin) is None
+    desk.sign("12h")
+    assert newer(desk.archive, kept, pin) is None, "nobody read the log meanwhile"
+    desk.archive.refresh()
+    later = newer(desk.archive, kept, pin)
+    assert later is not None and (later.serial, later.policy) == (2, desk.name)
+    revoke(desk.archive, desk.authority.signer("policy-owner"), bundle.evidence_id, reason="withdrawn")
+    desk.archive.refresh()
+    with pytest.raises(Revoked, match="took this release back"):
+        newer(desk.archive, kept, pin)
 
 
 # --- what is right ----------------------------------------------------------------------------------------------------
