@@ -78,7 +78,7 @@ class Imagined:
 
     @property
     def store(self) -> Any:
-        return SimpleNamespace(path=lambda name: Path(name))
+        return SimpleNamespace(where=str)
 
     @property
     def verifier(self) -> Any:
