@@ -153,6 +153,14 @@ def _raw_signature(d, f):
     f.restamped(f.relogged(d, r.to_bytes(32, "big") + s.to_bytes(32, "big"), _verifier(f)))
 
 
+def _other_half(d, f):
+    """ECDSA's other signature of the same words, (r, n - s): it verifies, and is not the one that was logged."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    r, s = utils.decode_dss_signature(_signature(d))
+    d["dsseEnvelope"]["signatures"][0]["sig"] = b64(utils.encode_dss_signature(r, order - s))
+    f.restamped(d)
+
+
 def _p384(d, f):
     _resign(d, f, ec.generate_private_key(ec.SECP384R1()))
 
@@ -215,6 +223,7 @@ ROWS = {
     "K21-key-details-lie": (_key_details, True),
     "K22-stamped-anew-later": (_stamped_anew, True),
     "K23-stamped-before-it-was-made": (_stamped_before, None),  # the authority itself may be younger
+    "K25-other-half-of-the-signature": (_other_half, False),
     "K24-timestamp-over-the-payload": (_stamp_over_payload, False),
 }
 CERTIFICATE_ONLY = {

@@ -158,7 +158,7 @@ class Federation:
 
     def _environment(self) -> dict[str, str]:
         """Small, with a home of its own, and with what a client needs to ask its owner's policy."""
-        passed = {n: v for n, v in os.environ.items() if n in process.PASSED_ON or n.startswith("MLSEAL_")}
+        passed = {n: v for n, v in os.environ.items() if n in process.PASSED_ON or _is_told(n)}
         ours = {
             "MLSEAL_CONFIG_DIR": str(paths.config_dir()),
             "MLSEAL_STATE_DIR": str(paths.state_dir()),
@@ -220,3 +220,8 @@ def _unsigned(
         .not_valid_before(now - dt.timedelta(minutes=5))
         .not_valid_after(now + dt.timedelta(days=1))
     )
+
+
+def _is_told(name: str) -> bool:
+    """Whether a variable of ours goes to every node: trust, store and names do, a key and its passphrase do not."""
+    return name.startswith("MLSEAL_") and not name.startswith("MLSEAL_KEY")

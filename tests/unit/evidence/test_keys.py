@@ -150,6 +150,22 @@ def test_a_key_decides_nothing_on_the_command_line(authority, key, tmp_path):
     assert "a key is no person and decides nothing" in done.stderr
 
 
+def test_the_environment_may_name_the_key(authority, key, tmp_path, monkeypatch):
+    (tmp_path / "m").write_text(str(tmp_path))
+    monkeypatch.setenv("MLSEAL_KEY", key[1])
+    done = authority.call("sign", str(tmp_path / "m"), "--type", "test-result", "--predicate", str(result(tmp_path)), "-o", str(tmp_path / "b"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (
+        json.loads((tmp_path / "b").read_bytes())["verificationMaterial"]["publicKey"]["hint"]
+        == publickey.hints(key[0])[0]
+    )
+
+
+def result(folder):
+    (folder / "claim.json").write_text('{"result": "PASSED", "configuration": []}')
+    return folder / "claim.json"
+
+
 def test_a_key_or_a_token_but_not_both(authority, key, tmp_path):
     with pytest.raises(Misuse, match="without a token"):
         signer_for("producer", trust=authority.trust, key=key[1], token_file=tmp_path / "token")

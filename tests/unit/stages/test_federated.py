@@ -289,3 +289,10 @@ def test_bad_input_is_one_sentence_before_anything_starts(
     with pytest.raises(error, match=words) as caught:
         train(**changes)
     assert "\n" not in str(caught.value) and not (tmp_path / "model").exists()
+
+
+def test_a_key_of_the_caller_and_its_passphrase_stay_here():
+    told = [
+        name for name in ("MLSEAL_TRUST", "MLSEAL_KEY", "MLSEAL_KEY_PASSPHRASE", "AWS_KEY") if federation._is_told(name)
+    ]
+    assert told == ["MLSEAL_TRUST"]
