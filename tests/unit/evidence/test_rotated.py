@@ -5,15 +5,18 @@ import shutil
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from mlseal.errors import Error, SplitView, Unreadable
+from mlseal.errors import Error, ServiceUnavailable, SplitView, Unreadable
 from mlseal.evidence import paths, statement
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.checkpoints import PinnedCheckpoints
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.revocation import NOTHING_REVOCABLE
+from mlseal.evidence.signing import Signer, keyuri
 from mlseal.evidence.signing.journal import Journal
+from mlseal.evidence.signing.remote import Remote
 from mlseal.evidence.store import Store
 from mlseal.evidence.tiles import service_tiles
 from mlseal.evidence.verifying import Verifier
@@ -253,3 +256,26 @@ def test_log_gives_the_entry_that_it_holds_even_when_its_certificate_has_ended(t
     assert (status, document["logIndex"], document["inclusionProof"]["treeSize"]) == (409, "0", "1")
     assert call(path, entry(b"said too late"))[0] not in (201, 409)
     service.close()
+
+
+def test_what_a_key_signed_is_logged_after_a_rotation_too(alone, tmp_path, monkeypatch):
+    """One was logged before the rotation and not published, one was not logged: each ends with one entry."""
+    private = keyuri._File(ec.generate_private_key(ec.SECP256R1()))
+    real, cut = Remote.append, ServiceUnavailable("the line was cut")
+    signer = Signer(alone.trust, key=private, store=alone.store)
+    for before in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(Remote, "append", lambda *a, before=before, **k: (before and real(*a, **k), _raise(cut)))
+            with pytest.raises(ServiceUnavailable):
+                signer.sign(claim())
+    rotate(alone)
+    done = Signer(alone.trust, key=private, store=alone.store).recover()
+    assert sorted(bundle.claimed_tree[0] for bundle in done) == [log.origin for log in alone.trust.logs]
+    archive = Archive.open(alone.trust, alone.store)
+    archive.refresh()
+    assert archive.unresolved() == []
+    assert sorted(leaf.evidence_id for leaf in archive.index.leaves()) == sorted(bundle.evidence_id for bundle in done)
+
+
+def _raise(error):
+    raise error
