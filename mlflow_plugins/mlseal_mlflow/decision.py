@@ -184,7 +184,8 @@ class Decisions:
                     break
                 if time.monotonic() - began > _HUNG_SECONDS:  # nobody answers: that does not settle in a moment
                     break
-                _publish_what_waits(self._signer, self._gates)  # the store may have been away when one was signed
+                if pause == _SETTLE[-1]:  # no neighbour's that is under way: the store was away when one was signed
+                    _publish_what_waits(self._signer, self._gates)
                 time.sleep(pause)
             return verdict
 

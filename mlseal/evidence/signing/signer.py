@@ -96,7 +96,7 @@ class Signer:
         signature = credential.sign(pae(payload))  # (2)
         timestamp = self._remote.timestamp(signature)  # (3)
         draft = _draft(payload, signature, credential, timestamp)
-        return self._finish(self._journal.write(statement.evidence_id, draft), waited=False)  # (4) to (8)
+        return self._finish(self._journal.write(statement.evidence_id, draft), draft, waited=False)  # (4) to (8)
 
     def identity(self) -> Identity:
         """Who this signer is, as the CA certified it; or its key."""
@@ -125,12 +125,12 @@ class Signer:
             raise failed
         return done
 
-    def _finish(self, journal_file: Path, *, waited: bool) -> Bundle:
+    def _finish(self, journal_file: Path, draft: dict[str, Any] | None = None, *, waited: bool) -> Bundle:
         """Steps 5 to 8 for what stands in the journal; a second writer of the same entry finds it done.
 
         What `waited` may be in a log that a rotation retired since; those are asked first, so that it is logged once.
         """
-        draft = journal.read(journal_file)
+        draft = draft or journal.read(journal_file)  # what was written just now may be finished by another already
         try:
             bundle = self._log(draft, waited=waited)  # (5) (6)
         except Withheld:

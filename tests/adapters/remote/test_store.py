@@ -139,11 +139,11 @@ def test_a_store_that_does_not_answer_ends_in_time_and_keeps_what_came(remote):
         remote.lay(one.evidence_id, one.raw)
     hung, released = made[0].evidence_id, threading.Event()
     remote.relay.lie = lambda method, path: Lie(wait=released) if hung[2:] in path else None
-    kept = remote.open(limits=Limits(call=4.0, total=60.0, workers=4))
+    kept = remote.open(limits=Limits(call=6.0, total=60.0, workers=4))
     kept.require_answering()
     try:
         came = []
-        with pytest.raises(ServiceUnavailable, match="did not answer; got 5 of 6 answers; expected one within 4 s"):
+        with pytest.raises(ServiceUnavailable, match="did not answer; got 5 of 6 answers; expected one within 6 s"):
             came.extend(kept.fetch([one.evidence_id for one in made]))
         kept._limits = HASTY
         with pytest.raises(ServiceUnavailable, match="did not answer; expected within 0.3 s"):
