@@ -576,7 +576,7 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ('"same" if before is after else "stricter" if before is None else "looser"', '"same"'),
         ("return _by((after or 1) - (before or 1))", "return _by(0)"),
         ('"same" if before is after else "looser" if before is None else "stricter"', '"same"'),
-        ("return _by((before - after).total_seconds())\n\n\ndef demanded", "return _by(0)\n\n\ndef demanded"),
+        ("return _by((before - after).total_seconds())\n\n\ndef pinned", "return _by(0)\n\n\ndef pinned"),
         ("not stated and pattern == ", "pattern == "),
         ('not stated and pattern == "*"', "not stated"),
         ("covers(pattern, mine[key]) if key in mine", "True if key in mine"),
