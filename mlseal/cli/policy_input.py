@@ -77,8 +77,10 @@ def policy_input(
             expected=", ".join(sorted(found)) or "a policy that covers the action",
             remedy="name one: --of POLICY",
         )
-    shown = found[chosen].value
-    click.echo(json.dumps(shown) if as_json else json.dumps(shown, indent=2))
+    shown, reasons = found[chosen]
+    for reason in [reason for reason in reasons if reason.outcome != "note"][:1]:
+        click.echo(f"OPA would not be asked now: {reason}", err=True)
+    click.echo(json.dumps(shown.value) if as_json else json.dumps(shown.value, indent=2))
 
 
 def policies_of(paths: Sequence[Path]) -> tuple[Policy, ...]:

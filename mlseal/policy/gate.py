@@ -136,10 +136,11 @@ def documents(
     *,
     clock: Clock = utcnow,
     gate: Sequence[Matcher] = (),
-) -> Mapping[str, document.Document]:
-    """What OPA servers would be shown now, by policy that governs; asks none. Raises `Error` if that cannot be told.
+) -> Mapping[str, tuple[document.Document, tuple[Reason, ...]]]:
+    """What OPA servers would be shown now, by policy that governs, and why they would not be asked; asks none.
 
     A policy that is not satisfied has a document too, without the evidence that is missing: for whoever writes Rego.
+    Raises `Error` if the log cannot be read or names are not canonical.
     """
     subjects = tuple(subject.subjects if isinstance(subject, Measured) else subject)
     target = Target(subjects[0].name, subjects[-1].sha256, subject.manifest if isinstance(subject, Measured) else None)
@@ -151,7 +152,7 @@ def documents(
         raise Misuse(str(error), expected="plain ASCII names") from error
     gates = (*gate, *(m for p in with_layers(policies) for m in p.gate))
     cases = [_case(source, target, p, now, gates, Hints(), facts) for p in governing(policies, facts) if p.require]
-    return {case.policy.name: document.of(case) for case in cases}
+    return {case.policy.name: (document.of(case), tuple(case.reasons)) for case in cases}
 
 
 def _matching(policies: Sequence[Policy], action: Action | None) -> tuple[Policy, ...]:

@@ -190,6 +190,7 @@ def test_what_the_rules_stop_never_leaves_the_gate(bench, tmp_path):
     assert not log.exists()
     done = bench.call("policy", "input", str(bench.model), "--policy", str(policy))  # for the author, all the same
     assert [f["satisfies"] for f in json.loads(done.stdout)["requirements"]["fairness"]["facts"]] == [False]
+    assert "OPA would not be asked now: gap: " in done.stderr
 
 
 def test_an_answer_that_does_not_count_is_undecided(bench, url, tmp_path):
