@@ -2,7 +2,8 @@
 
 Steps, performed under these numbers, for the parts that the caller names:
 
-1. each verifies in full: signature, log, schema, not revoked, signed by the identity that merges;
+1. each verifies in full: signature, log, schema, signed by the identity that merges, not revoked by it or a monitor,
+   and nothing that either of them signed is withheld; each is put into the store, where a gate looks for it;
 2. each is of this stage, version, provider, configuration, seed and input digests, as the inputs at hand are now;
 3. each states the part of the divided input that belongs to its shard, recomputed here;
 4. all have the same count, no two the same index, and none is missing;
@@ -21,10 +22,11 @@ from mlseal.errors import Misuse, NoEvidence, RuleBroken
 from mlseal.evidence import predicates, statement
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import Measured
-from mlseal.evidence.identity import Identity
+from mlseal.evidence.identity import Identity, IdentityMatcher
 from mlseal.evidence.predicates import partial_result
 from mlseal.evidence.predicates.base import Harness, Preflight, Strength
 from mlseal.evidence.statement import Statement
+from mlseal.evidence.trust import LocalRole
 from mlseal.stages.base import Context, Finding, Stage
 from mlseal.stages.gathered import gathered
 from mlseal.stages.registry import Registered
@@ -32,6 +34,7 @@ from mlseal.stages.shard import Shard, missing
 
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
+    from mlseal.evidence.revocation import Revocations
 
 _PARTIAL = "anything about the whole input: this is one part of it"
 _WEAKEST: tuple[Strength, ...] = ("inferred", "declared", "measured")
@@ -100,12 +103,18 @@ def merged(
     stage, whole = registered.stage, divided(registered.stage, context.measured)
     archive = context.archive()
     archive.refresh()
-    read = [(_verified(archive, bundle, whole, by), bundle.evidence_id) for bundle in bundles]
+    revokers: list[IdentityMatcher] = [by, LocalRole(archive.trust, "monitor")]
+    revocations = archive.revocations(revokers)
+    read = [(_verified(archive, bundle, whole, by, revocations), bundle.evidence_id) for bundle in bundles]
+    for bundle in bundles:
+        archive.store.put(bundle)  # made elsewhere, perhaps; a gate wants to see all that the log holds
+    archive.refresh()
+    archive.require_shown(revokers)
     read.sort(key=lambda one: one[0].shard.index)
     parts = [part for part, _ in read]
     for one in parts:
         _require_same(one, stage, context.harness_base, whole)
-    _require_whole(parts)
+    _require_whole(parts, stage.name)
     context.log(f"{len(parts)} parts verified")
     if len({tuple(one.fields["subjects"]) for one in parts}) != 1 or len({one.seed for one in parts}) != 1:
         raise RuleBroken("the parts are not about the same things", expected="the same subjects and seed in each")
@@ -141,13 +150,15 @@ def _together(
     return Finding(tuple(parts[0].fields["subjects"]), stage.merge.function([one.fields for one in found]))
 
 
-def _verified(archive: Archive, bundle: Bundle, whole: Measured, by: Identity) -> partial_result.Predicate:
+def _verified(
+    archive: Archive, bundle: Bundle, whole: Measured, by: Identity, revocations: Revocations
+) -> partial_result.Predicate:
     verified = archive.verifier.verify(
         bundle,
         predicate_type=partial_result.URI,
         identities=[by],
         subjects=[subject.sha256 for subject in whole.subjects],
-        revocations=archive.revocations([by]),
+        revocations=revocations,
     )
     assert isinstance(verified.predicate, partial_result.Predicate)
     return verified.predicate
@@ -178,9 +189,9 @@ def _require_same(part: partial_result.Predicate, stage: Stage, here: Harness, w
             raise RuleBroken(f"{name} has another {what}", got=got, expected=expected)
 
 
-def _require_whole(parts: Sequence[partial_result.Predicate]) -> None:
+def _require_whole(parts: Sequence[partial_result.Predicate], stage: str) -> None:
     if not parts:
-        raise NoEvidence("there is no part to merge", remedy="mlseal run STAGE --shard 1/2, then --shard 2/2")
+        raise NoEvidence("there is no part to merge", remedy=f"mlseal run {stage} --shard 1/2, then --shard 2/2")
     counts = {part.shard.count for part in parts}
     if len(counts) != 1:
         raise RuleBroken("the parts are of different divisions", got=", ".join(map(str, sorted(counts))))
@@ -194,5 +205,5 @@ def _require_whole(parts: Sequence[partial_result.Predicate]) -> None:
             "parts are missing",
             got=f"{len(parts)} of {count}",
             expected="also " + ", ".join(f"{index}/{count}" for index in absent[:10]),
-            remedy=f"mlseal run STAGE --shard {absent[0]}/{count}",
+            remedy=f"mlseal run {stage} --shard {absent[0]}/{count}",
         )

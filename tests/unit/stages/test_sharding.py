@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from mlseal.errors import Error, Misuse, NoEvidence, RuleBroken
+from mlseal.errors import Error, Misuse, NoEvidence, RuleBroken, Withheld
 from mlseal.evidence import statement
 from mlseal.evidence.archive import Archive, revocation_subject
 from mlseal.evidence.digest import measure
@@ -91,7 +91,10 @@ def test_no_item_is_in_two_parts_or_in_none(data):
 def test_missing_and_doubled_parts_make_no_whole(part, merge, authority):
     one, two, again = part(1, 3), part(2, 3), part(2, 3)
     other, before = part(2, 2), set(authority.store.ids())
-    with pytest.raises(NoEvidence, match=r"parts are missing; got 2 of 3; expected also 3/3"):
+    with pytest.raises(
+        NoEvidence,
+        match=r"parts are missing; got 2 of 3; expected also 3/3; remedy: mlseal run testing.probe --shard 3/3",
+    ):
         merge(one, two)
     with pytest.raises(RuleBroken, match="twice"):
         merge(one, two, again)
@@ -130,6 +133,32 @@ def test_a_withdrawn_part_does_not_count(authority, part, merge):
     authority.signer("producer").sign(statement.make([subject], revocation.URI, claim))
     with pytest.raises(Error, match="withdrawn"):
         merge(one, two)
+
+
+def test_a_withdrawal_that_nobody_shows_stops(new_authority, data):
+    """Of any age and kind: what the account that merges, or a monitor, signed may be the end of a part."""
+    for role in ("producer", "monitor"):
+        authority = new_authority()
+
+        def run(**manner):
+            signer = authority.signer("producer")  # noqa: B023 - called in this turn of the loop
+            given = {"signer": signer, "store": authority.store, "quiet": True}  # noqa: B023
+            return runner.run("testing.probe", {"data": str(data)}, manner=Manner(**manner), **given)
+
+        parts = tuple(run(shard=Shard(index, 2)) for index in (1, 2))
+        for part in parts:
+            authority.store.path(part.evidence_id).unlink()
+        assert run(partials=parts).statement.predicate["files"] == 7, "made on other machines, and shown"
+        assert {part.evidence_id for part in parts} <= set(authority.store.ids()), "a gate wants to see them too"
+        claim = {"evidenceId": parts[0].evidence_id, "reason": "withdrawn", "nonce": secrets.token_hex(16)}
+        subject = revocation_subject(parts[0].evidence_id)
+        revoked = authority.signer(role).sign(statement.make([subject], revocation.URI, claim))
+        authority.store.path(revoked.evidence_id).unlink()
+        with pytest.raises(Withheld, match="nobody shows"):
+            run(partials=parts)
+        authority.store.put(revoked)
+        with pytest.raises(Error, match="withdrawn"):
+            run(partials=parts)
 
 
 def test_whole_evidence_is_no_part(run, part, merge):
