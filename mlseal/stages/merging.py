@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import Misuse, NoEvidence, RuleBroken
-from mlseal.evidence import predicates, statement
+from mlseal.evidence import naming, predicates, statement
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import Measured
 from mlseal.evidence.identity import Identity, IdentityMatcher
+from mlseal.evidence.naming import Naming
 from mlseal.evidence.predicates import partial_result
 from mlseal.evidence.predicates.base import Harness, Preflight, Strength
 from mlseal.evidence.statement import Statement
@@ -107,6 +108,7 @@ def merged(
     revocations = archive.revocations(revokers)
     read = [(_verified(archive, bundle, whole, by, revocations), bundle.evidence_id) for bundle in bundles]
     for bundle in bundles:
+        _require_named_alike(bundle, context.naming)
         archive.store.put(bundle)  # made elsewhere, perhaps; a gate wants to see all that the log holds
     archive.refresh()
     archive.require_shown(revokers)
@@ -162,6 +164,19 @@ def _verified(
     )
     assert isinstance(verified.predicate, partial_result.Predicate)
     return verified.predicate
+
+
+def _require_named_alike(bundle: Bundle, names: Naming) -> None:
+    """Raise `RuleBroken` unless the part hides names of files just where the whole will: its report holds them too."""
+    committed = naming.is_commitment(bundle.statement.subjects[0].name)
+    if committed != names.committed:
+        words = {True: "committed", False: "plain"}
+        raise RuleBroken(
+            "a part writes names of files otherwise",
+            got=words[committed],
+            expected=words[names.committed],
+            remedy=f"set {naming.VARIABLE} alike for the parts and the merging",
+        )
 
 
 def _require_same(part: partial_result.Predicate, stage: Stage, here: Harness, whole: Measured) -> None:

@@ -161,6 +161,18 @@ def test_a_withdrawal_that_nobody_shows_stops(new_authority, data):
             run(partials=parts)
 
 
+def test_names_are_hidden_in_the_parts_and_in_the_whole_or_in_neither(part, merge, monkeypatch):
+    plain = [part(index, 2) for index in (1, 2)]
+    monkeypatch.setenv("MLSEAL_NAMES", "committed")
+    hidden = [part(index, 2) for index in (1, 2)]
+    with pytest.raises(RuleBroken, match="got plain; expected committed"):
+        merge(hidden[0], plain[1])
+    assert merge(*hidden).statement.predicate["files"] == 7
+    monkeypatch.setenv("MLSEAL_NAMES", "plain")
+    with pytest.raises(RuleBroken, match="got committed; expected plain"):
+        merge(hidden[0], plain[1])
+
+
 def test_whole_evidence_is_no_part(run, part, merge):
     with pytest.raises(Error):
         merge(part(1, 2), run(Manner()))
