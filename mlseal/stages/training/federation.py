@@ -163,6 +163,7 @@ class Federation:
             "MLSEAL_CONFIG_DIR": str(paths.config_dir()),
             "MLSEAL_STATE_DIR": str(paths.state_dir()),
             "MLSEAL_DATA_DIR": str(paths.data_dir()),
+            "MLSEAL_CACHE_DIR": str(paths.cache_dir()),
         }
         home = {"HOME": str(self.home), "TMPDIR": str(self.home), "FLWR_HOME": str(self.home / "flwr")}
         quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
