@@ -54,9 +54,9 @@ class BucketStore(BundleStore):
         own = paths.cache_dir() / f"evidence-{self.name}"
         self.outputs = own / "outputs"
         self._cache = Store(own) if cached else None
-        self._opening = threading.Lock()
-        self._opened: tuple[int, Any, str] | None = None
         self._answered = 0.0
+        self._pid, self._opening = os.getpid(), threading.Lock()
+        self._opened: tuple[Any, str] | None = None
 
     def __str__(self) -> str:
         return str(self.url)
@@ -171,16 +171,20 @@ class BucketStore(BundleStore):
         """What `work` makes of the file system and the store's root in it, in time. Raises ours only."""
         try:
             done = within(seconds or self._limits.call, lambda: work(*self._place()), f"the store {self}")
+        except Error:
+            raise
         except Exception as error:
             raise faults.told(error, str(self), what) from error
         self._answered = time.monotonic()
         return done
 
     def _place(self) -> tuple[Any, str]:
+        if self._pid != os.getpid():  # a child has neither the threads of the connection nor whoever held the lock
+            self._pid, self._opening, self._opened = os.getpid(), threading.Lock(), None
         with self._opening:
-            if self._opened is None or self._opened[0] != os.getpid():
-                self._opened = (os.getpid(), *_open(self.url))
-            return self._opened[1:]
+            if self._opened is None:
+                self._opened = _open(self.url)
+            return self._opened
 
 
 def _open(url: BucketURL) -> tuple[Any, str]:
@@ -208,14 +212,14 @@ def _at(root: str, evidence_id: str) -> str:
 
 
 def _exists(fs: Any, path: str) -> bool:
-    """Whether `path` exists. Not ``fs.exists``, which takes every failure for a no."""
+    """Whether `path` is an object. Not ``fs.exists``, which takes every failure for a no."""
     try:
-        fs.info(path)
+        found = fs.info(path)
     except FileNotFoundError as error:
         if faults.code_of(error) == "NoSuchBucket":
             raise
         return False
-    return True
+    return bool(found.get("type") != "directory")
 
 
 def _create(fs: Any, path: str, data: bytes) -> None:

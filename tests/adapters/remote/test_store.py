@@ -259,6 +259,14 @@ def test_a_path_never_leads_out(remote):
     assert remote.relay.asked == []
 
 
+def test_what_lies_below_an_id_is_not_it(remote):
+    remote.client.put_object(Bucket=remote.bucket, Key=remote.key("a" * 64) + "/x", Body=b"x")
+    assert not remote.open().has("a" * 64)
+    assert list(remote.open().ids()) == []
+    with pytest.raises(NoEvidence):
+        remote.open().get("a" * 64)
+
+
 def test_a_bundle_that_is_too_large_is_not_put(remote):
     large = enveloped(b"x" * bundles.MAX_BYTES, "AAAA")
     with pytest.raises(Error):
