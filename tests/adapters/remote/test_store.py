@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
+import http.server
 import os
 import subprocess
 import sys
@@ -25,7 +27,7 @@ from mlseal.evidence.bucket import BucketStore
 from mlseal.evidence.bucket_url import parse
 from mlseal.evidence.deadlines import Limits
 from mlseal.evidence.store import Store
-from tests.adapters.remote.conftest import SECRET, enveloped, unsigned
+from tests.adapters.remote.conftest import PATIENT, SECRET, enveloped, unsigned
 from tests.adapters.remote.relay import Lie
 
 HASTY = Limits(call=0.3, total=0.3, workers=4)  # for what never answers
@@ -334,6 +336,36 @@ def test_other_file_systems_of_fsspec_keep_the_same(home):
     assert again.get(made.evidence_id) == made
     assert list(again.ids()) == [made.evidence_id]
     assert list(store.resolve("memory://org/elsewhere").ids()) == []
+
+
+def test_a_web_server_is_a_store_to_read(home, tmp_path):
+    made = unsigned("urn:1")
+    Store(tmp_path / "shown").put(made)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "shown")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        kept = BucketStore(parse(f"http://127.0.0.1:{server.server_port}"), limits=PATIENT)
+        assert kept.get(made.evidence_id) == made
+        assert list(kept.ids()) == [made.evidence_id]
+        with pytest.raises(NoEvidence):
+            kept.get("0" * 64)
+        with pytest.raises(ServiceUnavailable):
+            kept.put(unsigned("urn:2"))
+        server.shutdown()
+
+
+def test_object_lock_takes_what_is_put_and_keeps_it(remote):
+    name = f"{remote.bucket}-locked"
+    remote.client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}}
+    remote.client.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=rule)
+    made, kept = unsigned("urn:1"), BucketStore(parse(f"s3://{name}/x"), limits=PATIENT)
+    kept.put(made)
+    kept.put(made)
+    key = f"x/{store.relative(made.evidence_id)}"
+    versions = remote.client.list_object_versions(Bucket=name, Prefix=key)["Versions"]
+    assert len(versions) == 1
+    assert kept.afresh().get(made.evidence_id) == made
 
 
 def test_seconds_to_wait_come_from_the_environment(home, monkeypatch):
