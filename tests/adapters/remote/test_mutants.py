@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
-from mlseal.evidence import bucket, bucket_faults, bucket_url, store
+from mlseal.evidence import bucket, bucket_faults, bucket_url, deadlines, store
 from tests.adapters.remote import test_store
 from tests.adapters.remote.changing import changed
-from tests.unit.evidence import test_store_urls
+from tests.unit.evidence import test_deadlines, test_store_urls
 
-STORE, URLS = test_store, test_store_urls
+STORE, URLS, DEADLINES = test_store, test_store_urls, test_deadlines
 MUTANTS: list[tuple[Any, str, str, Any, dict[str, Any]]] = [
     (store, "if not _HEX.fullmatch(evidence_id):", "if False:", STORE.test_a_path_never_leads_out, {}),
     (store, "if bundle.evidence_id != evidence_id:", "if False:", STORE.test_a_poisoned_cache_is_harmless, {}),
@@ -33,6 +34,9 @@ MUTANTS: list[tuple[Any, str, str, Any, dict[str, Any]]] = [
     (bucket_faults, '    if code == "NoSuchBucket":', "    if False:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 6}),
     (bucket_faults, "    if isinstance(error, PermissionError) or code in _DENIED:", "    if False:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 7}),
     (bucket_faults, "    if isinstance(error, ImportError):", "    if False:", STORE.test_without_the_extra_and_with_an_unknown_scheme_it_is_one_sentence, {}),
+    (deadlines, "        if answer.done():", "        if False:", DEADLINES.test_a_time_limit_of_the_work_itself_is_not_taken_for_ours, {}),
+    (deadlines, "        while not ended.is_set():", "        while True:", DEADLINES.test_who_asks_for_no_more_begins_no_more, {}),
+    (deadlines, "answers.put((item, error))", "answers.put((item, None))", DEADLINES.test_each_answers_once_and_errors_are_told_with_their_item, {}),
     (bucket_url, """        _refuse(text, "a chain of file systems")""", "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "simplecache::s3://bucket/hunter2"}),
     (bucket_url, '        _refuse(text, "a password")', "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://key:hunter2@bucket/x"}),
     (bucket_url, '        _refuse(text, "an empty or relative part")', "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://bucket/hunter2/../other"}),
@@ -49,7 +53,14 @@ def test_taking_a_check_out_is_noticed(module, old, new, test, given, remote, tm
     if "row" in given:
         (mark,) = (mark for mark in test.pytestmark if mark.name == "parametrize")
         given = dict(zip(mark.args[0], mark.args[1][given["row"]], strict=True))
-    offered = {"remote": remote, "tmp_path": tmp_path, "monkeypatch": monkeypatch, "home": home, **given}
+    offered = {
+        "remote": remote,
+        "tmp_path": tmp_path,
+        "monkeypatch": monkeypatch,
+        "home": home,
+        "released": threading.Event(),
+        **given,
+    }
     wanted = test.__code__.co_varnames[: test.__code__.co_argcount]
     with changed(module, old, new), pytest.raises(BaseException):  # pytest.fail is one
         test(**{name: offered[name] for name in wanted})
