@@ -79,7 +79,7 @@ def mutants(document: Document) -> Iterator[tuple[str, Document]]:
             yield f"{name} of", copy_with(lambda d, i=i: [d["require"][i].pop(key, None) for key in ("of", "input")])
         if part.get("distinct", 1) > 1:
             yield f"{name} distinct", copy_with(lambda d, i=i: d["require"][i].update(distinct=1))
-        for key in set(part) - NOT_JUDGED - {"distinct"}:
+        for key in sorted(set(part) - NOT_JUDGED - {"distinct"}):
             yield f"{name} {key}", copy_with(lambda d, i=i, key=key: d["require"][i].pop(key))
         for n, rule in enumerate(part.get("when", ())):
             yield f"{rule['id']}: off", copy_with(lambda d, i=i, n=n: without_rule(d["require"][i], n))
