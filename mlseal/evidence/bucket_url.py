@@ -13,12 +13,14 @@ from typing import NoReturn
 
 from mlseal.errors import Misuse
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
-_CHAINED = re.compile(r"[a-z][a-z0-9+.-]*::", re.DOTALL)
-_LOST_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL | re.IGNORECASE)
+_CHAINED = re.compile(r"[a-z][a-z0-9+.-]*::", re.IGNORECASE)
+_LOST_SLASH = re.compile(r"([a-z][a-z0-9+.-]+):/[^/]", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9._~+=@:,/!$&'()*-]+")
 _SAME = {"s3a": "s3", "gcs": "gs"}
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL", "FSSPEC_GS_ENDPOINT_URL")
+_AZURE = ("abfs", "abfss", "wasb", "wasbs")
+_CONTAINER = re.compile(r"[^@:/]+@[^@:/]+(/[^@]*)?")
 LOCAL = ("file", "local")
 
 
@@ -47,15 +49,17 @@ def is_url(place: str | os.PathLike[str]) -> bool:
 def parse(text: str) -> BucketURL:
     """The URL in `text`.
 
-    Raises `Misuse` for a password, a query or fragment, a chain of file systems, and for parts such as ``..``.
+    Raises `Misuse` for a user or password, a query or fragment, a chain of file systems, and for parts such as ``..``.
+    A password may hold a slash, so ``@`` is refused wherever it stands, save in Azure's ``container@account`` and in
+    paths of this machine.
     """
     match = _URL.fullmatch(text)
-    if match is None or _CHAINED.match(text):
+    if match is None or "::" in text:
         _refuse(text, "a chain of file systems")
-    scheme, rest = match[1], match[2]
-    place = rest.partition("/")[0]
-    if "@" in place and ":" in place.rpartition("@")[0]:
-        _refuse(text, "a password")
+    scheme, rest = match[1].lower(), match[2]
+    plain = (scheme in _AZURE and _CONTAINER.fullmatch(rest)) or (scheme in LOCAL and rest.startswith("/"))
+    if "@" in rest and not plain:
+        _refuse(text, "a user or password")
     if "?" in rest or "#" in rest:
         _refuse(text, "a query or fragment")
     if not _PLAIN.fullmatch(rest):
@@ -77,10 +81,11 @@ def local_path(url: BucketURL) -> str:
 
 def require_no_lost_slash(path: str) -> None:
     """Raise `Misuse` for ``s3:/bucket``, made by a path of a URL: evidence would lie in a directory named ``s3:``."""
-    if _LOST_SLASH.match(path) and not os.path.isdir(path):  # noqa: PTH112 - as text, before it becomes a path
+    lost = _LOST_SLASH.match(path)
+    if lost and not os.path.isdir(path):  # noqa: PTH112 - as text, before it becomes a path
         raise Misuse(
             "this is a URL that lost a slash",
-            got=path[:120],
+            got=f"{lost[1][:20]}:/…",
             expected="SCHEME://BUCKET/PREFIX, or a directory",
             remedy="pass it as text, not as a path; a directory of that name is ./NAME",
         )

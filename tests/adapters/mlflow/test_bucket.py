@@ -82,7 +82,7 @@ def test_allowed_refused_and_away(shop, remote):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    ("url", "words"), [("nothing-like-this://b/x", "no file system"), ("s3://k:p@b/x", "a password")]
+    ("url", "words"), [("nothing-like-this://b/x", "no file system"), ("s3://k:p@b/x", "a user or password")]
 )
 def test_a_gate_does_not_start_without_its_bucket(monkeypatch, url, words):
     from mlseal_mlflow import decision

@@ -38,7 +38,11 @@ MUTANTS: list[tuple[Any, str, str, Any, dict[str, Any]]] = [
     (deadlines, "        while not ended.is_set():", "        while True:", DEADLINES.test_who_asks_for_no_more_begins_no_more, {}),
     (deadlines, "answers.put((item, error))", "answers.put((item, None))", DEADLINES.test_each_answers_once_and_errors_are_told_with_their_item, {}),
     (bucket_url, """        _refuse(text, "a chain of file systems")""", "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "simplecache::s3://bucket/hunter2"}),
-    (bucket_url, '        _refuse(text, "a password")', "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://key:hunter2@bucket/x"}),
+    (bucket_url, 'match is None or "::" in text', "match is None", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://bucket/hunter2::memory"}),
+    (bucket_url, '        _refuse(text, "a user or password")', "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://key:hunter2@bucket/x"}),
+    (bucket_url, "scheme in _AZURE and _CONTAINER.fullmatch(rest)", "scheme in _AZURE", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "abfs://container:hunter2@account/x"}),
+    (bucket_url, 'scheme in LOCAL and rest.startswith("/")', "scheme in LOCAL", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "file://u:hunter2@host/x"}),
+    (bucket_url, 'got=f"{lost[1][:20]}:/…"', "got=path[:120]", URLS.test_a_url_that_lost_a_slash_is_no_directory, {}),
     (bucket_url, '        _refuse(text, "an empty or relative part")', "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://bucket/hunter2/../other"}),
     (bucket_url, '    if not path.startswith("/"):', "    if False:", URLS.test_a_url_that_lost_a_slash_is_no_directory, {}),
 ]  # fmt: skip

@@ -18,6 +18,9 @@ from mlseal.evidence.store import Store
         ("gs://bucket/x", "gs://bucket/x"),
         ("memory:///x", "memory:///x"),
         ("abfs://container@account.dfs.core.windows.net/x", "abfs://container@account.dfs.core.windows.net/x"),
+        ("WASBS://container@account.blob.core.windows.net", "wasbs://container@account.blob.core.windows.net"),
+        ("S3A://Bucket/x", "s3://Bucket/x"),
+        ("file:///home/ann@corp/x", "file:///home/ann@corp/x"),
     ],
 )
 def test_good_ones(text, shown):
@@ -29,9 +32,22 @@ def test_good_ones(text, shown):
     [
         "s3://key:hunter2@bucket/x",
         "https://u:hunter2@host/x",
+        "s3://AKIA:abc/hunter2+ghi@bucket/ml",
+        "sftp://u:p/hunter2@h/x",
+        "https://hunter2@host/store",
+        "S3://KEY:hunter2@bucket/x",
+        "abfs://container:hunter2@account/x",
+        "abfs://container@hunter2@account/x",
+        "abfs://c/hunter2@account/x",
+        "abfs://c@account/hunter2@x",
+        "file://u:hunter2@host/x",
         "https://host/x?X-Amz-Signature=hunter2",
         "s3://bucket/x#hunter2",
         "simplecache::s3://bucket/hunter2",
+        "SimpleCache::s3://bucket/hunter2",
+        "zip://a::/tmp/hunter2.zip",
+        "s3://bucket/hunter2::memory",
+        "reference://::/tmp/hunter2.json",
         "s3://bucket/hunter2/../other",
         "s3://bucket/./hunter2",
         "s3://bucket//hunter2",
@@ -72,6 +88,10 @@ def test_a_url_that_lost_a_slash_is_no_directory(tmp_path, monkeypatch):
         store.resolve(str(pathlib.Path("s3://bucket/x")))
     (tmp_path / "s3:/bucket").mkdir(parents=True)
     assert isinstance(store.resolve("s3:/bucket"), Store)
+    for lost in ("S3:/key:hunter2@bucket", "sftp:/hunter2@host"):
+        with pytest.raises(Misuse, match="lost a slash") as caught:
+            store.resolve(lost)
+        assert "hunter2" not in str(caught.value)
     with pytest.raises(Misuse, match="needs an absolute path"):
         store.resolve("file://relative/path")
 
