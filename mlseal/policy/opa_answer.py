@@ -3,7 +3,7 @@
 OPA's REST API says 200 for an undefined decision and leaves ``result`` out; a rule that does not fire and a path that
 nobody wrote look alike. So only two shapes count: a boolean, or ``{"allow": boolean, "reasons": [text]}``. Whatever
 else comes back raises `Unchecked` with one sentence: a status other than 200, an answer that is not strict JSON, a
-result of another type, a bundle of another revision.
+result of another type, a bundle of another revision. What the server sent stands in it short and escaped.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read(engine: Opa, response: Response) -> Said:
         )
     decision_id = answer.get("decision_id")
     if decision_id is not None and not _is_words(decision_id):
-        raise _not_understood("its decision_id is no text", repr(decision_id)[:80], _LOG)
+        raise _not_understood("its decision_id is no text", _shown(decision_id), _LOG)
     said = of_result(answer["result"])
     return Said(said.allow, said.reasons, revision, decision_id)
 
@@ -63,19 +63,19 @@ def of_result(result: object) -> Said:
     if isinstance(result, bool):
         return Said(result)
     if not isinstance(result, dict) or "allow" not in result or not set(result) <= _MEMBERS:
-        got = f"members {', '.join(sorted(result))}"[:120] if isinstance(result, dict) else type(result).__name__
+        got = f"members {_shown(sorted(result))}" if isinstance(result, dict) else type(result).__name__
         raise _not_understood("its result has another shape", got, "let the rule give one of these")
     allow, reasons = result["allow"], result.get("reasons", [])
     if not isinstance(allow, bool):
-        raise _not_understood("'allow' is no boolean", repr(allow)[:80], "let the rule give one of these")
+        raise _not_understood("'allow' is no boolean", _shown(allow), "let the rule give one of these")
     if not isinstance(reasons, list) or len(reasons) > _REASONS or not all(map(_is_words, reasons)):
         raise _not_understood(
             "'reasons' is no list of short printable texts",
-            repr(reasons)[:80],
+            _shown(reasons),
             f"let it give at most {_REASONS} texts of at most {_LONGEST} characters",
         )
     if allow and reasons:
-        raise _not_understood("it allows, and gives reasons against", str(reasons[0]), "let allow follow from reasons")
+        raise _not_understood("it allows, and gives reasons against", _shown(reasons), "let allow follow from reasons")
     return Said(allow, tuple(reasons))
 
 
@@ -83,7 +83,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
     try:
         answer = canonical.parse(body, what="the answer", limit=LARGEST)
     except MalformedEvidence as error:
-        raise _not_understood(error.message, error.got or "no JSON", _LOG) from error
+        raise _not_understood(error.message, _shown(error.got), _LOG) from error
     if not isinstance(answer, dict):
         raise _not_understood("the answer is no object", type(answer).__name__, _LOG)
     return answer
@@ -97,7 +97,7 @@ def _revision(engine: Opa, provenance: object) -> str | None:
     if engine.bundle is None and len(found) > 1:
         raise Unchecked(
             "the answer of OPA does not count: it has several bundles, and the policy does not say which is meant",
-            got=", ".join(sorted(found))[:120],
+            got=_shown(sorted(found)),
             expected=f"one bundle, of revision {engine.revision}",
             remedy="name it in the policy: bundle: NAME",
         )
@@ -105,7 +105,7 @@ def _revision(engine: Opa, provenance: object) -> str | None:
     if got != engine.revision:
         raise Unchecked(
             "the answer of OPA does not count: another revision of its bundle decided",
-            got=got or "no revision",
+            got=_shown(got) if got else "no revision",
             expected=engine.revision,
             remedy="let the server load that bundle, or release a policy that names the new one",
         )
@@ -130,7 +130,12 @@ def _code(body: bytes) -> str:
         code = _parsed(body).get("code")
     except Unchecked:
         return ""
-    return f", {code[:60]}" if isinstance(code, str) and code.isprintable() else ""
+    return f", {code[:60]}" if isinstance(code, str) and code.isascii() and code.isprintable() else ""
+
+
+def _shown(value: object) -> str:
+    """`value` as ASCII that neither writes on a terminal nor breaks a log, and not much of it."""
+    return ascii(value)[:80]
 
 
 def _is_words(value: object) -> bool:

@@ -290,9 +290,9 @@ def _reasons(reasons: tuple[Reason, ...], asked: Collection[tuple[str, str]]) ->
     """As many reasons as there is room for; the rest is counted, and stands in the verdict itself.
 
     Where names are committed only the rules are named: words, remedies and what was found may hold paths. What an OPA
-    server says is never signed: its authors may say what they like, and a log is for ever.
+    server says is never signed, whether it counts or not: its authors may say what they like, and a log is for ever.
     """
-    reasons = tuple(_without_words(r) if (r.policy, r.rule) in asked and r.outcome == "refused" else r for r in reasons)
+    reasons = tuple(_without_words(r) if (r.policy, r.rule) in asked else r for r in reasons)
     if naming.in_force().committed:
         return [slsa_vsa.Reason(rule=r.rule, message=_UNSAID, control=list(r.control)) for r in once(reasons)]
     made: list[slsa_vsa.Reason] = []
@@ -315,7 +315,8 @@ def _reasons(reasons: tuple[Reason, ...], asked: Collection[tuple[str, str]]) ->
 
 
 def _without_words(reason: Reason) -> Reason:
-    return replace(reason, message="OPA refuses; in its words in the answer of the gate, not in the log", got=None)
+    said = "OPA refuses; in its words in the answer of the gate, not in the log"
+    return replace(reason, message=said if reason.outcome == "refused" else reason.message, got=None)
 
 
 def _cut(text: str | None) -> str | None:

@@ -227,9 +227,10 @@ class Connection:
             self._local.connection = None
 
     def _unavailable(self, error: Exception) -> ServiceUnavailable:
+        told = str(error) or type(error).__name__
         return ServiceUnavailable(
             f"the service at {unquote(self.base)} did not answer",
-            got=str(error) or type(error).__name__,
+            got=told if told.isprintable() else ascii(told)[:200],  # it may quote what the service sent
             expected=f"an answer within {self.deadline:g} s",
             remedy="check that it runs ('mlseal serve') and that this user may reach it",
         )

@@ -198,7 +198,10 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ('self.kind == "allowed" or self.mode == "observe"', "True"),
         ("            mode=verdict.mode,", '            mode="enforce",'),
         ("            assurance=dict(verdict.assurance),", "            assurance={},"),
-        ('(r.policy, r.rule) in asked and r.outcome == "refused"', "False"),
+        ("(r.policy, r.rule) in asked else r", "False else r"),
+        ("(r.policy, r.rule) in asked else r", '(r.policy, r.rule) in asked and r.outcome == "refused" else r'),
+        ('said if reason.outcome == "refused" else reason.message, got=None', "said"),
+        ('said if reason.outcome == "refused" else reason.message', "reason.message"),
         ("            opa=[slsa_vsa.Asked.model_validate(one.to_dict()) for one in verdict.asked] or None,\n", ""),
         (
             "            for i in verdict.inputs\n        ],\n        verification",
@@ -460,6 +463,8 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("    if isinstance(bundles, dict) and bundles:", '    if not provenance.get("revision"):'),
         ("found.get(engine.bundle) if engine.bundle is not None else", ""),
         ("limit=LARGEST", "limit=10 * LARGEST"),
+        ("return ascii(value)[:80]", "return str(value)[:80]"),
+        ("code.isascii() and code.isprintable()", "True"),
     ],
     "opa_server": [
         ("        if engine.server in self._failed:  # (2)", "        if False:"),

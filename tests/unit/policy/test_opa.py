@@ -307,6 +307,30 @@ def test_the_signed_verdict_says_who_was_asked_and_keeps_their_words_out_of_the_
     assert verdict.to_dict()["opa"] == signed["mlseal"]["opa"]
 
 
+NO_ANSWERS = {
+    "a reason against what it allows": {"allow": True, "reasons": ["patient Meier, born 1970"]},
+    "a reason that is no text": {"allow": False, "reasons": [["patient Meier, born 1970"]]},
+    "a member": {"patient Meier, born 1970": 1},
+    "a member for the terminal": {"\x1b[2J patient Meier, born 1970": 1},
+    "a member that no log can hold": {"patient Meier, born 1970 \ud800": 1},
+    "a server's error": ServiceUnavailable("no answer", got="HTTP/1.1 Meier", expected="one", remedy="start it"),
+}
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
+def test_what_does_not_count_is_told_and_not_signed(world, rules, answer) -> None:
+    from mlseal.evidence.digest import Subject
+
+    world.fairness(0.1)
+    verdict = world.judge(rules["fairness"], ONE, action=ALLOW, engines=servers(answer))
+    signed = json.loads(to_statement(verdict, [Subject("target", "0" * 64)]).payload)["predicate"]["mlseal"]
+    (reason,) = signed["reasons"]
+    assert (signed["verdict"], reason["message"]) == ("undecided", verdict.reasons[0].message)
+    assert "Meier" not in json.dumps(signed)
+    assert "Meier" in verdict.summary()
+    assert verdict.summary().isprintable()
+
+
 def test_a_verdict_without_opa_is_as_it_was(world, rules) -> None:
     world.fairness(0.1)
     verdict = world.judge(rules["fairness"], action=ALLOW)

@@ -59,6 +59,10 @@ COUNTS_NOT = {
     "a reason over lines": ({"result": {"allow": False, "reasons": ["a\nALLOWED"]}}, "no list"),
     "a long reason": ({"result": {"allow": False, "reasons": ["x" * 501]}}, "no list"),
     "many reasons": ({"result": {"allow": False, "reasons": ["x"] * 51}}, "no list"),
+    "a member that writes on the terminal": (b'{"result": {"\\u001b[2JALLOWED": 1}}', "another shape"),
+    "a member that no log could hold": (b'{"result": {"\\ud800": 1}}', "another shape"),
+    "a member beyond ASCII": ({"result": {"zu groß": 1}}, "another shape"),
+    "a key twice that writes on the terminal": ('{"\\u001b[2Jß": 1, "\\u001b[2Jß": 1}'.encode(), "duplicate key"),
     "allowed with a reason against": ({"result": {"allow": True, "reasons": ["but"]}}, "gives reasons against"),
     "an id that is no text": ({"result": True, "decision_id": 7}, "decision_id"),
     "two results": (b'{"result": false, "result": true}', "duplicate key"),
@@ -82,6 +86,8 @@ def test_what_does_not_count(body: object, said: str) -> None:
         read(body)
     assert said in str(caught.value)
     assert caught.value.got
+    assert str(caught.value).isascii()  # what a server says is shown escaped
+    assert str(caught.value).isprintable()
     assert caught.value.expected
     assert caught.value.remedy
 
@@ -96,8 +102,9 @@ def test_only_200_counts(status: int) -> None:
 def test_the_code_of_an_error_is_told() -> None:
     with pytest.raises(Unchecked, match="status 500, internal_error"):
         read({"code": "internal_error", "message": "error(s) occurred"}, status=500)
-    with pytest.raises(Unchecked, match=r"status 500;"):
-        read(b"<html>", status=500)
+    for body in (b"<html>", {"code": "\x1b[2J"}, {"code": "größer"}, {"code": 7}):
+        with pytest.raises(Unchecked, match=r"status 500;"):
+            read(body, status=500)
 
 
 def bundles(**revisions: object) -> dict[str, object]:

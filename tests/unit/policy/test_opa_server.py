@@ -122,6 +122,7 @@ def refused(url: str, said: str, **more: str) -> Error:
         ask(url, **more)
     assert said in str(caught.value)
     assert caught.value.remedy
+    assert str(caught.value).isprintable()
     return caught.value
 
 
@@ -172,6 +173,7 @@ def test_a_slow_server_gets_its_time_and_no_more(behaviour: Behaviour) -> None:
 BROKEN = {
     "closing at once": (lambda connection: connection.close(), "did not answer"),
     "speaking another protocol": (says(b"SSH-2.0-OpenSSH_9.2\r\n"), "did not answer"),
+    "writing on the terminal": (says(b"\x1b[2JALLOWED\r\n"), "did not answer"),
     "answering without end": (says(reply(b" " * (opa_answer.LARGEST + 1))), f"over {opa_answer.LARGEST} bytes"),
     "cutting itself off": (says(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"result": tr'), "not strict JSON"),
     "failing": (says(reply({"code": "internal_error"}, "500 Internal Server Error")), "status 500, internal_error"),
