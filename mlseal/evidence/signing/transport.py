@@ -86,7 +86,9 @@ class _Http(http.client.HTTPConnection):
         self._line: _Line | None = None
         if self._tls:
             self.default_port = 443
-        super().__init__("localhost" if socket_path(base) else str(parts.hostname), parts.port)
+        host = "localhost" if socket_path(base) else str(parts.hostname)
+        port = self.default_port if parts.port is None else parts.port  # else the end of an IPv6 address becomes one
+        super().__init__(host, port)
 
     def until(self, end: float) -> None:
         """Let the next request end at `end` (monotonic)."""

@@ -152,6 +152,24 @@ def test_tokens_do_not_travel_in_the_clear(url):
         Connection(url, 1)
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://[::1]", "::1", 80),
+        ("https://[2001:db8::1:443]", "2001:db8::1:443", 443),
+        ("https://[2001:db8::1]:8181/behind", "2001:db8::1", 8181),
+        ("https://opa.example", "opa.example", 443),
+        ("http://127.0.0.1:1", "127.0.0.1", 1),
+        ("http+unix://%2Frun%2Fs", "localhost", 80),
+    ],
+)
+def test_the_host_that_is_named_is_asked_and_no_part_of_its_address_is_a_port(url, host, port):
+    from mlseal.evidence.signing.transport import _Http
+
+    asked = _Http(url, None)
+    assert (asked.host, asked.port) == (host, port)
+
+
 def test_root_without_services_cannot_sign(authority):
     with pytest.raises(NotInitialised, match="trust_config"):
         Signer(trust.load(authority.trusted_root), lambda: "x")
