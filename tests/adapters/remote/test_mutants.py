@@ -23,6 +23,7 @@ MUTANTS: list[tuple[Any, str, str, Any, dict[str, Any]]] = [
     (bucket, "        if not faults.no_conditions(error):\n            raise", "        if False:\n            raise", STORE.test_usable_says_whether_it_can_be_written, {}),
     (bucket, "if not raw or len(raw) > MAX_BYTES:", "if not raw:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 4}),
     (bucket, "if not raw or len(raw) > MAX_BYTES:", "if len(raw) > MAX_BYTES:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 2}),
+    (bucket, 'if "http" not in fs.protocol:', "if True:", STORE.test_a_web_server_that_never_ends_is_left, {}),
     (bucket, "require_same(Bundle(raw), evidence_id, self.where(evidence_id))", "Bundle(raw)", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 1}),
     (bucket, "            raise said from error", "            pass", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 7}),
     (bucket, "cached=False, limits=self._limits)", "limits=self._limits)", STORE.test_an_audit_does_not_believe_the_cache, {}),

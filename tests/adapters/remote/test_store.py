@@ -354,6 +354,54 @@ def test_a_web_server_is_a_store_to_read(home, tmp_path):
         server.shutdown()
 
 
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Ignores ranges, and sends four times what a bundle may have; below ``/slow`` a little, and then never the end."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        slow = self.path.startswith("/slow")
+        part = b" " * (10 if slow else bundles.MAX_BYTES // 16)
+        try:
+            for _ in range(1 if slow else 64):
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+            self.server.released.wait(60 if slow else 0)
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            self.server.left.set()
+        self.server.ended.set()
+        self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_web_server_that_never_ends_is_left(home):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        server.left, server.ended, server.released = threading.Event(), threading.Event(), threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            kept = BucketStore(parse(f"http://127.0.0.1:{server.server_port}/x"), limits=PATIENT)
+            with pytest.raises(Unreadable, match="is too large"):
+                kept.get("0" * 64)
+            assert server.ended.wait(30)
+            assert server.left.is_set(), "all of it was read"
+            before = set(threading.enumerate())
+            kept = BucketStore(parse(f"http://127.0.0.1:{server.server_port}/slow"), limits=HASTY)
+            with pytest.raises(ServiceUnavailable):
+                kept.get("0" * 64)
+            for one in set(threading.enumerate()) - before:
+                if one.name == "mlseal-fetch":
+                    one.join(30)
+                    assert not one.is_alive(), "the call that nobody waits for goes on"
+        finally:
+            server.released.set()
+            server.shutdown()
+
+
 def test_object_lock_takes_what_is_put_and_keeps_it(remote):
     name = f"{remote.bucket}-locked"
     remote.client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
