@@ -104,8 +104,9 @@ def _bring(task: Task, target: BundleStore, trust: Trust, clock: Clock) -> None:
             got=str(known.path),
             expected="a directory with bundles/ab/cdef….sigstore.json",
         )
+    shown = target.afresh()  # a pod's cache says nothing about what other pods will find
     for evidence_id in source.ids():
-        if target.has(evidence_id):
+        if shown.has(evidence_id):
             continue
         with suppress(Error):  # what does not verify stays outside; if it matters the log knows that it is missing
             bundle = source.get(evidence_id)

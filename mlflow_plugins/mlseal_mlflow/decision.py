@@ -216,13 +216,18 @@ class Decisions:
         """Take bundles lying beside a model into the store: evidence may travel with what it is about.
 
         They are untrusted like all of the store, but a bundle that does not verify is not let in: the store keeps the
-        first encoding of a piece of evidence, and a spoilt one would stand in the way of the good one.
+        first encoding of a piece of evidence, and a spoilt one would stand in the way of the good one. What the store
+        has lost is put back, whatever this server remembers of it. A store that gives no answer is asked once.
         """
+        shown = self.archive.store.afresh()
         for bundle in beside.bundles(model / beside.FOLDER, without=_VERDICT):
             try:
-                if not self.archive.store.has(bundle.evidence_id):
+                if not shown.has(bundle.evidence_id):
                     self_verify(bundle, self.archive.trust, clock=self._clock)
                     self.archive.store.put(bundle)
+            except ServiceUnavailable as error:
+                _log.warning("mlseal: bundles beside a model are not taken in: %s", error)
+                return
             except Error as error:
                 _log.warning("mlseal: a bundle beside a model is no evidence: %s", error)
 

@@ -114,8 +114,10 @@ class BucketStore(BundleStore):
         yield from sorted({i for path in listed if (i := named(path)) is not None and i.startswith(prefix)})
 
     def afresh(self) -> BucketStore:
-        """The same bucket, without the cache."""
-        return BucketStore(self.url, cached=False, limits=self._limits)
+        """The same bucket by the same connection, without the cache."""
+        asked = BucketStore(self.url, cached=False, limits=self._limits)
+        asked._pid, asked._opened = self._pid, self._opened
+        return asked
 
     def doubted(self, evidence_id: str) -> None:
         """Drop the cached copy: the store may hold a good one by now."""

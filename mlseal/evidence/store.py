@@ -84,7 +84,7 @@ class BundleStore(abc.ABC):
             progress(done, len(ids))
 
     def afresh(self) -> BundleStore:
-        """The same store, every read of which asks it anew: for audits, which are about what is shown now."""
+        """The same store, every read of which asks it anew: for audits, and for whoever puts back what it lost."""
         return self
 
     def doubted(self, evidence_id: str) -> None:  # noqa: B027 - a directory remembers nothing

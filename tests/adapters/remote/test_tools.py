@@ -1,4 +1,4 @@
-"""KFP steps and the DVC hooks with the evidence in a bucket."""
+"""KFP steps, the MLflow gate and the DVC hooks with the evidence in a bucket."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mlseal.evidence import store
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bucket import BucketStore
 from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.clock import utcnow
 from mlseal.evidence.revoking import snapshot
 from tests.adapters.kfp.test_gate import case  # noqa: F401 - a fixture
 from tests.adapters.remote.conftest import enter
@@ -62,3 +63,47 @@ def test_dvc_looks_for_what_was_taken_back_in_the_bucket(authority, remote, monk
     with pytest.raises(ServiceUnavailable):
         list(revoked._in_store())
     assert store.resolve().where(made.evidence_id).startswith(remote.url)
+
+
+def _by_a_step(archive, bundle, tmp_path):
+    from mlseal_kfp import surroundings
+
+    store.Store(tmp_path / "known").put(bundle)
+    known = SimpleNamespace(path=tmp_path / "known", require=lambda: tmp_path / "known")
+    task = SimpleNamespace(artifact=lambda _: known)
+    surroundings._bring(task, archive.store, archive.trust, utcnow)
+
+
+def _by_the_gate(archive, bundle, tmp_path):
+    from mlseal_mlflow import beside
+    from mlseal_mlflow.decision import Decisions
+
+    folder = tmp_path / "model" / beside.FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(2):
+        (folder / f"{number}.sigstore.json").write_bytes(bundle.raw)
+    Decisions.notice(SimpleNamespace(archive=archive, _clock=utcnow), tmp_path / "model")
+
+
+@pytest.mark.parametrize("bring", [_by_a_step, _by_the_gate])
+def test_what_the_bucket_lost_is_put_back_whatever_the_cache_holds(authority, remote, tmp_path, bring):
+    archive = Archive.open(authority.trust, authority.store)
+    archive.refresh()
+    made = snapshot(archive, authority.signer("monitor"), valid_for=timedelta(hours=1))
+    remote.drop(made.evidence_id)
+    assert archive.store.has(made.evidence_id), "this test is about what the cache holds"
+    bring(archive, made, tmp_path)
+    assert remote.read(made.evidence_id) == made.raw
+    bring(archive, made, tmp_path)
+    assert remote.read(made.evidence_id) == made.raw
+
+
+def test_a_gate_waits_once_for_a_bucket_that_gives_no_answer(authority, remote, tmp_path, caplog):
+    archive = Archive.open(authority.trust, authority.store)
+    archive.refresh()
+    made = snapshot(archive, authority.signer("monitor"), valid_for=timedelta(hours=1))
+    remote.relay.lie = lambda *_: Lie(403, "AccessDenied")
+    remote.relay.asked.clear()
+    _by_the_gate(archive, made, tmp_path)
+    assert "are not taken in: the store" in caplog.text
+    assert caplog.text.count("not taken in") == 1
