@@ -35,6 +35,7 @@ _ANSWERED_SECONDS = 30.0
 """For how long an answer of the store stands for the next."""
 _PROBE = "0" * 64
 _WRITABLE = "mlseal-can-write-here"
+_MARK = b"mlseal doctor --write\n"
 _PER_TOTAL = 6
 
 
@@ -134,7 +135,7 @@ class BucketStore(BundleStore):
         """Raise unless the store answers; with `writing`, unless it takes an object, which stays and is always one."""
         self._call("an answer", lambda fs, root: _exists(fs, _at(root, _PROBE)))
         if writing:
-            self._call("a test object", lambda fs, root: _create(fs, f"{root}/{_WRITABLE}", b"mlseal doctor --write\n"))
+            self._call("a test object", lambda fs, root: _create(fs, f"{root}/{_WRITABLE}", _MARK, over=True))
 
     def _about_one(self, error: Exception, evidence_id: str) -> Error:
         """`error` as ours if it says something about this bundle; raised if it is about the store."""
@@ -242,8 +243,8 @@ def _beginning(fs: Any, path: str, seconds: float) -> bytes:
     return bytes(found)
 
 
-def _create(fs: Any, path: str, data: bytes) -> None:
-    """Write `data` to `path` unless something is there."""
+def _create(fs: Any, path: str, data: bytes, *, over: bool = False) -> None:
+    """Write `data` to `path` unless something is there; with `over` even then, where no first write is known."""
     try:
         fs.pipe_file(path, data, mode="create")
     except Exception as error:
@@ -251,7 +252,7 @@ def _create(fs: Any, path: str, data: bytes) -> None:
             return
         if not faults.no_conditions(error):
             raise
-        if not _exists(fs, path):
+        if over or not _exists(fs, path):
             fs.pipe_file(path, data)
 
 

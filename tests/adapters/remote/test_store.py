@@ -327,6 +327,18 @@ def test_usable_says_whether_it_can_be_written(remote):
         kept.require_usable(writing=False)
 
 
+def test_usable_is_tried_by_a_write_where_no_first_write_is_known(remote):
+    kept = remote.open()
+    kept.require_usable(writing=True)
+    remote.relay.lie = lambda method, _: (
+        (Lie(501, "NotImplemented") if remote.relay.heads[-1].get("If-None-Match") else Lie(403, "AccessDenied"))
+        if method == "PUT"
+        else None
+    )
+    with pytest.raises(ServiceUnavailable, match="refuses a test object"):
+        kept.require_usable(writing=True)
+
+
 def test_other_file_systems_of_fsspec_keep_the_same(home):
     kept = store.resolve("memory://org/evidence")
     made = unsigned("urn:1")
