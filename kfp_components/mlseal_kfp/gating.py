@@ -68,7 +68,8 @@ def decide(task: Task, outputs: Outputs, reference: str, *, clock: Clock = utcno
     """
     del reference
     trust = surroundings.trust()
-    nonce, action, policies = _nonce(task), _action(task), policies_of(task)
+    nonce, action = _nonce(task), _action(task)
+    policies = policies_of(task, action, clock())
     model = _model(task)
     measured = measure(model.require())  # 1
     reasons = [*_model_reasons(task, measured)]
@@ -95,7 +96,8 @@ def enforce(task: Task, outputs: Outputs, reference: str, *, clock: Clock = utcn
     """
     del reference
     trust = surroundings.trust()
-    nonce, action, policies = _nonce(task), _action(task), policies_of(task)
+    nonce, action = _nonce(task), _action(task)
+    policies = policies_of(task, action, clock())
     bundle = _bundle(task, "verdict")  # 1
     measured = surroundings.measured(task, _model(task))  # 2
     with surroundings.store(task, trust, clock) as store:

@@ -155,7 +155,7 @@ def verify(
         subjects=[about],
         revocations=NOTHING_REVOCABLE,  # asked for below, so that a bundle that is wrong anyway costs no log
     )
-    if measured is not None and measured.manifest is not None and said.predicate_type == oms.URI:
+    if measured is not None and said.predicate_type == oms.URI:
         oms.require_names(verified.statement, measured.manifest)
     with bar("looking for revocations"):
         unchecked = _require_not_revoked(verified, chosen, store_path, revokers)

@@ -37,22 +37,28 @@ def named_digest(predicate_type: str, sha256: str, manifest: Manifest | None) ->
     return manifest.oms_root if predicate_type == URI and manifest is not None else sha256
 
 
-def require_names(oms: Statement, manifest: Manifest) -> None:
+def require_names(oms: Statement, manifest: Manifest | None) -> None:
     """Check that a *verified* OMS statement lists exactly the files of `manifest`, names included.
 
     Raises `DigestMismatch` when a file was added, removed, renamed or changed, or when the signature ignores paths:
-    what is ignored was chosen by the signer and is not covered.
+    what is ignored was chosen by the signer and is not covered. So it does for a single file (None), whose digest can
+    be the root of a signed directory: a root is the digest of digests, which somebody may write into a file.
     """
+    if manifest is None:
+        raise DigestMismatch("an OMS signature covers a directory", got="one file", remedy="sign its directory")
     try:
-        listed = {(r["name"], r["digest"]) for r in oms.predicate["resources"] if r["algorithm"] == "sha256"}
+        resources = oms.predicate["resources"]
+        listed = {(r["name"], r["digest"]) for r in resources if r["algorithm"] == "sha256"}
         ignored = oms.predicate["serialization"].get("ignore_paths") or []
     except (KeyError, TypeError, AttributeError) as error:
         raise MalformedEvidence("OMS predicate lacks resources or serialization") from error
     present = {(f.path, f.sha256) for f in manifest.files}
     if ignored:
         raise DigestMismatch("the OMS signature leaves paths out", got=", ".join(map(str, ignored))[:120])
-    if listed != present:
-        odd = sorted(name for name, _ in listed ^ present)[:3]
+    if listed != present or len(resources) != len(present):
+        odd = sorted(str(name) for name, _ in listed ^ present)[:3]
         raise DigestMismatch(
-            "files differ from the OMS signature", got=", ".join(odd), expected="the signed set of files"
+            "files differ from the OMS signature",
+            got=", ".join(odd) or f"{len(resources)} resources",
+            expected="the signed set of files, each once, by SHA-256",
         )

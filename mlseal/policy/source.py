@@ -98,7 +98,7 @@ class ArchiveSource:
             subjects=[digest],
             revocations=NOTHING_REVOCABLE,
         )
-        if predicate_type == oms.URI and target.manifest is not None:
+        if predicate_type == oms.URI:
             oms.require_names(verified.statement, target.manifest)
         self._verified[(bundle.evidence_id, digest)] = verified
         return verified

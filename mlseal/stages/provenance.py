@@ -42,7 +42,7 @@ def newest(
         UntrustedSigner: only others made such evidence.
         Withheld: the log holds something by `signer` or a revoker that nobody shows; it could be a revocation.
         Revoked: the newest was withdrawn; an older one does not step in. Superseded evidence is passed over.
-        DigestMismatch: an OMS signature names the same bytes under other file names.
+        DigestMismatch: an OMS signature names the same bytes under other file names, or they are those of one file.
         Refusal, Unchecked: whatever the verifier or the log says; evidence of `signer` that does not verify stops.
     """
     if not signer.issuer or not signer.san:
@@ -72,7 +72,7 @@ def newest(
             if error.reason != "superseded":
                 raise
             continue
-        if uri == oms.URI and measured.manifest is not None:
+        if uri == oms.URI:
             oms.require_names(verified.statement, measured.manifest)
         return verified
     raise UntrustedSigner(

@@ -90,6 +90,7 @@ CALLS: dict[Any, dict[str, Callable[[Any, Any], object]]] = {
     },
     oms: {
         "make: an OMS signature covers a directory": lambda m, path: m.make(_measured(path)),
+        "require_names: an OMS signature covers a directory": lambda m, _: m.require_names(signed(), None),
         "require_names: OMS predicate lacks resources or serialization": lambda m, _: m.require_names(
             signed(resources=None), FILES
         ),

@@ -48,8 +48,18 @@ _COMPRESSED: tuple[tuple[bytes, str], ...] = (
 def check(path: Path, name: str, flavour: str, workspace: Path) -> AllowList:
     """Whether the file at `path`, called `name` in the model, does nothing that its flavour does not need.
 
-    Returns the names that it uses. `workspace` holds what is expanded. Raises `Unsafe` with the reason.
+    Returns the names that it uses. `workspace` holds what is expanded. Raises `Unsafe` with the reason, also where a
+    parser stumbles over the file in a way that nobody foresaw: a file that stops the scan would hide what lies beside.
     """
+    try:
+        return _checked(path, name, flavour, workspace)
+    except (Unsafe, Error, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise Unsafe(f"it cannot be read ({type(error).__name__})") from error
+
+
+def _checked(path: Path, name: str, flavour: str, workspace: Path) -> AllowList:
     with path.open("rb") as stream:
         head = stream.read(16)
         stream.seek(0)

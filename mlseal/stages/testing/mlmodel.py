@@ -86,10 +86,10 @@ def _read(directory: Path) -> tuple[str, list[str]]:
         for name, one in flavours.items():
             flaws += _flavour_flaws(name[:40], one)
         loader = (flavours.get("python_function") or {}).get("loader_module")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "sklearn", ["MLmodel cannot be read"]
     if loader is not None:
-        if loader not in LOADERS:
+        if not isinstance(loader, str) or loader not in LOADERS:
             flaws.append(f"MLmodel has {str(loader)[:60]} imported, which is no loader that is known")
         else:
             found.add(LOADERS[loader])

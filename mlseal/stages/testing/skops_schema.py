@@ -38,6 +38,11 @@ _TREES = frozenset(
     }
 )
 """Made by ``__new__`` here, where pickles call a function of scikit-learn for it."""
+_PLAIN = frozenset({"builtins", "collections", "datetime", "decimal", "fractions"})
+_REDUCED = {
+    "TreeNode": frozenset({"sklearn.tree._tree"}),
+    "LossNode": frozenset({"sklearn._loss._loss", "sklearn.linear_model._sgd_fast"}),
+}
 _CHECKED = Global("sklearn.utils.validation", "check_array")
 
 
@@ -137,15 +142,19 @@ class _Tree:
         return Made(name, [], new=True, state=None if content is None else self.value(content))
 
     def called(self, node: Mapping[str, Any], name: Global) -> Made:
-        """ConstructorFromReduceNode: the type is called with what stands beside."""
+        """ConstructorFromReduceNode: the type is called with what stands beside; plain types of Python, with data."""
+        if name.module not in _PLAIN:
+            raise Unsafe(f"{name} is called, and may not be")
         return self._call(name, self.value(node["content"]))
 
     def reduced(self, node: Mapping[str, Any], name: Global) -> Made:
-        """TreeNode and LossNode: called, then filled."""
-        if node["__loader__"] == "TreeNode" and name != Global("sklearn.tree._tree", "Tree"):
-            raise Unsafe(f"{name} is no tree of scikit-learn")
+        """TreeNode and LossNode: called, then filled; the reader takes any type for a loss."""
+        kind = node["__loader__"]
+        if name.module not in _REDUCED[kind]:
+            raise Unsafe(f"{name} stands in a {kind}, and may not")
         made = self._call(name, self.value(node["__reduce__"]["args"]))
         made.state = self.value(node["content"])
+        self._allowed.state(made)
         return made
 
     def _call(self, name: Global, args: Any) -> Made:
@@ -190,7 +199,7 @@ class _Tree:
     def random(self, node: Mapping[str, Any], name: Global) -> Made:
         """RandomStateNode and RandomGeneratorNode; the latter calls the generator that its state names."""
         if node["__loader__"] == "RandomStateNode":
-            if name.name != "RandomState" or not name.module.startswith("numpy.random"):
+            if name.name != "RandomState" or name.module not in {"numpy.random", "numpy.random.mtrand"}:
                 raise Unsafe(f"{name} is called, and may not be")
             return Made(name, [self.value(node["content"])], new=False)
         bits = self.value(node["content"]["bit_generator"])

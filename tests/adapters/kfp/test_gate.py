@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from mlseal_kfp import image, step
 
-from mlseal.errors import Misuse, Refusal, Unchecked
+from mlseal.errors import Misuse, PolicyInvalid, Refusal, Unchecked
 from mlseal.evidence import statement
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import Bundle
@@ -204,6 +204,45 @@ def test_a_pipeline_brings_a_layer_of_the_policy_in_force(case: Case) -> None:
     code, err = case.run("enforce")
     assert code != 0
     assert "extends" in err
+
+
+OPENING = {
+    "by exempting it": 'ungoverned: [{tool: kfp, action: gate, model: free, owner: me, until: "2099-01-01T00:00:00Z"}]\n',
+    "by judging it": "applies: [{tool: kfp, action: gate, model: free}]\nrequire: [{predicate: test-result, by: BY}]\n",
+}
+
+
+@pytest.mark.parametrize("way", OPENING)
+def test_a_pipeline_opens_nothing_that_no_policy_in_force_speaks_of(case: Case, way: str) -> None:
+    """It would choose the gate, the signer and the rule."""
+    signer = f'[{{issuer: "{case.authority.issuer}", san: "{case.authority.san("evaluator")}"}}]'
+    gates = f'[{{issuer: "{case.authority.issuer}", san: "{case.authority.san("gate")}"}}]'
+    revokers = f'[{{issuer: "{case.authority.issuer}", san: "{case.authority.san("monitor")}"}}]'
+    head = f"policy: mine/1\ngate: {gates}\nrevokers: {revokers}\n"
+    head += "assurance: {identity: local, log: pinned, time: local}\n"
+    (case.base / "mine").write_text(head + OPENING[way].replace("BY", signer))
+    case.artifacts["policy"] = [case.base / "mine"]
+    case.parameters["model_name"] = "free"
+    case.give("evidence_1", case.evidence())
+    verdict = case.decided()
+    assert verdict["mlseal"]["verdict"] == "refused"
+    assert "no policy governs this action" in verdict["mlseal"]["reasons"][0]["message"]
+    case.give("verdict", case.verdict)
+    code, err = case.run("enforce")
+    assert code == Refusal.exit_code
+    assert "no policy governs this action" in err
+
+
+def test_a_pipeline_sends_evidence_to_no_server_of_its_choice(case: Case) -> None:
+    """The gate would ask it with its own token."""
+    beneath = hashlib.sha256(case.policy.read_bytes()).hexdigest()
+    text = f"policy: risk-team/1\nextends: {{policy: gate-tests/1, sha256: {beneath}}}\n"
+    text += "opa: [{id: theirs, server: 'https://opa.example', decision: a/b}]\n"
+    (case.base / "mine").write_text(text)
+    case.artifacts["policy"] = [case.base / "mine"]
+    code, err = case.run("decide")
+    assert code == PolicyInvalid.exit_code
+    assert "asks an OPA server on its own account" in err
 
 
 def test_no_evidence_is_undecided(case: Case) -> None:

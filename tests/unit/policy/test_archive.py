@@ -228,6 +228,18 @@ def test_the_gate_cannot_testify(bench) -> None:
     assert "not a producer" in verdict.summary()
 
 
+def test_a_file_of_digests_is_not_the_directory_that_was_signed(bench, authority, tmp_path) -> None:
+    from mlseal.evidence import oms
+
+    policy = bench.policy("  - {predicate: oms-signature, by: [PRODUCER]}\n")
+    authority.signer("producer").sign(oms.make(bench.measured))
+    forged = tmp_path / "forged.bin"
+    forged.write_bytes(b"".join(bytes.fromhex(entry.sha256) for entry in bench.measured.manifest.in_oms_order))
+    verdict = judge(measure(forged), None, [policy], bench.archive)
+    assert verdict.kind != "allowed"
+    assert "covers a directory" in str(verdict.reasons)
+
+
 def test_an_oms_signature_is_compared_file_by_file(bench, authority) -> None:
     from mlseal.evidence import oms
 

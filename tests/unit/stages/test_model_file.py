@@ -347,6 +347,30 @@ def test_unknown_or_broken_formats_do_not_pass(tmp_path, raw):
             check(raw, tmp_path, name)
 
 
+STUMBLES = {
+    "a number that is none": (b"a: !!int ''", "a.yaml"),
+    "a time that is none": (b"a: !!timestamp 'x'", "a.yaml"),
+    "a truth that is none": (b"a: !!bool 'x'", "a.yaml"),
+    "a day that is none": (b"a: 2020-13-45", "a.yaml"),
+    "an offset that is none": (struct.pack("<Q", 30) + b'{"a":{"data_offsets":[0,"x"]}}', "a.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", STUMBLES)
+def test_what_a_parser_stumbles_over_is_a_finding(tmp_path, name):
+    """It would keep the scan from saying what lies beside."""
+    raw, called = STUMBLES[name]
+    with pytest.raises(Unsafe):
+        check(raw, tmp_path, called)
+
+
+@pytest.mark.parametrize("said", ["a: 2020-13-45", "flavors: {python_function: {loader_module: [a]}}"])
+def test_an_mlmodel_that_a_parser_stumbles_over_is_a_finding(scan, directory, said):
+    folder = directory()
+    (folder / "MLmodel").write_text(said)
+    assert scan(folder)[0]["failedTests"] == ["allow-list"]
+
+
 def test_compressed_files_hold_one_whole_stream(tmp_path, monkeypatch):
     import gzip
 

@@ -90,7 +90,7 @@ def shell(marker):
 def test_the_attack_works_and_does_not_pass(tmp_path):
     """The list of trusted types that MLflow hands on is read from the model."""
     raw = shell(tmp_path / "ran")
-    with pytest.raises(Unsafe, match=f"{os.name}.system is not on the list"):
+    with pytest.raises(Unsafe, match=f"{os.name}.system is called"):
         check(raw, tmp_path)
     assert not (tmp_path / "ran").exists()
     skops.io.loads(raw, trusted=[f"{os.name}.system"])
@@ -102,7 +102,59 @@ PARTIAL = {"args": listed(kind="TupleNode", name="tuple"), "kwds": mapping({}, 3
 BITS = mapping({"bit_generator": literal("set_bit_generator", 2)}, 5)
 TWICE = listed(node("FunctionNode", "numpy", "log", 2), node("FunctionNode", "numpy", "exp", 2))
 HIDDEN = [mapping({"file": literal(n, 10 + n)}, 5, key_types=listed(number=9)) for n in (1, 2)]
+
+
+def reduced(module, name, args, state, number, kind="LossNode"):
+    return node(kind, module, name, number, __reduce__={"args": args}, content=state)
+
+
+def tupled(number, *items):
+    return listed(*items, number=number, kind="TupleNode", name="tuple")
+
+
+OBJECTS = reduced(
+    "numpy",
+    "dtype",
+    tupled(10, literal("O8", 11), literal(False, 12), literal(True, 13)),
+    tupled(20, *(literal(value, 21 + n) for n, value in enumerate((3, "|", None, None, None, -1, -1, 0x38)))),
+    2,
+)
+"""A type of objects that says it holds none: its eight bytes become an address."""
+ADDRESS = reduced(
+    "numpy._core.multiarray",
+    "_reconstruct",
+    tupled(30, node("TypeNode", "numpy", "ndarray", 31), tupled(32, literal(0, 33)), literal("b", 34)),
+    tupled(
+        40,
+        literal(1, 41),
+        tupled(42, literal(1, 43)),
+        OBJECTS,
+        literal(False, 44),
+        node("BytesNode", "builtins", "bytes", 45, file="a.bin"),
+    ),
+    1,
+)
 PLANTED = {
+    "an address for an object": (ADDRESS, "numpy._core.multiarray._reconstruct stands in a LossNode"),
+    "a type that lies": (OBJECTS, "numpy.dtype stands in a LossNode"),
+    "a partial for a loss": (
+        reduced(
+            "functools",
+            "partial",
+            tupled(2, node("FunctionNode", "sklearn.utils.validation", "check_array", 3)),
+            mapping({}),
+            1,
+        ),
+        "functools.partial stands in a LossNode",
+    ),
+    "an array that is called": (
+        node("ConstructorFromReduceNode", "numpy._core.numeric", "_frombuffer", content=tupled(2)),
+        "_frombuffer is called",
+    ),
+    "a module that is imported": (
+        node("RandomStateNode", "numpy.random._examples.cffi.extending", "RandomState", content=literal(1, 2)),
+        "extending.RandomState is called",
+    ),
     "a function": (node("FunctionNode", "builtins", "eval"), "builtins.eval is not on the list"),
     "a type": (node("TypeNode", "subprocess", "Popen"), "subprocess.Popen is not on the list"),
     "an object": (node("ObjectNode", "mlflow.pyfunc", "PythonModel"), "not on the list"),
@@ -147,13 +199,13 @@ PLANTED = {
     ),
     "a tree of another class": (
         node("TreeNode", "sklearn.pipeline", "Pipeline", __reduce__={"args": listed()}, content=mapping({})),
-        "no tree",
+        "Pipeline stands in a TreeNode",
     ),
     "a loss that is none": (
         node(
             "LossNode", "os", "system", __reduce__={"args": listed(kind="TupleNode", name="tuple")}, content=mapping({})
         ),
-        "os.system is not on the list",
+        "os.system stands in a LossNode",
     ),
     "a generator": (
         node(

@@ -85,6 +85,17 @@ def test_an_oms_signature_counts_file_by_file(authority, verify, data):
         verify(data, predicate="oms-signature")
 
 
+def test_a_file_of_digests_is_not_the_directory_that_was_signed(authority, verify, data, tmp_path):
+    """The root of a directory is the SHA-256 of its digests, so a file that holds them has the same one."""
+    measured = measure(data)
+    authority.signer("producer").sign(oms.make(measured))
+    forged = tmp_path / "forged.bin"
+    forged.write_bytes(b"".join(bytes.fromhex(entry.sha256) for entry in measured.manifest.in_oms_order))
+    assert measure(forged).sha256 == measured.manifest.oms_root
+    with pytest.raises(DigestMismatch, match="covers a directory"):
+        verify(forged, predicate="oms-signature")
+
+
 def test_no_oms_signature_says_how_to_make_it(verify, data):
     with pytest.raises(NoEvidence, match="mlseal sign PATH --type oms-signature"):
         verify(data, predicate="oms-signature")
