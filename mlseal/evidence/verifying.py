@@ -12,11 +12,13 @@ Any exception refuses; there is no partial result.
 3. What stock verifiers let pass (tried on sigstore-python 4.5.1 and @sigstore/verify 4.1.3): top-level log index,
    tree size, root hash, integrated time, leftovers of Rekor v1, entry kind, checkpoint origin and key name, log id,
    validity of the log at the verified time, times in the future, several or unnamed identities in the certificate.
+   With it, a key that is listed is asked for the time of its signature, before anything that whoever stole it could
+   get wrong on purpose: what it signs outside of its time is a stranger's, whatever it says.
 4. The checkpoint is consistent with the one this verifier pinned for that log.
 5. The evidence is not revoked, as far as the given revocations know.
 6. The statement is about every digest that the caller recomputed from bytes.
 7. The predicate is of the expected type and obeys its schema.
-8. The signer is an identity expected for that predicate type; a key only for work, and for the time of its signature.
+8. The signer is an identity expected for that predicate type; a key only for work.
 
 The caller owes: the digests (from bytes, of the copy that it then uses), the expected identities (from a policy, never
 from the evidence), freshness, and the freshness of the revocations.
@@ -35,7 +37,7 @@ from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel
 
 from mlseal.errors import DigestMismatch, Error, ForgedEvidence, MalformedEvidence, UntrustedSigner
-from mlseal.evidence import canonical, keyholder, keysigned, predicates, strict
+from mlseal.evidence import canonical, keyholder, keysigned, predicates, statement, strict
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.checkpoints import PinnedCheckpoints
 from mlseal.evidence.clock import Clock, utcnow
@@ -115,6 +117,11 @@ class VerifiedStatement:
     def evidence_id(self) -> str:
         """Hex SHA-256 of the signed bytes."""
         return self.statement.evidence_id
+
+    @property
+    def times(self) -> tuple[datetime, ...]:
+        """The verified time; before it, where a key signed, the time that the signed bytes state."""
+        return _times(self.statement, self.identity, self.time)
 
     @property
     def subjects(self) -> tuple[Subject, ...]:
@@ -207,6 +214,7 @@ class Verifier:
         revocations: Revocations,
     ) -> VerifiedStatement:
         facts = self._facts(bundle)  # (0) to (3)
+        keyholder.require_term(identities, facts.identity, *facts.times)  # (3)
         tiles = self._tiles.get(facts.log.origin)
         consistent = self.checkpoints.require_consistent(facts.log, facts.note, tiles)  # (4)
         revocations.require_not_revoked(facts.statement.evidence_id)  # (5)
@@ -275,6 +283,15 @@ class _Facts:
     size: int
     note: str
 
+    @property
+    def times(self) -> tuple[datetime, ...]:
+        return _times(self.statement, self.identity, self.time)
+
+
+def _times(said: Statement, identity: Identity, time: datetime) -> tuple[datetime, ...]:
+    stated = statement.signed_at(said) if identity.issuer == KEY_ISSUER else None
+    return (time,) if stated is None else (stated, time)
+
 
 def _crypto(bundle: Bundle, trust: Trust, stock: StockVerifier, now: datetime) -> _Facts:
     parts = strict.parts_of(bundle)  # (0)
@@ -337,8 +354,7 @@ def _require_predicate(said: Statement, expected: str | Collection[str]) -> Base
 def _require_identity(facts: _Facts, predicate_type: str, identities: Sequence[IdentityMatcher]) -> None:
     identity = facts.identity
     keyholder.require_work(identity, predicate_type)
-    keyholder.require_term(identities, identity, facts.time)
-    if not keyholder.listed(identities, identity, facts.time):
+    if not keyholder.listed(identities, identity, *facts.times):
         raise UntrustedSigner(
             f"this identity may not make {predicate_type} evidence",
             got=str(identity),

@@ -41,7 +41,7 @@ class ArchiveSource:
 
         Who signed is taken from the log, not from the bundle file: evidence of a listed identity that does not verify
         is reported, not passed over, or a spoilt file would hide a failed result. A listed key outside of its time is
-        a stranger: what a thief signs after its end stops nobody, and the signed bytes bind the time.
+        a stranger, by the time in the signed bytes and by the stamp: what a thief signs after its end stops nobody.
         """
         facts: list[VerifiedStatement] = []
         rejected: list[Rejected] = []
@@ -89,7 +89,7 @@ class ArchiveSource:
     ) -> VerifiedStatement:
         digest = _named(target, predicate_type)
         known = self._verified.get((bundle.evidence_id, digest))
-        if known is not None and listed(identities, known.identity, known.time):
+        if known is not None and listed(identities, known.identity, *known.times):
             return known
         verified = self._archive.verifier.verify(
             bundle,

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mlseal.errors import Error, ForgedEvidence, SplitView, UntrustedSigner, Withheld
+from mlseal.errors import Error, ForgedEvidence, MalformedEvidence, SplitView, UntrustedSigner, Withheld
 from mlseal.evidence import keyholder, keysigned, publickey, statement, verifying
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.checkpoints import PinnedCheckpoints
@@ -174,15 +174,47 @@ def test_a_key_bundle_of_another_program_does_not_say_when_it_was_signed(authori
         verify(verifier, made)
 
 
-def test_the_time_of_a_key_is_judged_by_the_verified_time(verifier, forge):
-    mine, moment = publickey.fingerprint(forge.public), verify(verifier, forge.good).time
+def two_minutes_old(forge):
+    """The good bundle, made two minutes before its stamp."""
+    stamped = forge.stamped(json.loads(forge.good.raw), forge.signed_at() + timedelta(minutes=2))
+    return Bundle(json.dumps(stamped).encode())
+
+
+def test_the_time_of_a_key_is_judged_by_what_it_states_and_by_the_stamp(verifier, forge):
+    mine, bundle = publickey.fingerprint(forge.public), two_minutes_old(forge)
+    moment, made = verify(verifier, bundle).time, forge.signed_at()
     second = timedelta(seconds=1)
-    for term in ((None, None), (moment, None), (None, moment + second), (moment, moment + second)):
-        assert verify(verifier, forge.good, KeyHolder(mine, *term))
-    for term in ((moment + second, None), (None, moment), (None, moment - second)):
+    assert moment - made > 100 * second
+    for term in ((None, None), (made, None), (None, moment + second), (made, moment + second)):
+        assert verify(verifier, bundle, KeyHolder(mine, *term))
+    for term in ((moment + second, None), (None, made), (None, made - second), (made + second, moment)):
         with pytest.raises(KeyOutOfTerm, match="does not count for the time"):
-            verify(verifier, forge.good, KeyHolder(mine, *term))
-    assert verify(verifier, forge.good, KeyHolder(mine, None, moment), KeyHolder(mine, moment, None))
+            verify(verifier, bundle, KeyHolder(mine, *term))
+    assert verify(verifier, bundle, KeyHolder(mine, None, moment), KeyHolder(mine, moment, None))
+
+
+def test_stamping_over_the_end_of_a_key_makes_no_stranger(verifier, forge):
+    """Signed a moment before ``until``, stamped anew after it by anybody: it stops, or a failed result would be gone."""
+    mine, bundle = publickey.fingerprint(forge.public), two_minutes_old(forge)
+    moment, made = verify(verifier, bundle).time, forge.signed_at()
+    for term in ((None, moment), (made + timedelta(seconds=1), None)):
+        with pytest.raises(keyholder.KeyTimesDisagree, match="both"):
+            verify(verifier, bundle, KeyHolder(mine, *term))
+
+
+def test_what_a_thief_gets_wrong_on_purpose_is_a_strangers_all_the_same(authority, verifier, forge, key, monkeypatch):
+    """After the end of its term a key can stop nobody: neither by another type, nor by what obeys no schema."""
+    ended = KeyHolder(publickey.fingerprint(forge.public), None, forge.signed_at() - timedelta(seconds=1))
+    with pytest.raises(KeyOutOfTerm):
+        verify(verifier, forge.good, ended, predicate_type="fairness", subjects=["cd" * 32])
+    monkeypatch.setattr("mlseal.evidence.predicates.check_own", lambda *_: None)
+    monkeypatch.setattr("mlseal.evidence.predicates.check", lambda *_: None)
+    nonsense = signer_of(authority, key[1]).sign(statement.make([SUBJECT], TEST_RESULT, {"nonsense": 1}))
+    monkeypatch.undo()
+    with pytest.raises(MalformedEvidence):
+        verify(verifier, nonsense, KeyHolder(ended.fingerprint))
+    with pytest.raises(KeyOutOfTerm):
+        verify(verifier, nonsense, ended)
 
 
 @pytest.mark.parametrize("uri", sorted(keyholder.DECISIONS))
@@ -265,15 +297,27 @@ def test_each_check_of_a_key_holds_something_back(authority, forge, tmp_path):
 
 def test_each_check_of_a_key_holder_holds_something_back(forge):
     mine, moment = publickey.identity(forge.public), utcnow()
-    ended = [KeyHolder(mine.san, None, moment)]
+    ended, before = [KeyHolder(mine.san, None, moment)], moment - timedelta(seconds=1)
     attacks = {
         "require_work": lambda module: module.require_work(mine, human_approval.URI),
-        "require_term": lambda module: module.require_term(ended, mine, moment),
+        "require_term": lambda module: module.require_term(ended, mine, moment, moment),
+        "require_term: the key does not count for both": lambda module: module.require_term(
+            ended, mine, before, moment
+        ),
     }
-    for where, mutant in mutants(keyholder, set(attacks)):
-        attack = attacks[where.split(":")[0]]
-        with pytest.raises(UntrustedSigner):
+    noticed = 0
+    for where, mutant in mutants(keyholder, {"require_work", "require_term"}):
+        attack = next(attacks[name] for name in sorted(attacks, reverse=True) if where.startswith(name))
+        with pytest.raises(UntrustedSigner) as caught:
             attack(keyholder)
-        attack(mutant)
+        try:
+            attack(mutant)
+        except UntrustedSigner as error:  # one time of two: the other error would make it a stranger's
+            assert type(error).__name__ == "KeyOutOfTerm" != type(caught.value).__name__
+        noticed += 1
+    assert noticed == 3
     assert not keyholder.listed(ended, mine, moment)
-    assert keyholder.listed(ended, mine, moment - timedelta(seconds=1))
+    assert not keyholder.listed(ended, mine, before, moment)
+    assert not keyholder.listed(ended, mine), "no time is no time that is covered"
+    assert keyholder.listed(ended, mine, before)
+    assert keyholder.listed([*ended, mine], mine, moment)

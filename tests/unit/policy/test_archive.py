@@ -77,11 +77,13 @@ class Bench:
         about = (measured or self.measured).subjects
         return self.authority.signer(role).sign(statement.make(about, SHORT[kind], claim)).evidence_id
 
-    def train_by(self, private: Any) -> str:
-        """Provenance that a bare key signed."""
+    def train_by(self, private: Any, *, said: timedelta = timedelta()) -> str:
+        """Provenance that a bare key signed, by its own words this long ago."""
         made = samples.make("slsa-provenance", {}, Identity("i", "s"), utcnow(), now=utcnow() + timedelta(days=9))
         claim = made.predicate.model_dump(by_alias=True, exclude_none=True, mode="json")
-        signer = Signer(self.authority.trust, key=private, store=self.authority.store)
+        signer = Signer(
+            self.authority.trust, key=private, store=self.authority.store, clock=lambda: utcnow() - said, verify=False
+        )
         return signer.sign(statement.make(self.measured.subjects, SHORT["slsa-provenance"], claim)).evidence_id
 
     def fairness(self, high: float, role: str = "evaluator") -> str:
@@ -363,3 +365,18 @@ def test_a_key_counts_for_its_time_and_is_a_stranger_outside(bench):
     assert mine in reason.got
     both = f'\n  - {{predicate: slsa-provenance, by: [{{key: "{mine}"}}]}}\n  - {{id: later, predicate: slsa-provenance, by: [{{key: "{mine}", from: "{rfc3339(now + timedelta(hours=1))}"}}]}}\n'
     assert bench.judge(bench.policy(both)).kind == "refused", "what one requirement verified another must not take"
+
+
+def test_a_key_whose_stamp_lies_on_the_other_side_of_its_end_stops(bench):
+    """As if a failed result, signed before the end, had been stamped anew after it: no stranger's, or it would be gone."""
+    private = keyuri._File(ec.generate_private_key(ec.SECP256R1()))
+    mine = publickey.fingerprint(private.public)
+    bench.train_by(private, said=timedelta(minutes=4))
+    between = rfc3339(utcnow() - timedelta(minutes=2))
+    bench.train_by(private, said=timedelta(minutes=4))
+    for term in (f'until: "{between}"', f'from: "{between}"'):
+        verdict = bench.judge(bench.policy(f'\n  - {{predicate: slsa-provenance, by: [{{key: "{mine}", {term}}}]}}\n'))
+        assert verdict.kind == "refused"
+        assert {reason.message for reason in verdict.reasons if "does not count for both" in reason.message}, term
+    both = f'\n  - {{predicate: slsa-provenance, by: [{{key: "{mine}"}}]}}\n  - {{id: later, predicate: slsa-provenance, by: [{{key: "{mine}", from: "{between}"}}]}}\n'
+    assert bench.judge(bench.policy(both)).kind == "refused", "from the memory of a judgement as well"

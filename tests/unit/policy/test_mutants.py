@@ -799,9 +799,14 @@ SOURCE: list[tuple[str, str, str]] = [
         "test_a_key_counts_for_its_time_and_is_a_stranger_outside",
     ),
     (
-        "if known is not None and listed(identities, known.identity, known.time):",
+        "if known is not None and listed(identities, known.identity, *known.times):",
         "if known is not None and any(matcher.matches(known.identity) for matcher in identities):",
         "test_a_key_counts_for_its_time_and_is_a_stranger_outside",
+    ),
+    (
+        "listed(identities, known.identity, *known.times)",
+        "listed(identities, known.identity, known.time)",
+        "test_a_key_whose_stamp_lies_on_the_other_side_of_its_end_stops",
     ),
     ("rejected.append(Rejected(bundle.evidence_id, error))", "pass", "test_what_does_not_verify_is_reported"),
     ("others += [leaf.identity] if leaf else []", "pass", "test_the_gate_and_strangers_beside_listed_evidence"),
