@@ -157,9 +157,9 @@ class Checker:
                 self._revocations.require_not_revoked(bundle.evidence_id)
 
     def taken_back(self, store: BundleStore) -> Iterator[Bundle]:
-        """The bundles in `store` that were taken back."""
+        """The bundles in `store` that were taken back. Raises as its `get`, save for what nobody keeps there."""
         for evidence_id in self._revocations.revoked:
-            with suppress(Error):  # nobody keeps it here
+            with suppress(NoEvidence):
                 yield store.get(evidence_id)
 
     def _verified(self, bundle: Bundle, place: Place, pointer: Pointer, rules: Sequence[Rule]) -> Attested:

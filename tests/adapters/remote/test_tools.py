@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from mlseal_dvc import revoked, sealing
+from mlseal_dvc.checking import Checker
 
 from mlseal.errors import MalformedEvidence, ServiceUnavailable, Unchecked
 from mlseal.evidence import store
@@ -14,6 +15,7 @@ from mlseal.evidence.archive import Archive
 from mlseal.evidence.bucket import BucketStore
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import utcnow
+from mlseal.evidence.revocation import Revocation, Revocations
 from mlseal.evidence.revoking import snapshot
 from tests.adapters.kfp.test_gate import case  # noqa: F401 - a fixture
 from tests.adapters.remote.conftest import enter
@@ -63,6 +65,19 @@ def test_dvc_looks_for_what_was_taken_back_in_the_bucket(authority, remote, monk
     with pytest.raises(ServiceUnavailable):
         list(revoked._in_store())
     assert store.resolve().where(made.evidence_id).startswith(remote.url)
+
+
+def test_dvc_does_not_take_no_answer_for_nobody_keeps_it(authority, remote):
+    archive = Archive.open(authority.trust, authority.store)
+    archive.refresh()
+    made = snapshot(archive, authority.signer("monitor"), valid_for=timedelta(hours=1))
+    listed = {name: Revocation(name, "withdrawn", "x") for name in ("0" * 64, made.evidence_id)}
+    checker = SimpleNamespace(_revocations=Revocations(listed))
+    kept = remote.open(cached=False)
+    assert [one.evidence_id for one in Checker.taken_back(checker, kept)] == [made.evidence_id]
+    remote.relay.lie = lambda *_: Lie(403, "AccessDenied")
+    with pytest.raises(ServiceUnavailable, match="refuses"):
+        list(Checker.taken_back(checker, kept))
 
 
 def _by_a_step(archive, bundle, tmp_path):
