@@ -12,7 +12,7 @@ from mlseal.evidence import store as stores
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Subject
-from mlseal.evidence.identity import IdentityMatcher
+from mlseal.evidence.identity import KEY_ISSUER, IdentityMatcher
 from mlseal.evidence.index import Index
 from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.predicates import revocation as revocation_predicate
@@ -112,11 +112,15 @@ class Archive:
     def revocations(self, revokers: Sequence[IdentityMatcher]) -> Revocations:
         """What the listed identities revoked, with the newest snapshot of theirs that can be true.
 
-        Revocations by others are ignored: anyone can sign one. What a snapshot lists counts, whatever its sizes.
+        Revocations by others are ignored: anyone can sign one. So are those by keys, which take nothing back: whoever
+        stole one would make all that its owner signed unverifiable. What a snapshot lists counts, whatever its sizes.
         """
         found: list[Revocation] = []
         stated: list[tuple[VerifiedStatement, revocation_snapshot.Predicate]] = []
         for bundle in self.of_type([revocation_predicate.URI, revocation_snapshot.URI]):
+            leaf = self.index.leaf(bundle.evidence_id)
+            if leaf is None or leaf.identity.issuer == KEY_ISSUER:
+                continue
             verified = self._by(bundle, revokers)
             if verified is None:
                 continue

@@ -9,6 +9,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlseal.errors import (
     Error,
@@ -20,15 +21,18 @@ from mlseal.errors import (
     Unchecked,
     Withheld,
 )
-from mlseal.evidence import statement
+from mlseal.evidence import publickey, statement
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.audit import audit, directory_tiles
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import utcnow
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
+from mlseal.evidence.keyholder import KeyHolder
 from mlseal.evidence.mirror import copy_log
+from mlseal.evidence.revocation import Revocations
 from mlseal.evidence.revoking import revoke, snapshot
+from mlseal.evidence.signing import Signer, keyuri
 from mlseal.evidence.store import Store
 from mlseal.evidence.tiles import service_tiles
 
@@ -55,6 +59,30 @@ def opened(authority, **kwargs):
 
 def monitor(authority):
     return [Identity(authority.issuer, authority.san("monitor"))]
+
+
+def test_what_a_key_takes_back_counts_for_nothing_and_stops_nothing(alone, monkeypatch):
+    """A revocation or a snapshot by a key: one would make all evidence of the key unverifiable, for its thief's joy."""
+    private = keyuri._File(ec.generate_private_key(ec.SECP256R1()))
+    signer = Signer(alone.trust, key=private, store=alone.store)
+    good = signer.sign(claim())
+    archive = opened(alone)
+    snapshot(archive, alone.signer("monitor"), valid_for=timedelta(hours=24))
+    monkeypatch.setattr("mlseal.evidence.keyholder.require_work", lambda *_: None)
+    taken = revoke(archive, signer, good.evidence_id, reason="withdrawn")
+    stated = snapshot(archive, signer, valid_for=timedelta(hours=99))
+    monkeypatch.undo()
+    archive.refresh()
+    mine = KeyHolder(publickey.fingerprint(private.public))
+    assert archive.signed_by(taken.evidence_id, [mine])
+    assert archive.signed_by(stated.evidence_id, [mine])
+    known = archive.revocations([mine, *monitor(alone)])
+    assert known.of(good.evidence_id) is None
+    assert known == archive.revocations(monitor(alone)) != Revocations()
+    assert not archive.accounted(archive.index.leaf(good.evidence_id), [])
+    theirs = revoke(archive, alone.signer("monitor"), good.evidence_id, reason="withdrawn")
+    archive.refresh()
+    assert archive.revocations([mine, *monitor(alone)]).of(good.evidence_id).reason == "withdrawn", theirs
 
 
 def test_index_finds_by_subject_and_type_in_log_order(alone):
