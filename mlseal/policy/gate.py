@@ -8,7 +8,7 @@
 4. What was revoked must be known freshly enough.
 5. Each requirement is judged in the order of the file (`rule`, `approval`); waivers are looked up where a rule fails.
    One that comes into force later is noted only.
-6. Decisions of OPA servers that a policy names are asked for once all else in it holds (`opa`).
+6. Decisions of OPA servers that a policy names are asked for once all else in it holds and nothing else stops (`opa`).
 7. Refused outweighs undecided, undecided outweighs allowed; an observing policy's objections are recorded only.
 
 `decide` is pure where no policy names such a decision: facts in, verdict out. `judge` gives it verified statements from
@@ -111,10 +111,10 @@ def decide(
         if policy.require
     ]
     answering = engines or Servers()
+    stopped = any(not policy.observes(now) for policy in _stopping(cases, frozen))  # what observes excuses no question
     for case in cases:
-        _ask(case, answering)  # (6)
-    stopping = [case.policy for case in cases if any(r.outcome != "note" for r in case.reasons)]
-    stopping += [policy for policy, _ in frozen]
+        _ask(case, answering, stopped=stopped)  # (6)
+    stopping = _stopping(cases, frozen)
     observing = bool(stopping) and all(policy.observes(now) for policy in stopping)
     seen = {k: v for case in cases for k, v in case.seen.items()}
     weighed = {k: v for case in cases for k, v in case.weighed.items()}
@@ -146,13 +146,22 @@ def documents(
     target = Target(subjects[0].name, subjects[-1].sha256, subject.manifest if isinstance(subject, Measured) else None)
     archive.refresh()
     source, now = ArchiveSource(archive), clock()
+    policies = with_layers(policies)
     try:
         facts = canonical_facts(action) if action else None
     except ValueError as error:
         raise Misuse(str(error), expected="plain ASCII names") from error
-    gates = (*gate, *(m for p in with_layers(policies) for m in p.gate))
+    gates = (*gate, *(m for p in policies for m in p.gate))
     cases = [_case(source, target, p, now, gates, Hints(), facts) for p in governing(policies, facts) if p.require]
-    return {case.policy.name: (document.of(case), tuple(case.reasons)) for case in cases}
+    frozen = [reason for p, reason in dates.refusals(policies, facts or {}, now) if not p.observes(now)]
+    others = [(case.policy.name, reason) for case in cases if not case.policy.observes(now) for reason in case.reasons]
+    return {
+        case.policy.name: (
+            document.of(case),
+            (*case.reasons, *frozen, *(reason for name, reason in others if name != case.policy.name)),
+        )
+        for case in cases
+    }
 
 
 def _matching(policies: Sequence[Policy], action: Action | None) -> tuple[Policy, ...]:
@@ -194,11 +203,17 @@ def _case(
     return case
 
 
-def _ask(case: Case, engines: opa.Engines) -> None:
+def _stopping(cases: Sequence[Case], frozen: Sequence[tuple[Policy, Reason]]) -> list[Policy]:
+    """The policies that say no by now."""
+    stopping = [case.policy for case in cases if any(reason.outcome != "note" for reason in case.reasons)]
+    return stopping + [policy for policy, _ in frozen]
+
+
+def _ask(case: Case, engines: opa.Engines, *, stopped: bool) -> None:
     if not case.policy.binding(case.now):  # what is not in force yet stops nothing
         return
     try:
-        opa.judge(case, engines)
+        opa.judge(case, engines, stopped=stopped)
     except Error as error:
         case.reasons.append(replace(_failure("opa", error), policy=case.policy.name))
 

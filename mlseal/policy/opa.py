@@ -1,7 +1,8 @@
 """OPA besides the rules: it can make a policy stricter, and never lets anything pass that the rules stop.
 
 1. A decision is asked for only once every other rule of its policy holds, so that Rego always sees evidence that
-   satisfies each requirement, and nothing that is refused anyway leaves the gate.
+   satisfies each requirement or that a waiver excuses; and where no window and no other policy that enforces stops the
+   action, so that nothing that is refused anyway leaves the gate.
 2. True adds nothing. False refuses, with each of its reasons. Anything else, and no answer at all, is undecided.
 3. No waiver excuses any of it; whoever owns the Rego changes the Rego.
 4. What was asked and what came back stands in the verdict: server, path, revision, decision id, digest of the document.
@@ -28,13 +29,18 @@ class Engines(Protocol):
         """What the decision says about `document`. Raises `Error` for everything that does not count."""
 
 
-def judge(case: Case, engines: Engines) -> None:
-    """Add to `case` every reason that the decisions of its policy give against it, and what was asked."""
-    if any(reason.outcome != "note" for reason in case.reasons):  # (1)
+def judge(case: Case, engines: Engines, *, stopped: bool = False) -> None:
+    """Add to `case` every reason that the decisions of its policy give against it, and what was asked.
+
+    `stopped` says that the action is stopped already, by whatever enforces.
+    """
+    own = any(reason.outcome != "note" for reason in case.reasons)
+    if own or stopped:  # (1)
+        by = "other rules of this policy stop" if own else "another policy or a closed window stops"
         for engine in case.policy.engines:
             case.say(
                 engine.id,
-                "OPA was not asked, since other rules of this policy stop it already",
+                f"OPA was not asked, since {by} it already",
                 outcome="note",
                 control=tuple(engine.control or ()),
             )

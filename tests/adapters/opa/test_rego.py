@@ -187,9 +187,22 @@ def test_what_the_rules_stop_never_leaves_the_gate(bench, tmp_path):
         bench.fairness(0.3)
         code, verdict = bench.gate(policy)
         assert (code, [rule for rule, _ in reasons(verdict)]) == (10, ["gap"])
+        bench.model.joinpath("weights.bin").write_bytes(secrets.token_bytes(64))  # another model, which satisfies all
+        bench.subjects = measure(bench.model).subjects
+        bench.trained()
+        bench.fairness(0.1)
+        window = (
+            "tool: mlflow, action: alias, from: 2020-01-01T00:00:00Z, until: 2099-01-01T00:00:00Z, owner: o, reason: r"
+        )
+        shut = bench.policy(url, ("\nrequire:", f"\nfreeze: [{{{window}}}]\nrequire:"))
+        code, verdict = bench.gate(shut)
+        assert (code, [rule for rule, _ in reasons(verdict)]) == (10, ["freeze"])
+        done = bench.call("policy", "input", str(bench.model), "--policy", str(shut))
+        assert "OPA would not be asked now: freeze: " in done.stderr
     assert not log.exists()
+    bench.fairness(0.3)
     done = bench.call("policy", "input", str(bench.model), "--policy", str(policy))  # for the author, all the same
-    assert [f["satisfies"] for f in json.loads(done.stdout)["requirements"]["fairness"]["facts"]] == [False]
+    assert [f["satisfies"] for f in json.loads(done.stdout)["requirements"]["fairness"]["facts"]] == [True, False]
     assert "OPA would not be asked now: gap: " in done.stderr
 
 

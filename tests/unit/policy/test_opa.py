@@ -101,6 +101,58 @@ def test_it_cannot_allow_what_a_rule_stops_and_is_not_asked_then(world, rules) -
     assert (engines.shown, verdict.asked) == ([], ())
     (note,) = [reason for reason in verdict.reasons if reason.outcome == "note"]
     assert (note.rule, "not asked" in note.message) == ("opa", True)
+    observed = world.judge(rules["fairness"], ONE, WATCH, action=ALLOW, engines=engines)
+    assert (observed.mode, stopping(observed), engines.shown) == ("observe", [("gap", "refused")], [])
+
+
+SHUT = "freeze: [{tool: t, action: a, from: 2026-11-01T00:00:00Z, until: 2026-12-01T00:00:00Z, owner: o, reason: r}]\n"
+WATCH = "observe: {until: 2026-12-01T00:00:00Z, owner: lead}\n"
+ELSEWHERE = {  # another policy, whether the one with the decision is frozen itself, and whether OPA is asked
+    "nothing": ("", "", True),
+    "a window of its own": ("", SHUT, False),
+    "a window of another": (SHUT, "", False),
+    "a window that is only observed": (SHUT + WATCH, "", True),
+    "a rule of another": ("provenance", "", False),
+    "a rule that only observes": (WATCH + "provenance", "", True),
+    "a rule that holds": ("fairness", "", True),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("other", "own", "asks"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_nothing_that_is_refused_anyway_leaves_the_gate(world, header, rules, other, own, asks, turned) -> None:
+    from mlseal.policy.gate import decide
+
+    world.fairness(0.1)
+    policies = [parse((header + rules["fairness"] + ONE + own).encode())]
+    rule = other.rpartition("\n")[2]
+    top = header.replace("test/1", "other/1").replace("require:\n", other.removesuffix(rule) + "require:\n")
+    policies += [parse((top + rules[rule] if rule else "policy: other/1\n" + other).encode())] if other else []
+    target, engines = controls.Target("target", controls.samples.digest("target")), servers(False)
+    asked = policies[::-1] if turned else policies
+    found = decide(world.source, target, ALLOW, asked, now=world.now, engines=engines)
+    assert (found.kind == "allowed", found.mode) == (False, "enforce")  # what only observes excuses nobody else
+    assert (len(engines.shown), len(found.asked), ("opa", "refused") in stopping(found)) == (
+        (1, 1, True) if asks else (0, 0, False)
+    )
+    notes = [reason.message for reason in found.reasons if (reason.rule, reason.outcome) == ("opa", "note")]
+    assert [("another policy or a closed window" in note) for note in notes] == ([] if asks else [True])
+
+
+def test_what_holds_by_waiver_only_is_asked_about_and_shown_as_it_is(world, rules) -> None:
+    world.fairness(0.1, who="stranger")
+    world.fairness(0.1, age=timedelta(days=3))
+    excused = {"policy": "test/1", "reason": "trial", "expires": "2026-12-01T00:00:00Z"}
+    world.add("waiver", "officer", {"rule": "fairness", **excused})
+    engines = servers(True)
+    verdict = world.judge(rules["fairness"] + "    maxAge: 2d\n", ONE, action=ALLOW, engines=engines)
+    assert verdict.kind == "allowed"
+    assert [fact["satisfies"] for fact in engines.shown[0].value["requirements"]["fairness"]["facts"]] == [False]
+    world.facts = []
+    world.fairness(0.3)
+    world.add("waiver", "officer", {"rule": "gap", **excused})
+    assert world.judge(rules["fairness"], ONE, action=ALLOW, engines=engines).kind == "allowed"
+    assert [fact["satisfies"] for fact in engines.shown[1].value["requirements"]["fairness"]["facts"]] == [True]
 
 
 @pytest.mark.parametrize("spoilt", ["withheld", "stale", "nothing"])
