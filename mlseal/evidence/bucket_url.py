@@ -5,11 +5,14 @@ What is refused is not repeated in the message, for it may hold a password.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from mlseal.errors import Misuse
 
@@ -18,7 +21,20 @@ _CHAINED = re.compile(r"[a-z][a-z0-9+.-]*::", re.IGNORECASE)
 _LOST_SLASH = re.compile(r"([a-z][a-z0-9+.-]+):/[^/]", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9._~+=@:,/!$&'()*-]+")
 _SAME = {"s3a": "s3", "gcs": "gs"}
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL", "FSSPEC_GS_ENDPOINT_URL")
+_NAMED = (
+    *(
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+        "AWS_PROFILE",
+        "AWS_DEFAULT_PROFILE",
+    ),
+    *("AZURE_STORAGE_ACCOUNT_NAME", "STORAGE_EMULATOR_HOST"),
+)
+_OPTIONS = ("endpoint_url", "profile", "account_name", "account_host", "host", "port", "base_url")
+_FILES = (("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
+_FILE_LINE = re.compile(r"\s*(\[|endpoint_url|services|ignore_configured_endpoint_urls|s3\s*=\s*$)", re.IGNORECASE)
+_CONNECTION = re.compile(r"(?:AccountName|BlobEndpoint|EndpointSuffix)=[^;]*", re.IGNORECASE)
 _AZURE = ("abfs", "abfss", "wasb", "wasbs")
 _CONTAINER = re.compile(r"[^@:/]+@[^@:/]+(/[^@]*)?")
 LOCAL = ("file", "local")
@@ -36,9 +52,12 @@ class BucketURL:
 
     @property
     def name(self) -> str:
-        """16 hex digits for files of ours about this store: another service with the same bucket is another store."""
-        asked = [os.environ.get(variable, "") for variable in _ENDPOINTS]
-        return hashlib.sha256("\0".join([str(self), *asked]).encode()).hexdigest()[:16]
+        """16 hex digits for files of ours about this store: another service with the same bucket is another store.
+
+        Which service it is say the environment, fsspec's configuration and AWS's files; nobody is asked. No secret is
+        hashed. Where more is said than concerns this store, its name changes without need, which costs a cache.
+        """
+        return hashlib.sha256("\0".join([str(self), *_service()]).encode()).hexdigest()[:16]
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:
@@ -89,6 +108,31 @@ def require_no_lost_slash(path: str) -> None:
             expected="SCHEME://BUCKET/PREFIX, or a directory",
             remedy="pass it as text, not as a path; a directory of that name is ./NAME",
         )
+
+
+def _service() -> Iterator[str]:
+    """What chooses between services that have buckets of one name."""
+    yield from (os.environ.get(variable, "") for variable in _NAMED)
+    yield from _CONNECTION.findall(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not there, or its files cannot be read: told at use
+        from fsspec.config import conf
+
+        yield from _options(conf)
+    for variable, usual in _FILES:
+        with contextlib.suppress(OSError, RuntimeError):
+            file = Path(os.environ.get(variable) or usual).expanduser()
+            yield from filter(_FILE_LINE.match, file.read_text("utf-8", "replace").splitlines())
+
+
+def _options(given: Mapping[str, Any]) -> Iterator[str]:
+    """Those of fsspec's options, however deep, that name a service."""
+    for key, value in sorted(given.items()):
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in _options(value))
+        elif key == "connection_string":
+            yield from _CONNECTION.findall(str(value))
+        elif key in _OPTIONS:
+            yield f"{key}={value}"
 
 
 def _refuse(text: str, found: str) -> NoReturn:

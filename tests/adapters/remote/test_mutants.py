@@ -21,7 +21,7 @@ MUTANTS: list[tuple[Any, str, str, Any, dict[str, Any]]] = [
     (bucket, ', mode="create")', ")", STORE.test_the_first_encoding_stays_and_is_asked_for_in_one_request, {}),
     (bucket, "        if over or not _exists(fs, path):", "        if True:", STORE.test_where_no_first_write_is_known_it_is_looked_before, {}),
     (bucket, "        if over or not _exists(fs, path):", "        if not _exists(fs, path):", STORE.test_usable_is_tried_by_a_write_where_no_first_write_is_known, {}),
-    (bucket, "        if not faults.no_conditions(error):\n            raise", "        if False:\n            raise", STORE.test_usable_says_whether_it_can_be_written, {}),
+    (bucket, "        if not faults.no_conditions(error):\n            raise", "        if False:\n            raise", STORE.test_a_first_write_that_is_refused_is_not_tried_without_its_condition, {}),
     (bucket, "if not raw or len(raw) > MAX_BYTES:", "if not raw:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 4}),
     (bucket, "if not raw or len(raw) > MAX_BYTES:", "if len(raw) > MAX_BYTES:", STORE.test_each_way_to_answer_wrongly_is_one_sentence, {"row": 2}),
     (bucket, 'if "http" not in fs.protocol:', "if True:", STORE.test_a_web_server_that_never_ends_is_left, {}),
@@ -46,6 +46,7 @@ MUTANTS: list[tuple[Any, str, str, Any, dict[str, Any]]] = [
     (bucket_url, 'scheme in LOCAL and rest.startswith("/")', "scheme in LOCAL", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "file://u:hunter2@host/x"}),
     (bucket_url, 'got=f"{lost[1][:20]}:/…"', "got=path[:120]", URLS.test_a_url_that_lost_a_slash_is_no_directory, {}),
     (bucket_url, '        _refuse(text, "an empty or relative part")', "        pass", URLS.test_bad_ones_are_refused_and_not_repeated, {"text": "s3://bucket/hunter2/../other"}),
+    (bucket_url, "        yield from _options(conf)", "        yield ''", STORE.test_another_service_by_fsspecs_configuration_is_another_store, {}),
     (bucket_url, '    if not path.startswith("/"):', "    if False:", URLS.test_a_url_that_lost_a_slash_is_no_directory, {}),
 ]  # fmt: skip
 

@@ -77,6 +77,15 @@ def test_where_no_first_write_is_known_it_is_looked_before(remote):
     assert remote.read(first.evidence_id) == first.raw
 
 
+def test_a_first_write_that_is_refused_is_not_tried_without_its_condition(remote):
+    remote.relay.lie = lambda method, _: (
+        Lie(403, "AccessDenied") if method == "PUT" and remote.relay.heads[-1].get("If-None-Match") else None
+    )
+    with pytest.raises(ServiceUnavailable, match="refuses evidence"):
+        remote.open().put(unsigned("urn:1"))
+    assert remote.keys() == []
+
+
 def test_many_writers(remote):
     made = unsigned("urn:1")
     encodings = [enveloped(made.statement.payload, f"AAA{letter}") for letter in "ABCDEFGH"]
@@ -426,6 +435,20 @@ def test_object_lock_takes_what_is_put_and_keeps_it(remote):
     versions = remote.client.list_object_versions(Bucket=name, Prefix=key)["Versions"]
     assert len(versions) == 1
     assert kept.afresh().get(made.evidence_id) == made
+
+
+def test_another_service_by_fsspecs_configuration_is_another_store(home, monkeypatch):
+    from fsspec.config import conf
+
+    def name(**options):
+        monkeypatch.setitem(conf, "s3", options)
+        return parse("s3://bucket/x").name
+
+    before = name()
+    assert len({before, name(endpoint_url="http://one"), name(client_kwargs={"endpoint_url": "http://one"})}) == 3
+    assert name(secret="w", config_kwargs={"retries": {}}) == before, "no secret is hashed"
+    azure = [name(connection_string=f"AccountName={account};AccountKey={key}") for account, key in ("aw", "ax", "bw")]
+    assert azure[0] == azure[1] != azure[2]
 
 
 def test_seconds_to_wait_come_from_the_environment(home, monkeypatch):

@@ -1,6 +1,9 @@
 """URLs that name a store: none holds a secret or leads out of itself, and what is refused is not repeated."""
 
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -96,9 +99,32 @@ def test_a_url_that_lost_a_slash_is_no_directory(tmp_path, monkeypatch):
         store.resolve("file://relative/path")
 
 
-def test_another_service_with_the_same_bucket_is_another_store(monkeypatch):
-    url = bucket_url.parse("s3://bucket/x")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    before = url.name
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
-    assert url.name != before
+def _named(url, home, **environment):
+    """The name of a store in a process of its own, which has no other environment."""
+    code = "import sys; from mlseal.evidence import bucket_url; print(bucket_url.parse(sys.argv[1]).name)"
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), **environment}
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, env=env, check=True)
+    return done.stdout
+
+
+def test_another_service_with_the_same_bucket_is_another_store(tmp_path):
+    config = tmp_path / "config"
+    config.write_text(
+        "[profile a]\nregion = x\nservices = minio\n[services minio]\ns3 =\n  endpoint_url = http://one\n"
+    )
+    plain = {"AWS_CONFIG_FILE": str(config)}
+    url = "s3://bucket/x"
+    before = _named(url, tmp_path, **plain)
+    others = [
+        _named(url, tmp_path, **plain, **more)
+        for more in (
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"},
+            {"AWS_PROFILE": "a"},
+            {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=one;AccountKey=k"},
+        )
+    ]
+    config.write_text(config.read_text().replace("one", "two"))
+    others.append(_named(url, tmp_path, **plain))
+    assert len({before, *others}) == 5
+    config.write_text(config.read_text().replace("two", "one").replace("region = x", "region = y"))
+    assert _named(url, tmp_path, **plain) == before
