@@ -96,7 +96,8 @@ def show(which: str, output: Path | None, as_json: bool) -> None:
 def allow(fingerprint: str | None, revoke: bool, state: Path | None, as_json: bool) -> None:
     """Let entries that the key with FINGERPRINT signs into the log of this machine's trust service; or list such keys.
 
-    The owner's own entries, through the unix socket, need no list. Run by the owner of the service.
+    The owner's own entries, through the unix socket, need no list. Run by the owner of the service. List a key in one
+    log only, and strike a stolen one off at once: no policy undoes what it logs.
     """
     from mlseal.services import setup
     from mlseal.services.allowed import AllowedKeys

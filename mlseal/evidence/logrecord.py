@@ -10,9 +10,12 @@ import base64
 from typing import Any
 
 from mlseal.evidence import canonical
+from mlseal.evidence.statement import pae
 
 KIND, VERSION = "hashedrekord", "0.0.2"
 KEY_DETAILS = "PKIX_ECDSA_P256_SHA_256"
+SCHEME = "Mlseal-Key"
+"""Of the ``Authorization`` header in which the holder of a key asks for an entry: the signature of `asked`, base64."""
 
 
 def of_certificate(der: bytes) -> dict[str, Any]:
@@ -23,6 +26,15 @@ def of_certificate(der: bytes) -> dict[str, Any]:
 def of_key(spki: bytes) -> dict[str, Any]:
     """The verifier of a signature by a key, given as SubjectPublicKeyInfo."""
     return {"keyDetails": KEY_DETAILS, "publicKey": {"rawBytes": _b64(spki)}}
+
+
+def asked(digest: bytes) -> bytes:
+    """What the holder of a key signs to have an entry for `digest`.
+
+    The signature in an entry is public, and so is every other that the key made anywhere; anybody could bring one. This
+    one goes to the log's service only, which does not keep it.
+    """
+    return pae(digest, "application/vnd.mlseal.log-entry.v1")
 
 
 def body(digest: bytes, signature: bytes, verifier: dict[str, Any]) -> bytes:

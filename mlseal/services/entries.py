@@ -5,8 +5,9 @@ entry is appended:
 
 1. The request has exactly the shape of a HashedRekordRequestV002 for ECDSA P-256 with SHA-256, and a certificate or a
    key.
-2. The certificate was issued by this authority and is valid now; or the authority's owner listed the key, or asks on
-   the unix socket. So strangers cannot fill the log with entries that nobody could ever resolve.
+2. The certificate was issued by this authority and is valid now; or the authority's owner listed the key, and its
+   holder asks for this very entry, in a signature that is published nowhere; or the owner asks on the unix socket. So
+   strangers cannot fill the log with entries that nobody could ever resolve, nor with what a key signed elsewhere.
 3. The signature verifies over the digest under the certificate's key, or the key.
 
 Spec: https://github.com/sigstore/rekor-tiles, protobuf-specs rekor/v2.
@@ -74,26 +75,27 @@ class StatementLog:
         self._writer, self._log_id, self._clock, self._keys = writer, _b64(log_id), clock, keys
         self._authorities = {certificate.subject.public_bytes(): certificate for certificate in authorities}
 
-    def append(self, request: object, *, owner: bool = False) -> tuple[dict[str, Any], bool]:
+    def append(self, request: object, *, owner: bool = False, authorization: str = "") -> tuple[dict[str, Any], bool]:
         """The TransparencyLogEntry for `request`, and whether this statement was in the log before.
 
         A statement has one entry: asked again, the log shows the entry that it has, whoever signs now. The `owner` of
-        the authority may append with any key.
+        the authority may append with any key; others say with `authorization` that its holder asks.
         Raises `Misuse` for a request of another shape, `UntrustedSigner`, `StaleEvidence` or `ForgedEvidence` for one
         that must not be logged.
         """
         entry = parse_request(request)  # (1)
-        self._check(entry, owner=owner)  # (2) (3)
+        self._check(entry, owner, authorization)  # (2) (3)
         appended = logs.append(self._writer, entry.body, entry.digest)
         return document(appended, self._log_id), appended.duplicate
 
-    def _check(self, entry: Entry, *, owner: bool) -> None:
+    def _check(self, entry: Entry, owner: bool, authorization: str) -> None:
         if entry.certificate:
             key = self._certified(entry)
         else:
             key = _key(entry)
             if not owner:
                 self._keys.require(publickey.fingerprint(key))
+                _require_asked(key, entry, authorization)
         try:
             key.verify(entry.signature, entry.digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
         except InvalidSignature as error:
@@ -177,6 +179,21 @@ def _key(entry: Entry) -> ec.EllipticCurvePublicKey:
         return publickey.from_der(entry.key)
     except MalformedEvidence as error:
         raise Misuse(error.message, got=error.got, expected=error.expected) from error
+
+
+def _require_asked(key: ec.EllipticCurvePublicKey, entry: Entry, authorization: str) -> None:
+    """Raise `UntrustedSigner` unless the holder of `key` asks for `entry`, by a signature in `authorization`."""
+    scheme, _, asked = authorization.partition(" ")
+    try:
+        signature = unbase64(asked, "authorization") if scheme == logrecord.SCHEME else b""
+        key.verify(signature, logrecord.asked(entry.digest), ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, MalformedEvidence) as error:
+        raise UntrustedSigner(
+            "the holder of this key did not ask for this entry",
+            got=scheme[:20] or "no authorization",
+            expected=f"a signature by the key itself, as {logrecord.SCHEME}",
+            remedy="sign with 'mlseal sign --key' or 'mlseal run --key'",
+        ) from error
 
 
 def _members(value: object, *names: str) -> dict[str, Any]:

@@ -233,7 +233,9 @@ def _append(now: Generation, request: Request, origin: str) -> Response:
     wanted = request.json()
     if origin == now.state.statement_origin():
         try:
-            document, existed = now.log.append(wanted, owner=request.uid == os.geteuid())
+            document, existed = now.log.append(
+                wanted, owner=request.uid == os.geteuid(), authorization=request.authorization
+            )
             return answer(409 if existed else 201, document)
         except (StaleEvidence, UntrustedSigner):  # a signer no longer taken since its entry was made: it is still there
             known = _known(now, wanted, origin)

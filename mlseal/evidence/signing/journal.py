@@ -25,6 +25,8 @@ from mlseal.evidence.trust import Trust
 
 VERIFIER = "logVerifier"
 """Member of an entry by a key: the log's verifier, which the bundle only hints at."""
+ASKED = "logAsked"
+"""Member of an entry by a key: the signature in which its holder asks the log for the entry (`logrecord.asked`)."""
 
 
 class Journal:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlseal.errors import ForgedEvidence, ServiceUnavailable, UntrustedSigner
+from mlseal.evidence import logrecord
 from mlseal.evidence.signing.tokens import json_or_empty
 from mlseal.evidence.signing.transport import Connection, Response
 from mlseal.evidence.trust import Endpoints
@@ -82,13 +83,19 @@ class Remote:
         return answer.body
 
     def append(
-        self, digest: bytes, signature: bytes, verifier: dict[str, Any], *, ask_retired: bool = False
+        self,
+        digest: bytes,
+        signature: bytes,
+        verifier: dict[str, Any],
+        *,
+        asked: str | None = None,
+        ask_retired: bool = False,
     ) -> tuple[dict[str, Any], bool]:
         """The log's entry for this signature and whether it was there before (idempotent append).
 
-        `verifier` is the certificate or key of the record (`mlseal.evidence.logrecord`). With `ask_retired` the retired
-        logs are asked first; one that holds the statement gives its entry. Raises `UntrustedSigner` when the log takes
-        no entry of this signer.
+        `verifier` is the certificate or key of the record (`mlseal.evidence.logrecord`); the holder of a key also has
+        `asked`, in base64. With `ask_retired` the retired logs are asked first; one that holds the statement gives its
+        entry. Raises `UntrustedSigner` when the log takes no entry of this signer.
         """
         body = {
             "hashedRekordRequestV002": {
@@ -96,11 +103,13 @@ class Remote:
                 "signature": {"content": _b64(signature), "verifier": verifier},
             }
         }
-        encoded = json.dumps(body).encode()
+        encoded, headers = json.dumps(body).encode(), dict(_JSON)
+        if asked is not None:
+            headers["Authorization"] = f"{logrecord.SCHEME} {asked}"
         for retired in self._retired if ask_retired else ():
-            if (known := _existing(retired.request("POST", _ENTRIES, encoded, _JSON))) is not None:
+            if (known := _existing(retired.request("POST", _ENTRIES, encoded, headers))) is not None:
                 return known, True
-        answer = self._log.request("POST", _ENTRIES, encoded, _JSON)
+        answer = self._log.request("POST", _ENTRIES, encoded, headers)
         if (known := _existing(answer)) is not None:
             return known, True
         if answer.status == 403:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mlseal.errors import Error, MalformedEvidence, Misuse, UntrustedSigner, Withheld
-from mlseal.evidence import canonical, keyholder, predicates
+from mlseal.evidence import canonical, keyholder, logrecord, predicates
 from mlseal.evidence.bundle import MEDIA_TYPE, Bundle, unbase64
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.identity import Identity, IdentityMatcher
@@ -36,6 +36,8 @@ from mlseal.evidence.signing.tokens import TokenSource
 from mlseal.evidence.statement import PAYLOAD_TYPE, Statement, pae
 from mlseal.evidence.store import BundleStore
 from mlseal.evidence.trust import Trust
+
+_UNPUBLISHED = {journal.VERIFIER, journal.ASKED}
 
 
 class Signer:
@@ -146,11 +148,13 @@ class Signer:
     def _log(self, draft: dict[str, Any], *, waited: bool) -> Bundle:
         signature = unbase64(draft["dsseEnvelope"]["signatures"][0]["sig"], "signature")
         digest = hashlib.sha256(pae(unbase64(draft["dsseEnvelope"]["payload"], "payload"))).digest()
-        entry, existed = self._remote.append(digest, signature, journal.verifier_of(draft), ask_retired=waited)
+        entry, existed = self._remote.append(
+            digest, signature, journal.verifier_of(draft), asked=draft.get(journal.ASKED), ask_retired=waited
+        )
         if existed and _signature_of(entry) != signature:
             return self._signed_before(digest.hex(), entry, journal.identity_of(draft))
         draft["verificationMaterial"]["tlogEntries"] = [entry]
-        return Bundle(canonical.dumps({name: value for name, value in draft.items() if name != journal.VERIFIER}))
+        return Bundle(canonical.dumps({name: value for name, value in draft.items() if name not in _UNPUBLISHED}))
 
     def _signed_before(self, evidence_id: str, entry: dict[str, Any], own: Identity) -> Bundle:
         """The bundle of the same words signed before, if by the same identity; the log keeps one entry per statement.
@@ -180,8 +184,12 @@ class Signer:
 
 def _draft(payload: bytes, signature: bytes, credential: Credential, timestamp: bytes) -> dict[str, Any]:
     """The bundle v0.3 document (sigstore/protobuf-specs, bundle.proto) without its log entry; with the key, if one."""
+    of_key = {}
+    if "publicKey" in credential.material:
+        asked = credential.sign(logrecord.asked(hashlib.sha256(pae(payload)).digest()))
+        of_key = {journal.VERIFIER: credential.verifier, journal.ASKED: _b64(asked)}
     return {
-        **({journal.VERIFIER: credential.verifier} if "publicKey" in credential.material else {}),
+        **of_key,
         "mediaType": MEDIA_TYPE,
         "verificationMaterial": {
             **credential.material,

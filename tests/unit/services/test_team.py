@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from mlseal.errors import Misuse, ServiceUnavailable, UntrustedSigner
+from mlseal.evidence import logrecord
 from mlseal.services import providers, tokens
 from mlseal.services.people import People
 
@@ -118,13 +119,14 @@ def team(lab, tmp_path, idp):
     return lab
 
 
-def https(lab, method, path, body=None):
+def https(lab, method, path, body=None, headers=None):
     connection = http.client.HTTPSConnection(
         "127.0.0.1", lab.port, timeout=10, context=ssl.create_default_context(cafile=lab.ca)
     )
-    connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+    connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})} if body else {})
     answer = connection.getresponse()
-    data = json.loads(answer.read())
+    data = answer.read()
+    data = json.loads(data) if answer.headers["Content-Type"] == "application/json" else data
     connection.close()
     return answer.status, data
 
@@ -542,7 +544,7 @@ def test_discovery_of_somebody_else(tmp_path, idp, online):
             verifier.verify(token(key, "k1", iss=base, sub=ACCOUNT))
 
 
-def test_the_log_of_a_team_takes_entries_of_listed_keys_only(team):
+def test_the_log_of_a_team_takes_entries_of_listed_keys_only(team, tmp_path):
     """Over the network a key is nobody, until the owner lists it; what it logged stays when it is struck off."""
     key = ec.generate_private_key(ec.SECP256R1())
     spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -556,17 +558,35 @@ def test_the_log_of_a_team_takes_entries_of_listed_keys_only(team):
         inner = {"digest": digest, "signature": {"content": signature, "verifier": named}}
         return json.dumps({"hashedRekordRequestV002": inner})
 
+    def asks(text, sign=key):
+        """The header in which the holder of a key asks for the entry of `text`."""
+        asked = sign.sign(logrecord.asked(hashlib.sha256(text).digest()), ec.ECDSA(hashes.SHA256()))
+        return {"Authorization": f"Mlseal-Key {base64.b64encode(asked).decode()}"}
+
     def allow(*args):
         return json.loads(team.mlseal("key", "allow", *args, "--state", team.state, "--json").stdout)["keys"]
 
-    status, document = https(team, "POST", path, request(b"one"))
+    status, document = https(team, "POST", path, request(b"one"), asks(b"one"))
     assert status == 403
     assert "takes no entries by this key" in document["message"]
     assert allow() == []
     assert allow(fingerprint) == [fingerprint]
-    status, document = https(team, "POST", path, request(b"one"))
+    size = https(team, "GET", "/log/log1.team.mlseal.example/checkpoint")[1]
+    foreign = {
+        "nothing": {},
+        "a token": {"Authorization": "Bearer x"},
+        "no signature": {"Authorization": "Mlseal-Key AA=="},
+    }
+    foreign |= {"no base64": {"Authorization": "Mlseal-Key !"}, "another entry's": asks(b"two")}
+    foreign |= {"somebody else's": asks(b"one", ec.generate_private_key(ec.SECP256R1()))}
+    foreign |= {"the public signature": {"Authorization": f"Mlseal-Key {json.loads(request(b'one'))['hashedRekordRequestV002']['signature']['content']}"}}  # fmt: skip
+    for what, header in foreign.items():  # a signature that the key made elsewhere is public: anybody may bring it
+        status, document = https(team, "POST", path, request(b"one"), header)
+        assert (status, "did not ask" in document["message"]) == (403, True), (what, document)
+    assert https(team, "GET", "/log/log1.team.mlseal.example/checkpoint")[1] == size
+    status, document = https(team, "POST", path, request(b"one"), asks(b"one"))
     assert status == 201
-    assert https(team, "POST", path, request(b"one"))[0] == 409
+    assert https(team, "POST", path, request(b"one"), asks(b"one"))[0] == 409
     other, p384 = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP384R1())
     for refused, body in (
         (403, request(b"two", raw=other.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))),
@@ -577,9 +597,19 @@ def test_the_log_of_a_team_takes_entries_of_listed_keys_only(team):
         (400, request(b"two", details="PKIX_ED25519")),
         (400, request(b"two", x509Certificate={"rawBytes": "AA=="})),
     ):  # fmt: skip
-        assert https(team, "POST", path, body)[0] == refused, body
+        assert https(team, "POST", path, body, asks(b"two"))[0] == refused, body
+    (tmp_path / "data.csv").write_text("1")
+    (tmp_path / "claim.json").write_text('{"result": "PASSED", "configuration": []}')
+    (tmp_path / "key.pem").touch(0o600)
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "mlseal", "sign", "data.csv", "--type", "test-result", "--predicate", "claim.json", "--key",
+         f"file2:{tmp_path / 'key.pem'}", "--trust", str(team.project / ".mlseal" / "trust_config.json")],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60, env={**team.env, "MLSEAL_TLS_CA": str(team.ca)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     assert allow("--revoke", fingerprint) == []
-    assert https(team, "POST", path, request(b"two"))[0] == 403
+    assert https(team, "POST", path, request(b"two"), asks(b"two"))[0] == 403
     again, known = https(team, "POST", path, request(b"one"))
     assert (again, known["logIndex"]) == (409, document["logIndex"])
     assert team.mlseal("key", "allow", "sha256:x", "--state", team.state, ok=False).returncode == 2
