@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -27,10 +27,7 @@ from mlseal.policy.names import canonical
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([mhdw])")
 _RFC3339 = r"^[0-9]{4}-?[0-9W][0-9-]*[^0-9][0-9:.,]+([Zz]|[+-][0-9:.]+)$"
-_SERVER = (
-    r"^(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*$"
-    r"|^http\+unix://%2F[A-Za-z0-9._%-]+$"
-)
+_SERVER = r"^(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?$"
 _DECISION = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
 _SECONDS = re.compile(r"([1-9]|[12][0-9]|30)s")
 _DOMAIN = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*$"
@@ -265,7 +262,8 @@ class RequirementPart(Part):
 class Opa(Part):
     """A decision of an OPA server that must be true besides; see docs/policy.md for each key.
 
-    Plain http reaches this machine only; what a server needs to believe us lies outside of the policy.
+    Plain http reaches this machine only; what a server needs to believe us lies outside of the policy. No path and no
+    socket: whoever writes a policy chooses a server, and not what else of it or of this machine is spoken to.
     """
 
     id: Id = "opa"
@@ -280,7 +278,7 @@ class Opa(Part):
     def _names_what_it_pins(self) -> Opa:
         if self.bundle is not None and self.revision is None:
             raise ValueError("bundle belongs to revision")
-        if urlsplit(self.server).port == 0 or "\0" in unquote(self.server):  # port raises ValueError beyond 65535
+        if urlsplit(self.server).port == 0:  # port raises ValueError beyond 65535
             raise ValueError("server: nobody can listen there")
         return self
 
