@@ -7,7 +7,6 @@ place, the transport and whoever keeps it need no trust, and can only withhold.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 from mlseal.errors import MissingExtra, Misuse, NoEvidence, ServiceUnavailable, Unreadable
 from mlseal.evidence import bundle
 from mlseal.evidence.deadlines import within
+from mlseal.evidence.signing.embedded import environment as inherited
 from mlseal.policy.plainyaml import MAX_BYTES, require_size
 
 SUFFIX = ".sigstore.json"
@@ -115,7 +115,7 @@ def _from_git(source: str, seconds: float) -> Fetched:
 
 def _git(folder: str, arguments: tuple[str, ...], source: str, seconds: float) -> bytes:
     environment: dict[str, Any] = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith("GIT_SSH")},
+        **{key: value for key, value in inherited().items() if not key.startswith("GIT_") or key.startswith("GIT_SSH")},
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",  # never ext::, which is a command
     }

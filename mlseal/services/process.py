@@ -33,6 +33,7 @@ from pathlib import Path
 
 from mlseal.errors import Misuse, ServiceUnavailable, Unreadable
 from mlseal.evidence.clock import Clock, utcnow
+from mlseal.evidence.signing.embedded import environment
 from mlseal.services import files, providers, routes
 from mlseal.services import state as states
 from mlseal.services.authority import Authority
@@ -103,6 +104,7 @@ def start(directory: Path, *, idle: float = IDLE_SECONDS, deadline: float = _STA
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
+        env=environment(),
     )
     end = time.monotonic() + deadline
     while time.monotonic() < end:

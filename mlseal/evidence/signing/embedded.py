@@ -46,6 +46,7 @@ def ensure_running(trust: Trust) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
+        env=environment(),
     )
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
@@ -60,6 +61,14 @@ def ensure_running(trust: Trust) -> None:
         got=f"exit status {process.poll()}",
         remedy=f"run 'mlseal serve --state {state}' to see why",
     )
+
+
+def environment() -> dict[str, str]:
+    """This process's environment for a child that signs with nobody's key: without ``MLSEAL_KEY`` and its passphrase.
+
+    A service outlives whoever started it, and another program's children may write their environment anywhere.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLSEAL_KEY")}
 
 
 def _state(fingerprint: str) -> Path | None:

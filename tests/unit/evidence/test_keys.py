@@ -1,7 +1,10 @@
 """Keys that sign: how they are opened, what they make, what a crash leaves, who sees it."""
 
 import json
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -12,10 +15,12 @@ from mlseal.evidence import publickey, statement
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.audit import audit
 from mlseal.evidence.digest import Subject
-from mlseal.evidence.signing import Signer, keyuri, signer_for
+from mlseal.evidence.signing import Signer, embedded, keyuri, signer_for
 from mlseal.evidence.signing.remote import Remote
 from mlseal.evidence.store import Store
 from mlseal.evidence.tiles import service_tiles
+from mlseal.policy import fetching
+from mlseal.services import process
 from tests.stock import model_signing_key, sigstore_js_keys
 
 SUBJECT = Subject("model", "ab" * 32)
@@ -291,3 +296,45 @@ def test_error_words_hold_no_secret(tmp_path, monkeypatch):
     with pytest.raises(Error) as caught:
         keyuri.open_key(uri)
     assert "battery" not in str(caught.value)
+
+
+def test_nothing_that_is_started_inherits_the_passphrase(new_authority, tmp_path, monkeypatch):
+    """Neither the service, which outlives whoever started it, nor git, which runs what its configuration names."""
+    other, idle = new_authority(start=False), new_authority(start=False)
+    monkeypatch.setenv("MLSEAL_KEY_PASSPHRASE", "correct horse")
+    monkeypatch.setenv("MLSEAL_KEY", "file2:/a")
+    embedded.ensure_running(idle.trust)
+    started = [environ_of(pid) for pid in running(idle.state)]
+    assert started
+    assert all(b"MLSEAL_KEY" not in environ for environ in started)
+    assert all(b"PATH=" in environ for environ in started)
+
+    pid = process.start(other.state)
+    assert b"PATH=" in environ_of(pid)
+    assert b"MLSEAL_KEY" not in environ_of(pid)
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\nenv > {tmp_path}/seen\nexit 1\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(ServiceUnavailable):
+        fetching.fetch(f"git+file:///nowhere@{'0' * 40}#p.yaml")
+    assert "PATH=" in (tmp_path / "seen").read_text()
+    assert "MLSEAL_KEY" not in (tmp_path / "seen").read_text()
+    os.kill(pid, signal.SIGTERM)
+    process._started[-1].wait(20)
+
+
+def environ_of(pid):
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def running(state):
+    """The processes that serve this authority."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"serve" in words and str(state).encode() in words:
+            yield int(entry.name)
