@@ -3,24 +3,27 @@
 Steps, performed under these numbers, for the parts that the caller names:
 
 1. each verifies in full: signature, log, schema, signed by the identity that merges, not revoked by it or a monitor,
-   and nothing that either of them signed is withheld; each is put into the store, where a gate looks for it;
+   and nothing that either of them signed is withheld; none was signed more than `OLDEST` ago, by verified time, since
+   the whole will be as fresh as its merging; each is put into the store, where a gate looks for it;
 2. each is of this stage, version, provider, configuration, seed and input digests, as the inputs at hand are now;
 3. each states the part of the divided input that belongs to its shard, recomputed here;
 4. all have the same count, no two the same index, and none is missing;
 5. what each made is at hand, with the digest that it states, and nothing besides (`mlseal.stages.gathered`);
-6. the stage merges what they found; the evidence names the parts (``harness.partials``).
+6. the stage merges what they found; the evidence names the parts (``harness.partials``), and began with the oldest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlseal.errors import Misuse, NoEvidence, RuleBroken
+from mlseal.errors import Misuse, NoEvidence, RuleBroken, StaleEvidence
 from mlseal.evidence import naming, predicates, statement
 from mlseal.evidence.bundle import Bundle
+from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.digest import Measured
 from mlseal.evidence.identity import Identity, IdentityMatcher
 from mlseal.evidence.naming import Naming
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
     from mlseal.evidence.revocation import Revocations
 
+OLDEST = timedelta(hours=24)
+"""How long before the merging a part may have been signed."""
 _PARTIAL = "anything about the whole input: this is one part of it"
 _WEAKEST: tuple[Strength, ...] = ("inferred", "declared", "measured")
 
@@ -106,7 +111,7 @@ def merged(
     archive.refresh()
     revokers: list[IdentityMatcher] = [by, LocalRole(archive.trust, "monitor")]
     revocations = archive.revocations(revokers)
-    read = [(_verified(archive, bundle, whole, by, revocations), bundle.evidence_id) for bundle in bundles]
+    read = [(_verified(archive, bundle, whole, by, revocations, context), bundle.evidence_id) for bundle in bundles]
     for bundle in bundles:
         _require_named_alike(bundle, context.naming)
         archive.store.put(bundle)  # made elsewhere, perhaps; a gate wants to see all that the log holds
@@ -133,7 +138,8 @@ def merged(
         strength=min((found.strength, *(one.strength for one in parts)), key=_WEAKEST.index),
     )
     named = context.harness_base.model_copy(update={"partials": [evidence_id for _, evidence_id in read]})
-    return finding, replace(context, harness_base=named)
+    began = min(one.started_on for one in parts)  # of one format, so in the order of time
+    return finding, replace(context, harness_base=named, started_on=began)
 
 
 def _together(
@@ -153,7 +159,7 @@ def _together(
 
 
 def _verified(
-    archive: Archive, bundle: Bundle, whole: Measured, by: Identity, revocations: Revocations
+    archive: Archive, bundle: Bundle, whole: Measured, by: Identity, revocations: Revocations, context: Context
 ) -> partial_result.Predicate:
     verified = archive.verifier.verify(
         bundle,
@@ -162,8 +168,17 @@ def _verified(
         subjects=[subject.sha256 for subject in whole.subjects],
         revocations=revocations,
     )
-    assert isinstance(verified.predicate, partial_result.Predicate)
-    return verified.predicate
+    part = verified.predicate
+    assert isinstance(part, partial_result.Predicate)
+    if context.clock() - verified.time > OLDEST:
+        shard = f"{part.shard.index}/{part.shard.count}"
+        raise StaleEvidence(
+            f"part {shard} was made too long ago to be merged",
+            got=f"signed {rfc3339(verified.time)}",
+            expected=f"within {OLDEST.total_seconds() / 3600:g} h of the merging",
+            remedy=f"run that part again, with --shard {shard}",
+        )
+    return part
 
 
 def _require_named_alike(bundle: Bundle, names: Naming) -> None:

@@ -3,12 +3,14 @@
 import secrets
 import sys
 import types
+from datetime import timedelta
 
 import pytest
 
-from mlseal.errors import Error, Misuse, NoEvidence, RuleBroken, Withheld
+from mlseal.errors import Error, Misuse, NoEvidence, RuleBroken, StaleEvidence, Withheld
 from mlseal.evidence import statement
 from mlseal.evidence.archive import Archive, revocation_subject
+from mlseal.evidence.clock import utcnow
 from mlseal.evidence.digest import measure
 from mlseal.evidence.predicates import partial_result, revocation
 from mlseal.stages import registry, runner
@@ -51,9 +53,10 @@ def probe(monkeypatch):
 
 @pytest.fixture
 def run(authority, data):
-    def go(manner, name="testing.probe", role="producer", about=None, **arguments):
+    def go(manner, name="testing.probe", role="producer", about=None, clock=utcnow, **arguments):
         given = {"data": str(about or data), **{key: str(value) for key, value in arguments.items()}}
-        return runner.run(name, given, signer=authority.signer(role), store=authority.store, quiet=True, manner=manner)
+        options = {"store": authority.store, "quiet": True, "manner": manner, "clock": clock}
+        return runner.run(name, given, signer=authority.signer(role), **options)
 
     return go
 
@@ -79,6 +82,18 @@ def test_all_parts_make_what_the_stage_makes_at_once(run, part, merge, data):
     order = [parts[1].evidence_id, parts[2].evidence_id, parts[0].evidence_id]
     assert whole.predicate["harness"] == {**at_once.predicate["harness"], "partials": order}
     assert whole.predicate["notProven"] == ["much"]
+
+
+def test_merging_does_not_make_old_measurements_fresh(part, merge):
+    """The merged evidence has the time of merging; what it says was found when its oldest part was measured."""
+    hour = timedelta(hours=1)
+    parts = [part(1, 2, clock=lambda: utcnow() - 2 * hour), part(2, 2)]
+    started = parts[0].statement.predicate["startedOn"]
+    assert started < parts[1].statement.predicate["startedOn"]
+    assert merge(*parts).statement.predicate["startedOn"] == started
+    assert merge(*parts, clock=lambda: utcnow() + 23 * hour).statement.predicate["startedOn"] == started
+    with pytest.raises(StaleEvidence, match=r"part 1/2 was made too long ago.*--shard 1/2"):
+        merge(*parts, clock=lambda: utcnow() + 25 * hour)
 
 
 def test_no_item_is_in_two_parts_or_in_none(data):
