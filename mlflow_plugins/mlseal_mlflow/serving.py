@@ -159,7 +159,8 @@ def _await(server: Server) -> None:
         if (status := server.process.poll()) is not None:
             raise ServiceUnavailable(f"mlflow server ended with {status}", got=server.said() or "see above")
         try:  # any answer but a failure will do: behind a login it is 401
-            if requests.get(f"{server.url}/api/2.0/mlflow/registered-models/search", timeout=5).status_code < 500:
+            answer = requests.get(f"{server.url}/api/2.0/mlflow/registered-models/search", timeout=5)
+            if answer.status_code < 500 and _listens(server.process.pid, int(server.url.rpartition(":")[2])):
                 return
         except requests.RequestException:
             pass
@@ -187,6 +188,28 @@ def _any_of(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _listens(group: int, port: int) -> bool:
+    """Whether a process of this group listens on `port`: the port was free once, and another server may have it now.
+
+    True as well where that cannot be told: without ``/proc``, or for processes of another user.
+    """
+    places = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+    rows = [line.split() for place in places if place.is_file() for line in place.read_text().splitlines()[1:]]
+    listening = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    if not listening:
+        return not rows
+    for entry in Path("/proc").iterdir():
+        with suppress(ValueError, ProcessLookupError, FileNotFoundError):
+            if os.getpgid(int(entry.name)) != group:
+                continue
+            try:
+                if any(str(file.readlink()) in listening for file in (entry / "fd").iterdir()):
+                    return True
+            except PermissionError:
+                return True
+    return False
 
 
 def _free_port(host: str) -> int:

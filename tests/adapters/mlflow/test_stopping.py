@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from mlseal_mlflow import serving
 
+from mlseal.errors import ServiceUnavailable
 from mlseal.evidence.audit import audit
 from mlseal.evidence.tiles import service_tiles
 
@@ -76,3 +80,26 @@ def test_a_server_that_was_killed_publishes_at_its_next_start(new_shop):
         if hit:
             break
     assert hit
+
+
+def test_a_server_on_another_servers_port_is_not_taken_for_it(tmp_path):
+    """A port that was free is taken by the time that it is listened on: somebody else answers there."""
+
+    class Foreign(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as foreign:
+        threading.Thread(target=foreign.serve_forever, daemon=True).start()
+        with pytest.raises(ServiceUnavailable, match="mlflow server ended"):
+            serving.start(
+                tmp_path,
+                registry=f"sqlite:///{tmp_path}/registry.db",
+                port=foreign.server_address[1],
+                log=tmp_path / "log",
+            )
+        foreign.shutdown()
