@@ -11,6 +11,7 @@ to its statement. Processor time is printed beside wall time: on a busy machine 
 import contextlib
 import io
 import json
+import logging
 import statistics
 import sys
 import tempfile
@@ -144,6 +145,7 @@ ROWS = {"ingestion.validation": validation, "ingestion.pii": pii, "ingestion.poi
 
 
 def main(texts: int = 400) -> None:
+    logging.disable(logging.WARNING)  # Great Expectations turns on what every library has to say, Presidio a lot
     with tempfile.TemporaryDirectory() as folder:
         for row in ROWS.values():
             row(Path(folder), texts)

@@ -19,6 +19,7 @@ import shutil
 import signal
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ STAGED = re.compile(r"\..{1,40}\.[0-9a-f]{12}", re.DOTALL)
 """What names of unpublished outputs look like; nothing else is ever removed by a sweep."""
 _HOMES = (b"HOME=", b"TMPDIR=")
 _ROUNDS = 5
+_LOOKS = 20
 
 
 @contextlib.contextmanager
@@ -115,6 +117,16 @@ def _inside(root: bytes) -> Iterator[int]:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):  # ended meanwhile, or another user's
-            words = (entry / "environ").read_bytes().split(b"\0")
+            words = _environment(entry)
             if any(word == home + root or word.startswith(home + root + b"/") for home in _HOMES for word in words):
                 yield int(entry.name)
+
+
+def _environment(entry: Path) -> list[bytes]:
+    """Of one process. Empty for a moment while a program is put in place of another, so it is read again then."""
+    for _ in range(_LOOKS):
+        if found := (entry / "environ").read_bytes():
+            return found.split(b"\0")
+        (entry / "exe").readlink()  # OSError for what has no program: a thread of the kernel, or a process that ended
+        time.sleep(0.001)
+    return []

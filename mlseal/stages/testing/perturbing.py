@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlseal.stages.testing.space import Reach, Space
@@ -96,24 +96,19 @@ def by_noise(space: Space, starts: NDArray[np.float64], budget: float, seed: int
 # --- decisions alone --------------------------------------------------------------------------------------------------
 
 
-_ONE_HOT = ((1, 0), (0, 1))
-"""How ART is told each class."""
-
-
 class _SpentError(Exception):
     """No question is left for this row."""
 
 
 @dataclass
 class _Row:
-    """Answers about one row, in ART's shape; counts them, and keeps the nearest row that is decided otherwise."""
+    """Answers about one row, in ART's shape; counts them, and remembers what was asked."""
 
     reach: Reach
     truth: int
     ask: Ask
     left: int
-    nearest: NDArray[np.float64] | None = None
-    distance: float = float("inf")
+    seen: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = field(default_factory=list)
 
     def __call__(self, asked: NDArray[Any]) -> NDArray[np.float32]:
         import numpy as np
@@ -123,13 +118,17 @@ class _Row:
         self.left -= len(asked)
         shares = self.reach.projected(asked.astype(np.float64))
         classes = self.ask(self.reach.valued(shares))
+        self.seen.append((shares, classes))
+        return np.eye(2, dtype=np.float32)[classes]
+
+    def nearest(self) -> NDArray[np.float64] | None:
+        """Of all that was asked about and is decided otherwise, what moved least, as shares."""
+        import numpy as np
+
+        shares, classes = (np.concatenate(part) for part in zip(*self.seen, strict=True))
         other = shares[classes != self.truth]
-        if len(other):
-            far = np.abs(other - self.reach.start).max(axis=1)
-            best = int(far.argmin())
-            if far[best] < self.distance:
-                self.nearest, self.distance = other[best], float(far[best])
-        return np.asarray(_ONE_HOT, np.float32)[classes]
+        far = np.abs(other - self.reach.start).max(axis=1)
+        return np.asarray(other[far.argmin()]) if len(other) else None
 
 
 def by_decisions(
@@ -157,8 +156,8 @@ def by_decisions(
             row = _Row(space.around(starts[number : number + 1], np.inf), int(truth[number]), ask, queries)
             with contextlib.suppress(_SpentError):
                 _walk(row, queries, rng)
-            if row.nearest is not None:
-                found[number] = row.nearest
+            if (nearest := row.nearest()) is not None:
+                found[number] = nearest
     return found
 
 
@@ -171,7 +170,7 @@ def _walk(row: _Row, queries: int, rng: np.random.Generator) -> None:
     tries = max(2, queries // 10)
     near = start + rng.choice([-0.5, 0.5], (tries, width)) * rng.random((tries, 1))
     row(np.concatenate([near, rng.random((tries, width))]))
-    if row.nearest is None:
+    if (nearest := row.nearest()) is None:
         return
     ends = min(0.0, float(start.min())), max(1.0, float(start.max()))
     target = BlackBoxClassifier(row, (width,), 2, clip_values=ends)
@@ -181,7 +180,7 @@ def _walk(row: _Row, queries: int, rng: np.random.Generator) -> None:
         target, norm=np.inf, max_iter=_ROUNDS, max_eval=queries, init_eval=each, init_size=1, verbose=False
     )
     mask = row.reach.space.changeable.astype(np.float32)[None]
-    attack.generate(start.astype(np.float32), mask=mask, x_adv_init=row.nearest[None].astype(np.float32))
+    attack.generate(start.astype(np.float32), mask=mask, x_adv_init=nearest[None].astype(np.float32))
 
 
 # --- the model that ART differentiates --------------------------------------------------------------------------------

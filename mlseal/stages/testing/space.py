@@ -104,7 +104,7 @@ class Reach:
         """`wanted`, as shares, as near as the constraints let it come."""
         import numpy as np
 
-        inside = wanted.clip(self.low, self.high)
+        inside = np.minimum(np.maximum(wanted, self.low), self.high)  # half of what `clip` costs for one row
         if not self.space.whole:
             return inside
         integer, size = self.space.integer, self.space.size
@@ -120,10 +120,8 @@ class Reach:
         """Shares as values; where they are those of the rows, exactly the rows'."""
         import numpy as np
 
-        found = self.space.low + shares * self.space.size
-        if self.space.whole:
-            found = np.where(self.space.integer, np.round(found), found)
-        return np.where(shares == self.start, self.values, found)
+        found = self.values + (shares - self.start) * self.space.size
+        return np.where(self.space.integer, np.round(found), found) if self.space.whole else found
 
 
 def of(

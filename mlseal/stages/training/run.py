@@ -157,4 +157,6 @@ def _environment() -> dict[str, object]:
 
 def _packages() -> dict[str, str]:
     """Every installed distribution with its version; only the digest and the count are signed."""
-    return {dist.name.lower(): dist.version for dist in importlib.metadata.distributions() if dist.name}
+    # Each `name` or `version` of a distribution would parse its file again: 330 of them twice take 0.2 s.
+    headers = [distribution.metadata for distribution in importlib.metadata.distributions()]
+    return {header["Name"].lower(): header["Version"] for header in headers if "Name" in header}

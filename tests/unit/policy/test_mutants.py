@@ -736,7 +736,7 @@ def fresh(name: str) -> Any:
 
 def calls(module: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Each test function with each of its parametrizations; those that need files or processes are left out."""
-    for name, function in vars(module).items():
+    for name, function in list(vars(module).items()):  # a test that warns adds a name to its module
         if not name.startswith("test_") or hasattr(function, "hypothesis") or name.endswith("many_threads"):
             continue
         marks = [mark for mark in getattr(function, "pytestmark", ()) if mark.name == "parametrize"]

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,26 @@ def test_after_a_kill_the_next_run_ends_children_and_removes_what_is_left(
     assert gone(grandchild)
     assert not list((tmp_path / "place").iterdir())
     assert list(temporary.glob("mlseal-*")) == [mine], "a directory without a lock is nobody's known remains"
+
+
+def test_a_child_that_started_this_moment_is_known_by_its_environment():
+    """While a program is put in place of another, the system shows an empty environment: about every third time."""
+    for _ in range(100):
+        with subprocess.Popen(["/bin/sleep", "60"], env={"HOME": "/a/home"}) as child:
+            seen = workspace._environment(Path(f"/proc/{child.pid}"))
+            child.kill()
+        assert seen[0] == b"HOME=/a/home"
+
+
+def test_a_process_without_an_environment_is_nobodys(tmp_path):
+    with subprocess.Popen(["/bin/sleep", "60"], env={}) as bare:
+        workspace.end_processes(tmp_path)
+        assert bare.poll() is None
+        bare.kill()
+        bare.wait()
+        assert workspace._environment(Path(f"/proc/{os.getpid()}"))
+        with pytest.raises(OSError):
+            workspace._environment(Path(f"/proc/{bare.pid}"))
 
 
 def gone_now(pid):
