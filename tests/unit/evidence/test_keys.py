@@ -208,6 +208,13 @@ def test_a_key_that_others_can_read_or_change_is_not_used(tmp_path, mode):
         keyuri.open_key(uri)
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440])
+def test_a_key_that_at_most_its_group_reads_is_used(tmp_path, mode):
+    uri = written(ec.generate_private_key(ec.SECP256R1()), tmp_path / "key.pem")
+    (tmp_path / "key.pem").chmod(mode)
+    assert keyuri.open_key(uri)
+
+
 def test_files_that_hold_no_key(tmp_path):
     for name, content in (("empty", b""), ("text", b"hello"), ("public", publickey.pem(ec.generate_private_key(ec.SECP256R1()).public_key()))):  # fmt: skip
         (tmp_path / name).write_bytes(content)
