@@ -33,6 +33,7 @@ prepare() {
     local install=(-m pip --disable-pip-version-check install --quiet --quiet --no-compile --constraint constraints.txt)
     [[ -e "$2/.ready-$inputs" ]] && return
     echo "setting up $2 (once)"
+    rm -f "$2"/.ready-* # first: what is stopped half-way must not look ready
     rm -rf "$2"
     "$1" -m venv "$2"
     "$2/bin/python" "${install[@]}" \
