@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 TOOL, ACTION = "guard", "serve"
+_MAX_HEADERS = 32 * 1024
+"""Bytes of the lines before a body."""
 
 
 @dataclass(frozen=True)
@@ -116,5 +118,7 @@ def serve(app: Starlette, address: Address) -> None:
         server_header=False,
         limit_concurrency=256,
         timeout_keep_alive=30,
-        h11_max_incomplete_event_size=32 * 1024,
+        http="h11",  # httptools, which uvicorn would prefer, takes headers without end from whoever connects
+        h11_max_incomplete_event_size=_MAX_HEADERS,
+        ws="none",
     )

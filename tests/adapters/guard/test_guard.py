@@ -210,6 +210,15 @@ def test_other_forms_and_paths_are_refused(desk: Desk) -> None:
         )
 
 
+def test_headers_without_end_are_cut_off(desk: Desk) -> None:
+    port = int(desk.url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), 60) as caller, pytest.raises(OSError):
+        caller.sendall(b"POST /invocations HTTP/1.1\r\nhost: x\r\n")
+        for number in range(1000):  # 30 MB; what the system's buffers hold is a few of them
+            caller.sendall(b"x-%d: %s\r\n" % (number, b"a" * 30_000))
+    assert desk.ask([{"age": 41, "note": "fine"}]).status_code == 200
+
+
 def test_rows_unlike_the_reference_are_flagged(desk: Desk) -> None:
     answer = desk.ask([{"age": 400, "note": "fine"}, {"age": 41, "note": "fine"}])
     assert answer.status_code == 200
