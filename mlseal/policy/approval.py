@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from mlseal.evidence.predicates import human_approval, slsa_provenance
+from mlseal.evidence.predicates import human_approval
 from mlseal.policy import roles, waiver
 from mlseal.policy.case import Case, person, short, shortfall
 from mlseal.policy.facts import Target, VerifiedFact
@@ -164,4 +164,4 @@ def _authors(case: Case) -> set[_Person]:
     """Everyone who signed the subject's provenance or evidence about work; decisions of other people are no work."""
     work = {r.predicate_type for r in case.policy.require if not r.is_approval}
     makers = {fact.identity for fact in case.weighed.values() if fact.predicate_type in work}
-    return {person(identity) for identity in makers | case.source.signers(case.target, slsa_provenance.URI)}
+    return {person(identity) for identity in makers} | case.trainers(case.target)

@@ -11,7 +11,7 @@ from mlseal.evidence.clock import SKEW, parse_rfc3339
 from mlseal.evidence.identity import PSEUDONYM, Identity
 from mlseal.evidence.revocation import Revocations
 from mlseal.policy.facts import Found, Source, Target, VerifiedFact
-from mlseal.policy.model import Matcher, Policy
+from mlseal.policy.model import TRAINING, Matcher, Policy
 from mlseal.policy.remedies import Hints
 from mlseal.policy.verdict import Asked, Outcome, Reason
 
@@ -105,6 +105,10 @@ class Case:
                 remedy=remedy,
             )
         return Found(facts, found.rejected, found.others)
+
+    def trainers(self, target: Target) -> set[tuple[str, str]]:
+        """Everyone who stated to have made `target`, by any kind of training and whether listed or not, as people."""
+        return {person(who) for kind in TRAINING for who in self.source.signers(target, kind)}
 
     def is_gate(self, identity: Identity) -> bool:
         """Whether this is a gate, whose word is a verdict and not evidence."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from mlseal.errors import Error
 from mlseal.evidence.digest import Manifest, Subject
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.predicates import slsa_provenance
+from mlseal.evidence.predicates import federated_training, slsa_provenance
 from mlseal.evidence.predicates.base import ResourceDescriptor
 from mlseal.evidence.revocation import Revocations
 from mlseal.policy.model import Matcher
@@ -154,7 +154,8 @@ class Source(Protocol):
 def inputs_of(facts: Iterable[VerifiedFact]) -> tuple[Target, ...]:
     """What the facts were made from, by digest: one target per input.
 
-    SLSA provenance names its ``resolvedDependencies``, a measurement its ``dataset``. Of a directory given as
+    SLSA provenance names its ``resolvedDependencies``, federated training the table of each client, any other
+    measurement its ``dataset``. Of a directory given as
     ``data`` and ``data#manifest`` the manifest is the target. An input without a SHA-256 cannot be followed; it is kept
     with an empty digest so that the gate sees it.
     """
@@ -171,5 +172,7 @@ def inputs_of(facts: Iterable[VerifiedFact]) -> tuple[Target, ...]:
 def _descriptors(predicate: BaseModel) -> list[ResourceDescriptor]:
     if isinstance(predicate, slsa_provenance.Predicate):
         return predicate.build_definition.resolved_dependencies
+    if isinstance(predicate, federated_training.Predicate):
+        return [ResourceDescriptor(name=c.client, digest={"sha256": c.data_sha256}) for c in predicate.clients]
     dataset = getattr(predicate, "dataset", None)
     return [dataset] if isinstance(dataset, ResourceDescriptor) else []

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.keyholder import KeyHolder
-from mlseal.evidence.predicates import fairness, slsa_provenance
-from mlseal.policy.model import Policy, Requirement
+from mlseal.evidence.predicates import fairness
+from mlseal.policy.model import TRAINING, Policy, Requirement
 from mlseal.policy.schema import PolicyPart
 
 _BOUND, _LEVEL = re.compile(r"\.ci(Low|High)\b"), re.compile(r"\.level\b")
@@ -51,7 +51,7 @@ def _of_ends(part: PolicyPart) -> Iterator[str]:
 
 def of_requirement(policy: Policy, requirement: Requirement) -> Iterator[str]:
     """What one requirement leaves open; each sentence begins with its id."""
-    trained = any(r.predicate_type == slsa_provenance.URI and r.part.of is None for r in policy.require)
+    trained = any(r.predicate_type in TRAINING and r.part.of is None for r in policy.require)
     part, name = requirement.part, requirement.id
     if part.effective_on is not None:
         yield f"{name}: effectiveOn: nothing asks for it before {rfc3339(part.effective_on)}"
@@ -62,7 +62,7 @@ def of_requirement(policy: Policy, requirement: Requirement) -> Iterator[str]:
         yield f"{name}: no maxAge; evidence of any age counts"
     yield from _of_keys(policy, requirement)
     if part.strength == "measured" and part.of is None and not trained:
-        yield f"{name}: measured, but no requirement slsa-provenance says who may train"
+        yield f"{name}: measured, but no requirement for a kind of training says who may train"
     if part.not_by and not policy.owners:
         yield f"{name}: notBy without ownership.by; roles resolve to nobody, so every verdict is undecided"
     if requirement.is_approval and part.not_by is None:

@@ -8,13 +8,15 @@ from datetime import datetime, timedelta
 
 from mlseal.evidence.identity import EmailDomain, Identity, RoleMember
 from mlseal.evidence.keyholder import KeyHolder
-from mlseal.evidence.predicates import fairness, human_approval, slsa_provenance
+from mlseal.evidence.predicates import dp_training, fairness, federated_training, human_approval, slsa_provenance
 from mlseal.policy.cel import Condition
 from mlseal.policy.names import matches
 from mlseal.policy.schema import Assurance, Freeze, Opa, PolicyPart, RequirementPart, Signer, patterns
 
 Matcher = Identity | EmailDomain | RoleMember | KeyHolder
-INPUTS = frozenset({slsa_provenance.URI, fairness.URI})
+TRAINING = (slsa_provenance.URI, dp_training.URI, federated_training.URI)
+"""Predicate types by which somebody says that they made a model: each kind of training has its own."""
+INPUTS = frozenset({*TRAINING, fairness.URI})
 """Predicate types that name, by digest, what they worked on; claimed lineage (data-provenance) is not among them."""
 
 

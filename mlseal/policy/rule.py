@@ -13,16 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlseal.evidence.clock import rfc3339
-from mlseal.evidence.predicates import slsa_provenance
 from mlseal.policy import unsigned, waiver
 from mlseal.policy.case import Case, person, short, shortfall, span
 from mlseal.policy.cel import Answer, Condition
 from mlseal.policy.facts import Found, Target, VerifiedFact, inputs_of
-from mlseal.policy.model import Requirement, Rule
-from mlseal.policy.remedies import supersede
+from mlseal.policy.model import TRAINING, Requirement, Rule
+from mlseal.policy.remedies import short_name, supersede
 from mlseal.policy.verdict import Outcome
 
 _STRENGTHS = ("inferred", "declared", "measured")
+_TRAINING = " or ".join(map(short_name, TRAINING))
 
 
 def judge(case: Case, requirement: Requirement) -> None:
@@ -197,13 +197,13 @@ class _Judgement:
             return None
         claimed = str(getattr(fact.predicate, "strength", "declared"))
         if wanted == "measured":
-            trainers = {person(who) for who in self.case.source.signers(self.target, slsa_provenance.URI)}
+            trainers = self.case.trainers(self.target)
             if not trainers and self.requirement.part.of is None:
                 return (
                     "undecided",
                     "cannot count as measured: no provenance says who trained",
                     None,
-                    "slsa-provenance of this subject",
+                    f"{_TRAINING} of this subject",
                 )
             if person(fact.identity) in trainers:
                 return (

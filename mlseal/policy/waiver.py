@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from mlseal.evidence.clock import parse_rfc3339
 from mlseal.evidence.identity import Identity
-from mlseal.evidence.predicates import slsa_provenance, waiver
+from mlseal.evidence.predicates import waiver
 from mlseal.policy.case import Case, person, short, shortfall
 from mlseal.policy.facts import Target, VerifiedFact
 from mlseal.policy.model import Matcher
@@ -29,7 +29,7 @@ def excuse(
 
     `producers` made the evidence that is excused; `due` should have made what is missing.
     """
-    makers = {person(maker) for maker in (*producers, *case.source.signers(target, slsa_provenance.URI))}
+    makers = {person(maker) for maker in producers} | case.trainers(target)
     remedy = case.hints.waive(rule, case.policy.waivers)
     for fact in case.find(rule, target, waiver.URI, case.policy.waivers, remedy).facts:  # (1) (3)
         claim = fact.predicate

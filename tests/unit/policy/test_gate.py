@@ -12,6 +12,7 @@ from mlseal.errors import ForgedEvidence, RuleBroken, ServiceUnavailable, SplitV
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.leaves import Leaf
+from mlseal.evidence.predicates import uri_of
 from mlseal.policy import samples
 from mlseal.policy.facts import Found, Rejected, Target, inputs_of
 from mlseal.policy.gate import Action, decide, judge
@@ -209,6 +210,28 @@ def test_strength(world, rules, who, trainer, claimed, kind) -> None:
     assert world.judge(rules["fairness"] + "    strength: measured\n").kind == kind
 
 
+@pytest.mark.parametrize("kind", ["slsa-provenance", "dp-training", "federated-training"])
+def test_whoever_trained_in_any_way_neither_measures_nor_approves_nor_waives(world, rules, kind) -> None:
+    asked = rules["fairness"] + "    strength: measured\n"
+    world.fairness(0.1)
+    assert world.judge(asked).kind == "undecided", "nobody knows who trained"
+    world.add(kind, "alice")
+    assert world.judge(asked).kind == "allowed"
+    world.add("human-approval", "alice")
+    assert world.judge(asked, rules["approval"]).kind == "refused"
+    world.add("human-approval", "bob")
+    assert world.judge(asked, rules["approval"]).kind == "allowed"
+    world.fairness(0.3)
+    waive(world)
+    assert world.judge(asked).kind == "allowed"
+    world.add(kind, "officer")
+    assert world.judge(asked).kind == "refused"
+    world.facts = [fact for fact in world.facts if fact.predicate_type == uri_of("waiver")]
+    world.fairness(0.1)
+    world.add(kind, "evaluator")
+    assert world.judge(asked).kind == "undecided"
+
+
 def test_declared_is_enough_where_declared_is_asked(world, rules) -> None:
     world.fairness(0.1, body={"strength": "declared"})
     assert world.judge(rules["fairness"] + "    strength: declared\n").kind == "allowed"
@@ -396,6 +419,20 @@ def test_provenance_that_does_not_stand_chains_nothing(world) -> None:
     world.revoke(trained(world, ("data", "a")), "withdrawn")
     world.add("data-provenance", "producer", about="a")
     assert {"slsa-provenance", "data-provenance"} <= stops(world.judge(CHAIN))
+
+
+def test_the_table_of_every_client_is_followed(world) -> None:
+    tables = [{"client": name, "dataSha256": samples.digest(name)} for name in ("north", "south")]
+    world.add("federated-training", "producer", {"clients": tables})
+    asked = CHAIN.replace("slsa-provenance", "federated-training")
+    world.add("data-provenance", "producer", about="north")
+    verdict = world.judge(asked)
+    assert (verdict.kind, stops(verdict)) == ("undecided", {"data-provenance"})
+    assert "south" in verdict.reasons[0].message
+    world.add("data-provenance", "producer", about="south")
+    assert world.judge(asked).kind == "allowed"
+    world.facts[0] = world.add("federated-training", "producer")
+    assert world.judge(asked).kind == "undecided", "nobody's table is no chain"
 
 
 FOLLOWED = """
