@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlseal.errors import Misuse, Unchecked, Unreadable
-from mlseal.evidence import predicates
+from mlseal.errors import Misuse, RuleBroken, Unchecked, Unreadable
+from mlseal.evidence import predicates, statement
 from mlseal.evidence.digest import measure
 from mlseal.evidence.identity import Identity
-from mlseal.stages import dense, harness, registry
+from mlseal.evidence.predicates import data_policy
+from mlseal.policy.preflight import Preflight
+from mlseal.stages import dense, harness, registry, runner
 from mlseal.stages.arguments import parse
 from mlseal.stages.training import dpsgd, units
 from mlseal.stages.training.dpsgd import Recipe
@@ -123,6 +125,41 @@ def test_rows_beyond_the_places_are_left_out_only_when_asked_and_counted(private
 def test_what_else_is_released_is_listed(private):
     said = private(also_released="figures on the held-out half; the plots of the report")[0].predicate
     assert said["nonPrivateReleases"][-2:] == ["figures on the held-out half", "the plots of the report"]
+
+
+def test_an_owner_s_budget_is_charged_what_the_evidence_states_and_stops_the_next_training(
+    authority, tmp_path, monkeypatch
+):
+    data = tmp_path / "people.csv"
+    table().to_csv(data, index=False)
+    budget = {"maxEpsilon": "5", "maxDelta": "0.01", "unit": "person"}
+    claim = {"purposes": ["training"], "expires": "2999-01-01T00:00:00Z", "notProven": ["copies"], "nonce": "0" * 32}
+    stated = statement.make(measure(data).subjects, data_policy.URI, {**claim, "budget": budget})
+    authority.signer("owner").sign(stated)
+
+    def run(epsilon, name):
+        asked = {**ASKED, "epsilon": epsilon, "dataset": str(data), "out": str(tmp_path / name)}
+        told = {"purpose": "training", "preflight": Preflight(()), "quiet": True, "run_id": name}
+        return runner.run("training.dp", asked, signer=authority.signer(), store=authority.store, **told).statement
+
+    said = run("4", "one").predicate
+    reservation = authority.store.get(said["preflight"]["reservation"]).statement.predicate
+    assert (reservation["epsilon"], reservation["delta"], reservation["unit"]) == ("4", "0.001", "person")
+    assert said["preflight"]["spent"] == {"epsilon": said["epsilon"], "delta": said["delta"]}
+    assert 3.9 < float(said["epsilon"]) < 4, "less than was set aside: the noise has three digits"
+    told = authority.call("budget", str(data), "--store", str(authority.store.root), "--json").stdout
+    (account,) = json.loads(told)["accounts"]
+    assert account["spent"] == said["preflight"]["spent"]
+    assert [one["state"] for one in account["reservations"]] == ["spent"]
+
+    kept = set(authority.store.ids())
+    with monkeypatch.context() as patch:
+        patch.setattr(dpsgd, "train", lambda *_: pytest.fail("it trained"))
+        with pytest.raises(RuleBroken, match=r"not enough of its privacy budget left for epsilon 1\.1"):
+            run("1.1", "two")
+    assert set(authority.store.ids()) == kept and not (tmp_path / "two").exists()
+    left = str(5 - Decimal(said["epsilon"]))
+    assert Decimal(run(left, "three").predicate["epsilon"]) <= Decimal(left), "what came back can be spent"
 
 
 # --- what it refuses -------------------------------------------------------------------------------------------------
