@@ -13,7 +13,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help setup minors opa accountant dev lint types style format test unit core core-setup stock demo bench clean
+.PHONY: help setup minors opa accountant modelaudit dev lint types style format test unit core core-setup stock demo bench clean
 # Installed without byte code: what is imported is compiled then and kept, and most of what is installed never is.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -49,7 +49,7 @@ $(VENV)/.ready-%-$(INPUTS): | $(BIN)/python
 	$(INSTALL) --no-build-isolation --editable '.[$*]'
 	@rm -f $(VENV)/.ready-$*-*; touch $@
 
-setup: dev stock core-setup minors opa accountant
+setup: dev stock core-setup minors opa accountant modelaudit
 
 dev: $(VENV)/.ready-dev-$(INPUTS)
 
@@ -64,6 +64,10 @@ opa: dev
 # Google's dp-accounting, which ours is compared with; it wants an older attrs than everything else here.
 accountant: dev
 	@$(BIN)/python -m tests.unit.stages.dp_accounting_beside
+
+# ModelAudit, which no extra brings.
+modelaudit: dev
+	@$(BIN)/python -m tests.adapters.modelaudit.package
 
 # npm's own Sigstore client and a browser, at the versions of their locks; node from the machine, else from PyPI.
 stock: $(VENV)/.ready-dev-$(INPUTS) tests/stock/js/node_modules/.ready-$(JS_INPUTS) \
@@ -97,7 +101,7 @@ format: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: stock core minors opa accountant
+test: stock core minors opa accountant modelaudit
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(TESTS)
 
 unit: dev

@@ -1,8 +1,9 @@
 """What other scanners of model files say, beside our own answer: declared second opinions, never the decision.
 
 Each reads by its own rules (a deny-list, a decompiler), so each is wrong in its own way: picklescan passes what it has
-no rule against, fickling calls nearly every model of scikit-learn unsafe. What they say is recorded with their version;
-where one flags what our list allows, the evidence says so and a policy decides.
+no rule against, fickling calls nearly every model of scikit-learn unsafe, ModelAudit warns of each that names a class.
+What they say is recorded with their version; where one flags what our list allows, the evidence says so and a policy
+decides.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from mlseal.errors import MissingExtra, Misuse
+from mlseal.stages import process
 from mlseal.stages.base import require
 
 EXTRA = "scan"
 _TIMEOUT = 300
+"""Seconds a file, for a scanner that runs as a process."""
 
 
 @dataclass(frozen=True)
@@ -131,26 +135,67 @@ def _pickles(file: Path) -> list[bytes]:
 
 
 def _modelaudit(files: Sequence[Path]) -> _Scan:
-    """One process for all: it takes seconds to start."""
+    """One process for all: it takes seconds to start. It names files by their real paths."""
     if importlib.util.find_spec("modelaudit") is None:
         raise MissingExtra("modelaudit is asked for and not installed", remedy="pip install modelaudit")
-    private = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "NO_ANALYTICS": "1"}  # it reports to its maker unless told not to
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLSEAL_")} | private
-    command = [sys.executable, "-m", "modelaudit", "scan", *map(str, files), "--format", "json", "--quiet"]
-    done = subprocess.run(command, env=environment, capture_output=True, timeout=_TIMEOUT, check=False)
-    try:
-        issues = json.loads(done.stdout[done.stdout.index(b"{") :])["issues"] if done.returncode in {0, 1} else None
-    except (ValueError, KeyError, TypeError):
-        issues = None
+    names = {os.path.realpath(file) for file in files}
+    said = _report_of_modelaudit(sorted(names))
 
     def scan(file: Path) -> tuple[str, bool]:
-        if issues is None:
-            raise ValueError("inconclusive")
-        own = [one for one in issues if str(file) in str(one.get("location", file))]
-        bad = [one for one in own if one.get("severity") in {"warning", "critical"}]
-        return ("2 issues", False) if bad else ("1 no issue", True)
+        name = os.path.realpath(file)
+        # What is said of no file that was given may be about any of them.
+        own = [
+            one["severity"]
+            for one in said["issues"]
+            if name in str(one["location"]) or not any(other in str(one["location"]) for other in names)
+        ]
+        if "critical" in own:
+            return "3 critical", False
+        if "warning" in own:
+            return "2 warning", False
+        if said["success"] is not True or name not in said["file_metadata"]:
+            raise ValueError("not scanned to the end")
+        return "1 no issue", True
 
     return scan
+
+
+def _report_of_modelaudit(names: Sequence[str]) -> dict[str, Any]:
+    """What it says of files, as its JSON; empty if it came to no end, or there are none.
+
+    It gets a home of its own: there it keeps an id of its user, and results that it would not measure again. It finds
+    the modules that this process would find, and nothing of the directory where the caller stands.
+    """
+    if not names:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="mlseal-modelaudit-") as home:
+        modules = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        silent = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "NO_ANALYTICS": "1"}  # it reports to its maker unless told not to
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "modelaudit",
+            "scan",
+            *names,
+            "--no-cache",
+            "--quiet",
+            "--format",
+            "json",
+        ]
+        try:
+            done = subprocess.run(
+                command,
+                env=process.environment(Path(home)) | modules | silent,
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_TIMEOUT * len(names),
+                check=False,
+            )
+            return dict(json.loads(done.stdout[done.stdout.index(b"{") :])) if done.returncode in {0, 1} else {}
+        except (subprocess.TimeoutExpired, ValueError, TypeError):
+            return {}
 
 
 _SCANNERS: Mapping[str, Callable[[Sequence[Path]], Any]] = {
