@@ -4,9 +4,10 @@
 //   {"do": "stage", "url": …, "model": …, "version": …, "stage": …}                    the older one for stages
 //   {"do": "promote", "url": …, "model": …, "version": …, "to": …}                     a copy into another model
 //   {"do": "picture", "file": …}                                                       the page as it is now
+//   {"do": "look", "url": …, "width": …, "scheme": …, "media": …, "file": …, "height": …}  any page, in a window of its own
 //
 // Answers: {"alert": what the page says against it, "whole": whether all of that is in the window}, {"alert": null} once
-// the page shows that it was done, {"failed": …, "shows": …} where it shows neither.
+// the page shows that it was done, {"failed": …, "shows": …} where it shows neither; to "look", what `seen` says.
 import { createInterface } from "node:readline";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -91,7 +92,70 @@ const commands = {
     await page.screenshot({ path: file });
     return {};
   },
+
+  async look({ url, width, scheme = "light", media = "screen", file, height }) {
+    const context = await browser.newContext({ viewport: { width, height: height ?? 900 }, colorScheme: scheme });
+    context.setDefaultTimeout(60_000);
+    try {
+      const one = await context.newPage();
+      const requests = [];
+      const ran = [];
+      one.on("request", (request) => requests.push(request.url()));
+      one.on("console", (message) => ran.push(message.text())); // also what the page's own policy kept it from
+      one.on("pageerror", (error) => ran.push(String(error)));
+      await one.emulateMedia({ media, colorScheme: scheme });
+      await one.goto(url, { waitUntil: "load" });
+      if (file) await one.screenshot({ path: file, fullPage: !height });
+      return { ...(await one.evaluate(seen)), requests: requests.filter((asked) => asked !== url), ran };
+    } finally {
+      await context.close();
+    }
+  },
 };
+
+// What a reader of the page gets, asked of the browser that drew it. `hidden`: texts of which a part lies outside and
+// cannot be scrolled to; `least`: the smallest contrast (WCAG 2.1) of a text with what is painted behind it.
+function seen() {
+  const root = document.documentElement;
+  const shown = (one) => one.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+  const parts = (colour) => (colour.match(/[\d.]+/g) ?? []).map(Number);
+  const light = (colour) => {
+    const [r, g, b] = parts(colour).map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (one) => {
+    for (let at = one; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (parts(colour)[3] !== 0) return colour;
+    }
+    return getComputedStyle(root).colorScheme.includes("dark") && matchMedia("(prefers-color-scheme: dark)").matches
+      ? "rgb(0, 0, 0)"
+      : "rgb(255, 255, 255)";
+  };
+  const contrast = (one) => {
+    const [a, b] = [light(getComputedStyle(one).color), light(behind(one))].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+  };
+  const every = [...document.body.querySelectorAll("*")].filter((one) => !(one instanceof SVGElement));
+  const texts = every.filter((one) => shown(one) && [...one.childNodes].some((n) => n.nodeType === 3 && n.data.trim()));
+  const scrolls = (one) => ["auto", "scroll"].includes(getComputedStyle(one).overflowX) && matchMedia("screen").matches;
+  const reachable = (one) => {
+    for (let at = one; at; at = at.parentElement) if (scrolls(at)) return true;
+    return one.getBoundingClientRect().right <= root.clientWidth + 1 && one.getBoundingClientRect().left >= -1;
+  };
+  return {
+    plots: [...document.querySelectorAll("svg")].filter(shown).map((one) => {
+      const box = one.getBoundingClientRect();
+      return { width: box.width, height: box.height, marks: one.querySelectorAll("path, use").length };
+    }),
+    overflow: root.scrollWidth - root.clientWidth,
+    hidden: texts.filter((one) => !reachable(one)).map((one) => one.textContent.trim().slice(0, 60)),
+    least: Math.min(...texts.map(contrast)),
+    scripts: document.scripts.length + [...document.querySelectorAll("*")].filter((one) => [...one.attributes].some((a) => /^on/i.test(a.name))).length,
+    headings: [...document.querySelectorAll("h1, h2")].filter(shown).map((one) => one.innerText),
+    text: document.body.innerText,
+  };
+}
 
 for await (const line of createInterface({ input: process.stdin })) {
   const asked = JSON.parse(line);

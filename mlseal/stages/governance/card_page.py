@@ -7,13 +7,14 @@ picture alone.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from mlseal.evidence.digest import Measured
 from mlseal.stages.base import require
-from mlseal.stages.governance import mlbom
+from mlseal.stages.governance import figures, mlbom
+from mlseal.stages.governance.figures import Figure
 from mlseal.stages.governance.records import Records
 
 WANTED = {
@@ -26,6 +27,15 @@ WANTED = {
 """What a reader of a card expects; what is not there is said."""
 
 
+SEEN = {
+    "white-box": "parameters",
+    "black-box-scores": "scores",
+    "black-box-decisions": "decisions",
+    "no-model": "nothing of the model",
+}
+"""Threat model → what it sees."""
+
+
 def page_of(model: Measured, name: str, records: Records, stated: Mapping[str, Any]) -> str:
     """The page as HTML text. The same records give the same bytes."""
     require("jinja2", "card")
@@ -33,7 +43,7 @@ def page_of(model: Measured, name: str, records: Records, stated: Mapping[str, A
 
     source = files("mlseal.stages.governance").joinpath("model_card.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    figures = mlbom.metrics(records)
+    measured = figures.of_records(records)
     kinds = {record.kind for record in records.model if record.taken_back is None}
     kinds |= {record.kind for about in records.data.values() for record in about if record.taken_back is None}
     return environment.from_string(source).render(
@@ -42,43 +52,55 @@ def page_of(model: Measured, name: str, records: Records, stated: Mapping[str, A
         files=len(model.manifest.files) if model.manifest else 1,
         stated=stated,
         records=records,
-        figures=figures,
-        plot=_plot([figure for figure in figures if "confidenceInterval" in figure]),
+        figures=measured,
+        plot=_plot([(figure, figure.ends) for figure in measured if figure.ends]),
         groups=[record for record in records.of("fairness") if record.said.get("groups")],
+        attacks=[(record.said, _tried(record.said)) for record in records.of("security-evaluation")],
+        seen=SEEN,
         missing=[text for kind, text in WANTED.items() if kind not in kinds],
         not_proven=mlbom.not_proven(records),
     )
 
 
-def _plot(figures: list[dict[str, Any]]) -> str:
-    """The figures with their intervals as inline SVG; "" for none. Texts are drawn as paths, so no font is needed."""
-    if not figures:
+def _tried(said: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Attacks with what they were aimed at: this model, the one before its hardening, or what explains the figures."""
+    before = said.get("hardening") or {}
+    return [
+        *(("", attack) for attack in said["attacks"]),
+        *(("control", attack) for attack in said["controls"]),
+        *(("before hardening", attack) for attack in before.get("attacks", [])),
+    ]
+
+
+def _plot(measured: Sequence[tuple[Figure, tuple[float, float]]]) -> str:
+    """The figures with their intervals as inline SVG; "" for none. Texts are drawn as paths, so no font is needed.
+
+    What decides nothing is hollow and grey.
+    """
+    if not measured:
         return ""
     require("matplotlib", "card")
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
-    with mpl.rc_context({"svg.hashsalt": "mlseal", "svg.fonttype": "path", "font.size": 9}):
-        figure = Figure(figsize=(7.5, 0.9 + 0.34 * len(figures)), layout="constrained")
-        axes = figure.add_subplot()
-        for row, entry in enumerate(reversed(figures)):
-            value = float(entry["value"])
-            low, high = (float(entry["confidenceInterval"][end]) for end in ("lowerBound", "upperBound"))
-            axes.plot([low, high], [row, row], color="#30506b", linewidth=2.2, solid_capstyle="round")
-            axes.plot([value], [row], "o", color="#30506b", markersize=5)
-        axes.set_yticks(range(len(figures)), [_label(entry) for entry in reversed(figures)])
-        axes.set_ylim(-0.7, len(figures) - 0.3)
+    style = {"svg.hashsalt": "mlseal", "svg.fonttype": "path", "font.size": 9, "text.parse_math": False}
+    with mpl.rc_context(style):
+        drawing = Drawing(figsize=(7.5, 0.9 + 0.3 * len(measured)), layout="constrained")
+        axes = drawing.add_subplot()
+        for row, (figure, ends) in enumerate(reversed(measured)):
+            colour = "#30506b" if figure.decides else "#8d98a3"
+            axes.plot(ends, [row, row], color=colour, linewidth=2.2, solid_capstyle="round")
+            fill = colour if figure.decides else "white"
+            axes.plot([float(figure.value)], [row], "o", color=colour, markerfacecolor=fill, markersize=5)
+        axes.set_yticks(range(len(measured)), [f"{figure.name} ({figure.of})" for figure, _ in reversed(measured)])
+        axes.set_ylim(-0.7, len(measured) - 0.3)
         axes.axvline(0, color="#999", linewidth=0.8)
         axes.grid(axis="x", color="#e3e3e3")
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.set_axisbelow(True)
         out = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(drawing).print_svg(out, metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
-
-
-def _label(entry: Mapping[str, Any]) -> str:
-    return f"{entry['type']} ({entry['slice']})" if entry["slice"] else str(entry["type"])

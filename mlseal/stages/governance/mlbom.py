@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlseal.errors import MalformedEvidence
 from mlseal.evidence import canonical
 from mlseal.evidence.digest import Measured
 from mlseal.stages.base import require
+from mlseal.stages.governance import figures
+from mlseal.stages.governance.figures import Figure
 from mlseal.stages.governance.records import Record, Records
 
 _MOST = 40  # entries of a list, so that the statement stays below 64 kB
@@ -48,7 +50,10 @@ def bom_of(model: Measured, name: str, records: Records, stated: Mapping[str, An
 
 def _card(records: Records, stated: Mapping[str, Any]) -> dict[str, Any]:
     datasets = [{"ref": _ref(resource)} for resource in records.inputs[:_MOST]]
-    limits = list(dict.fromkeys([*stated.get("limitations", []), *not_proven(records)]))
+    measured = figures.of_records(records)
+    left = len(measured) - _MOST
+    cut = [f"{left} figures that are on the page and not in this bill"] if left > 0 else []
+    limits = list(dict.fromkeys([*cut, *stated.get("limitations", []), *not_proven(records)]))
     considerations = {
         "users": list(stated.get("users", [])),
         "useCases": list(stated.get("uses", [])),
@@ -56,34 +61,37 @@ def _card(records: Records, stated: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "modelParameters": {"datasets": datasets},
-        "quantitativeAnalysis": {"performanceMetrics": metrics(records)[:_MOST]},
+        "quantitativeAnalysis": {"performanceMetrics": metrics(measured[:_MOST])},
         "considerations": {name: value for name, value in considerations.items() if value},
     }
 
 
-def metrics(records: Records) -> list[dict[str, Any]]:
-    """Every measured figure with its interval, as CycloneDX holds them: all values are text."""
-    groups = [
+def metrics(found: Sequence[Figure]) -> list[dict[str, Any]]:
+    """The figures as CycloneDX holds them: all values are text, and what is a bound has no interval."""
+    return [
         {
-            "type": str(metric["name"]),
-            "value": str(metric["value"]),
-            "slice": str(record.said.get("attribute", "")),
-            "confidenceInterval": {"lowerBound": str(metric["ciLow"]), "upperBound": str(metric["ciHigh"])},
+            "type": figure.name,
+            "value": figure.value,
+            "slice": figure.of,
+            **(
+                {}
+                if figure.ends is None
+                else {"confidenceInterval": {"lowerBound": str(figure.ends[0]), "upperBound": str(figure.ends[1])}}
+            ),
         }
-        for record in records.of("fairness")
-        for metric in record.said.get("metrics", [])
+        for figure in found
     ]
-    bounds = [
-        {"type": "epsilon", "value": str(record.said["epsilon"]), "slice": f"delta {record.said['delta']}"}
-        for record in records.of("dp-training")
-    ]
-    return [*groups, *bounds]
 
 
 def not_proven(records: Records) -> list[str]:
-    """What no record proves, each sentence once, in the order of the records that stand."""
-    standing = (record for record in records.model if record.taken_back is None)
-    return list(dict.fromkeys(text for record in standing for text in record.not_proven))
+    """What no record proves, each sentence once: first what decides nothing, then in the order of those that stand."""
+    standing = [record for record in records.model if record.taken_back is None]
+    weak = [
+        f"anything by the figures of {record.kind} ({record.about_what}): by its own account it had not enough to go by"
+        for record in standing
+        if figures.undecided(record)
+    ]
+    return list(dict.fromkeys([*weak, *(text for record in standing for text in record.not_proven)]))
 
 
 def _data(resource: Mapping[str, Any]) -> dict[str, Any]:

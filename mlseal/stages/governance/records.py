@@ -61,6 +61,11 @@ class Record:
         return [str(evidence_id) for annotations in listed for evidence_id in annotations.values()]
 
     @property
+    def about_what(self) -> str:
+        """Which of several of its type: the kind of attack, or the attribute compared; else the day."""
+        return str(self.said.get("kind") or self.said.get("attribute") or self.time[:10])
+
+    @property
     def not_proven(self) -> list[str]:
         """What the signer says must not be concluded."""
         found = self.said.get("notProven", [])

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import secrets
 
 import pytest
 
-from mlseal.errors import Misuse, NoEvidence, Unchecked, Withheld
+from mlseal.errors import ForgedEvidence, MalformedEvidence, Misuse, NoEvidence, Unchecked, Withheld
 from mlseal.evidence import statement
 from mlseal.evidence.digest import measure
-from mlseal.evidence.predicates import test_result
+from mlseal.evidence.predicates import dp_training, guard_evaluation, slsa_provenance, test_result
 from mlseal.evidence.revoking import revoke
 from mlseal.stages import runner
 from mlseal.stages.manner import Manner
 from mlseal.stages.shard import Shard
 from tests.stages_cases import World, governance_fairness
+from tests.unit.evidence.test_accounting import claim
 
 
 @pytest.fixture
@@ -65,6 +67,110 @@ def test_figures_come_from_the_evidence(authority, model, tmp_path):
     assert said.predicate == bill
     assert measure(tmp_path / "card").sha256 in {subject.sha256 for subject in said.subjects}
     assert measure(path).sha256 in {subject.sha256 for subject in said.subjects}
+
+
+MARKUP = r"$\frac{$ --><script>alert(1)</script>"
+GUARDED = {
+    **{key: claim()[key] for key in ("harness", "strength", "runId", "startedOn", "finishedOn", "notProven")},
+    "requests": {"name": "requests.jsonl", "digest": {"sha256": "0" * 64}},
+    "guard": {"name": "desk/1", "settings": {"sha256": "0" * 64}, "bound": True},
+    "kinds": [
+        {"name": kind, "n": 20, "answeredOff": 20, "answeredOn": on, "flagged": 0, "masked": 0}
+        | {"shareOn": on / 20, "low": low, "high": high}
+        for kind, on, low, high in (
+            *(("ordinary", 20, 0.8316, 1.0), ("injection", 3, 0.0321, 0.3789)),
+            (MARKUP, 20, 0.8316, 1.0),
+            *((f"other-{number}", 20, 0.8316, 1.0) for number in range(50)),
+        )
+    ],
+    "level": 0.95,
+    "latency": {"medianOffMs": 3.1, "medianOnMs": 4.0, "p99OffMs": 9.0, "p99OnMs": 11.2},
+}
+
+
+def test_a_share_has_its_interval_and_a_bound_is_called_one(authority, tmp_path):
+    """What a guard let through, and an epsilon, which has no interval."""
+    path = tmp_path / "model"
+    path.write_text(secrets.token_hex(8))
+    for uri, said in ((guard_evaluation.URI, GUARDED), (dp_training.URI, claim())):
+        authority.signer("evaluator").sign(statement.make(measure(path).subjects, uri, said, names=_plain()))
+    _, page, bill = card(authority, path, tmp_path / "card")
+    made = bill["metadata"]["component"]["modelCard"]
+    figures = made["quantitativeAnalysis"]["performanceMetrics"]
+    share = {"type": "shareAnswered", "value": "0.15", "slice": "injection through the guard, 20 requests"}
+    assert share | {"confidenceInterval": {"lowerBound": "0.0321", "upperBound": "0.3789"}} in figures
+    assert {"type": "epsilon", "value": "3.2823", "slice": "delta 0.00001"} in figures
+    assert "0.0321 to 0.3789" in page and "3.2823" in page and page.count("upper bound") == 1
+    assert (len(figures), page.count("through the guard")) == (40, 2 * 53), "row and label"
+    assert "14 figures that are on the page and not in this bill" in made["considerations"]["technicalLimitations"]
+    assert "<script" not in page, "a label in the plot is text, and no formula either"
+
+
+def test_the_bill_passes_the_standards_own_validator_and_one_that_does_not_stops(authority, model, tmp_path):
+    """The invalid one is what evidence of a listed identity would make of it: data whose digest is none."""
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    path = model[0]
+    card(authority, path, tmp_path / "card")
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    text = (tmp_path / "card/mlbom.cdx.json").read_text()
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace("SHA-256", "SHA-7")) is not None, "it can say no"
+    data = [{"name": "train.csv", "digest": {"sha256": "none"}}]
+    definition = {"buildType": "https://example.org", "externalParameters": {}, "resolvedDependencies": data}
+    said = {"buildDefinition": definition, "runDetails": {"builder": {"id": "https://example.org/builder"}}}
+    made = statement.make(measure(path).subjects, slsa_provenance.URI, said, names=_plain())
+    authority.signer("evaluator").sign(made)
+    before = set(authority.store.ids())
+    with pytest.raises(MalformedEvidence, match=r"breaks CycloneDX 1\.6"):
+        card(authority, path, tmp_path / "next")
+    assert set(authority.store.ids()) == before and not (tmp_path / "next").exists()
+
+
+def _with(bundle, change):
+    document = json.loads(bundle.raw)
+    envelope = document["dsseEnvelope"]
+    change(envelope)
+    return json.dumps(document).encode()
+
+
+def _other_signature(envelope):
+    raw = bytearray(base64.b64decode(envelope["signatures"][0]["sig"]))
+    raw[-1] ^= 1
+    envelope["signatures"][0]["sig"] = base64.b64encode(raw).decode()
+
+
+def _other_words(envelope):
+    payload = base64.b64decode(envelope["payload"])
+    assert b"PASSED" in payload
+    envelope["payload"] = base64.b64encode(payload.replace(b"PASSED", b"FAILED")).decode()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "unseen", "seen"),
+    [
+        (lambda b: _with(b, _other_signature), ForgedEvidence, ForgedEvidence),
+        (lambda b: _with(b, _other_words), Withheld, MalformedEvidence),
+        (lambda b: b.raw[:-200], Withheld, MalformedEvidence),
+    ],
+    ids=["signature", "words", "cut off"],
+)
+def test_evidence_that_does_not_verify_stops_the_card(authority, model, tmp_path, spoil, unseen, seen):
+    """Whether the judge had read it before it was spoilt or not; once it is mended, the card is made."""
+    path, _, tried = model
+    file = authority.store.path(tried.evidence_id)
+    for number, error in enumerate((unseen, seen)):
+        before = set(authority.store.ids())
+        file.write_bytes(spoil(tried))
+        try:
+            with pytest.raises(error):
+                card(authority, path, tmp_path / f"spoilt-{number}")
+        finally:
+            file.write_bytes(tried.raw)
+        assert set(authority.store.ids()) == before and not (tmp_path / f"spoilt-{number}").exists()
+        _, page, _ = card(authority, path, tmp_path / f"mended-{number}")
+        assert tried.evidence_id[:16] in page
 
 
 def test_the_page_runs_nothing_and_loads_nothing(authority, model, tmp_path):
