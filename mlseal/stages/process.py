@@ -50,12 +50,14 @@ class Program:
         arguments: passed as they are; no shell is involved.
         home: an empty directory that becomes the child's HOME, working directory and temporary directory.
         timeout: seconds until the whole session is killed.
+        remedy: what to do when it fails; nothing was published then.
     """
 
     path: Path
     arguments: Sequence[str]
     home: Path
     timeout: float
+    remedy: str = "mend the program"
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout < float("inf"):
@@ -107,7 +109,7 @@ def run(program: Program, log: Callable[[str], None]) -> None:
             f"{program.path.name} failed",
             got=f"{ended}; last line: {last}",
             expected="exit code 0",
-            remedy="mend the program; nothing was published",
+            remedy=f"{program.remedy}; nothing was published",
         )
 
 

@@ -62,7 +62,11 @@ def score(
     data, out = context.workspace / "features.parquet", context.workspace / "scores"
     table.to_parquet(data, index=False)
     arguments = ["--model", str(model), "--data", str(data), "--kind", kind, "--out", str(out)]
-    program = process.Program(scorer or BUILTIN_SCORER, arguments, context.workspace / "home", timeout)
+    home, remedy = (
+        context.workspace / "home",
+        "mend the scorer" if scorer else "see whether the model takes these columns",
+    )
+    program = process.Program(scorer or BUILTIN_SCORER, arguments, home, timeout, remedy)
     process.run(program, context.log)
     found = _read(out, len(table))
     if kind == "probability" and not ((found >= 0) & (found <= 1)).all():

@@ -7,16 +7,18 @@ for rows like the reference and says nothing of any other. Inputs crafted to lie
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlseal.errors import DigestMismatch, Misuse, Unchecked, Unreadable
-from mlseal.evidence.digest import measure
 from mlseal.services.guard.payload import Rows
 from mlseal.services.guard.settings import OutliersPart
 from mlseal.services.guard.signature import TEXT, Signature
+from mlseal.stages import tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,19 +94,15 @@ def _values(frame: Any, signature: Signature) -> dict[str, frozenset[str]]:
 
 
 def _read(part: OutliersPart, file: Path) -> Any:
-    import io
-
-    import pandas as pd
-
-    if (found := measure(file).sha256) != part.sha256:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"cannot read the reference {file}", got=error.strerror) from error
+    if (found := hashlib.sha256(data).hexdigest()) != part.sha256:
         raise DigestMismatch(
             "the reference is not the one that the settings state",
             got=found,
             expected=part.sha256,
             remedy="restore the file, or state its digest after looking at it",
         )
-    try:
-        data = io.BytesIO(file.read_bytes())
-        return pd.read_parquet(data) if file.suffix == ".parquet" else pd.read_csv(data)
-    except (OSError, ValueError) as error:
-        raise Unreadable(f"cannot read the reference {file}", got=str(error)[:160]) from error
+    return tables.parsed(io.BytesIO(data), file.name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +118,9 @@ def fairness(
         copy = scored.loadable(context, scorer)
         features = scored.features_of(copy) or [c for c in frame.columns if c not in {outcome, attribute, cluster}]
         program = context.private_copy("scorer") if scorer is not None else None
-        # Fairlearn pulls in scikit-learn, which takes seconds to import; the child scores meanwhile.
-        threading.Thread(target=importlib.import_module, args=("fairlearn.metrics",)).start()
-        scores = scored.score(context, copy, tables.require_columns(frame, features), program, rule.kind, timeout)
+        given = tables.require_columns(frame, features)
+        with _imported_meanwhile("fairlearn.metrics"):
+            scores = scored.score(context, copy, given, program, rule.kind, timeout)
         decision, ties = decisions.apply(rule, scores)
     sample = _Sample(truth, decision, groups, clusters)
     counts, estimates = _estimate(sample, replicates, level, seed)
@@ -149,6 +151,17 @@ def fairness(
         libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
         not_proven=((_DECLARED,) if rule.column else () if verified else (_UNVERIFIED,)),
     )
+
+
+@contextlib.contextmanager
+def _imported_meanwhile(module: str) -> Iterator[None]:
+    """Fairlearn pulls in scikit-learn, which takes seconds to import; the child scores in that time."""
+    thread = threading.Thread(target=importlib.import_module, args=(module,))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()  # a process that ends under an import prints what the import thinks of it
 
 
 def _require_sane(minimum_positives: int, level: float, replicates: int) -> None:

@@ -279,6 +279,17 @@ def test_a_scorer_that_fails_or_gives_nonsense_is_no_pass(measured, score, error
     assert message in str(caught.value)
 
 
+def test_a_mistake_in_the_call_is_one_sentence_of_a_whole_process(authority, people, model, program):
+    """An import that another thread began is let finish: else the interpreter prints what the import thinks of that."""
+    scorer = program("raise SystemExit('no')", "scorer.py")
+    words = ["--model", model(["signal"]), "--dataset", people(), "--table", "test.parquet", "--outcome", "need"]
+    done = authority.run(
+        "run", "governance.fairness", *map(str, words), "--attribute", "group", "--scorer", str(scorer)
+    )
+    assert done.returncode == 11, done.stderr
+    assert "Traceback" not in done.stderr and "mend the scorer" in done.stderr
+
+
 def test_models_that_cannot_be_scored_say_what_to_do(perform, people, model, tmp_path):
     data, built = people(), model(["signal"])
     missing = model(["absent"], "other")
