@@ -43,6 +43,14 @@ def targets_of(case: Case, requirement: Requirement) -> tuple[Target, ...]:
     if of is None:
         return (case.target,)
     inputs = [t for t in inputs_of(case.support.get(of, ())) if wanted is None or t.name == wanted]
+    if not case.support.get(of):
+        case.say(
+            requirement.id,
+            f"is about the inputs that {of} names, of which no evidence counts yet",
+            remedy=f"mend {of} first",
+            control=requirement.control,
+        )
+        return ()
     origin = next(earlier for earlier in case.policy.require if earlier.id == of)
     remedy = f"evidence for {of} that names it by SHA-256: {case.hints.produce(origin)}"
     if not inputs:

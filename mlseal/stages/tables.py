@@ -40,8 +40,8 @@ def parsed(source: Path | IO[bytes], name: str) -> Any:
     """The frame in a file of comma-separated UTF-8 or, where `name` ends so, of parquet.
 
     Raises `Unreadable` for a damaged or empty one, and for one of which pandas would keep values where no stage looks:
-    fields beyond the header and the index of a parquet file become labels of rows, and a table with another separator is
-    one column of text.
+    fields beyond the header and the index of a parquet file become labels of rows, and a table with another separator
+    is one column of text.
     """
     import pandas as pd
 

@@ -184,7 +184,7 @@ require:
         "observe",
         "ungoverned",
         "maxAge",
-        "slsa-provenance",
+        "kind of training says who may train",
         "ownership.by",
         "reviewed",
         "conditions",

@@ -418,7 +418,11 @@ def test_two_inputs_of_one_name_are_both_followed(world) -> None:
 def test_provenance_that_does_not_stand_chains_nothing(world) -> None:
     world.revoke(trained(world, ("data", "a")), "withdrawn")
     world.add("data-provenance", "producer", about="a")
-    assert {"slsa-provenance", "data-provenance"} <= stops(world.judge(CHAIN))
+    verdict = world.judge(CHAIN)
+    assert {"slsa-provenance", "data-provenance"} <= stops(verdict)
+    (said,) = [reason for reason in verdict.reasons if reason.rule == "data-provenance"]
+    assert said.message == "is about the inputs that slsa-provenance names, of which no evidence counts yet"
+    assert said.remedy == "mend slsa-provenance first"
 
 
 def test_the_table_of_every_client_is_followed(world) -> None:
