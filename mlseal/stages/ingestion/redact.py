@@ -112,8 +112,7 @@ def joined(spans: Sequence[Span]) -> list[Span]:
 def _again(before: Scanned, others: Sequence[list[str]]) -> Scanned:
     """What the scanner finds in the new texts, besides the words that stand for a finding."""
     parts = tuple(
-        dataclasses.replace(part, texts=texts, kind=None)
-        for part, texts in zip(before.source.parts, others, strict=True)
+        dataclasses.replace(part, texts=texts) for part, texts in zip(before.source.parts, others, strict=True)
     )
     after = findings.scan(dataclasses.replace(before.source, parts=parts))
     left = tuple(

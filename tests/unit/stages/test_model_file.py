@@ -34,6 +34,7 @@ from mlseal.evidence.digest import measure
 from mlseal.evidence.predicates import data_provenance
 from mlseal.stages.testing import allowlist, formats, sklearn_classes
 from mlseal.stages.testing.opcodes import Unsafe
+from tests import sarif_schema
 from tests.unit.stages.test_source import CLAIM, revoke
 
 RNG = np.random.default_rng(0)
@@ -505,7 +506,7 @@ def test_a_planted_model_fails_by_every_opinion(scan, directory):
     assert "posix.system" in entry(said, "allow-list")["reason"] and "model.pkl" in shown
     assert {"picklescan", "fickling"} <= set(said["warnedTests"])
     assert entry(said, "picklescan")["flagged"] == 1 and not entry(said, "picklescan")["disagrees"]
-    assert [r["level"] for r in report["runs"][0]["results"]] == ["error"]
+    assert [r["level"] for r in report["runs"][0]["results"]] == ["error"] and sarif_schema.faults(report) == []
 
 
 @pytest.mark.parametrize(

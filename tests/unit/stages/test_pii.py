@@ -1,5 +1,6 @@
 """Personal data: what is found, what stays hidden, how recall is measured, and a model that is not the known one."""
 
+import functools
 import json
 import logging
 import shutil
@@ -198,6 +199,23 @@ def test_a_changed_file_of_the_model_is_refused(tmp_path):
         model.copy_verified(copy, tmp_path / "lacking")
 
 
+@pytest.mark.parametrize("stage", ["ingestion.pii", "ingestion.redact"])
+def test_what_is_loaded_is_what_was_compared(scan, monkeypatch, tmp_path, stage):
+    """Whoever changes the installed model stops the stage that would load it; before and after, it runs."""
+    copy = tmp_path / "installed"
+    shutil.copytree(model.installed(), copy)
+    weights = copy / "ner" / "model"
+    weights.write_bytes((raw := weights.read_bytes())[:-1] + bytes([raw[-1] ^ 1]))
+    redacted = {"redacted": tmp_path / "out"} if stage == "ingestion.redact" else {}
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "installed", lambda: copy)
+        patched.setattr(model, "load", functools.cache(model.load.__wrapped__))  # as in a process that loaded nothing
+        patched.setattr(scanner, "_engine", functools.cache(scanner._engine.__wrapped__))
+        with pytest.raises(DigestMismatch, match="ner/model of the model"):
+            scan(pd.DataFrame({"note": [QUIET]}), stage, **redacted)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_beside_the_pinned_ones_is_never_loaded(tmp_path):
     copy = tmp_path / "model"
     shutil.copytree(model.installed(), copy)
@@ -271,6 +289,23 @@ def test_redacted_texts_lose_their_names_too(scan, tmp_path):
     assert sorted(f.name for f in out.iterdir()) == ["000001.txt", "000002.txt"]
     assert made.predicate["redaction"]["fileNames"] == "numbered"
     assert QUIET in {f.read_text() for f in out.iterdir()} and MARK not in json.dumps(made.predicate, default=dict)
+
+
+@pytest.mark.parametrize("kept", ["note", "first_name"])
+def test_what_was_not_replaced_is_found_again(scan, tmp_path, monkeypatch, kept):
+    """One text that redaction leaves as it was, of those found by content or in a column whose header says it."""
+    replaced = redact._replaced
+
+    def forgetful(texts, spans):
+        made = replaced(texts, spans)
+        return [texts[0], *made[1:]] if texts[0] == frame[kept][0] else made
+
+    monkeypatch.setattr(redact, "_replaced", forgetful)
+    frame = pd.DataFrame({"first_name": ["sansa"] * 12, "note": [NOTE] * 12})
+    made, told, _ = scan(frame, "ingestion.redact", redacted=tmp_path / "redacted")
+    assert frame[kept][0] in (tmp_path / "redacted" / "table.csv").read_text()
+    assert "PERSON" in made.predicate["found"] and "PERSON: under 10" in told
+    assert [one["name"] for one in made.predicate["columns"]] == [kept]
 
 
 def test_redacted_parquet_stays_parquet(scan, tmp_path):
