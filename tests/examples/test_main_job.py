@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 
 from mlseal.evidence.store import Store
-from tests.examples.job import claims, run
+from tests.examples.job import claims, run, statements
 from tests.stock import Accepted, sigstore_js_many, sigstore_python
 
 pytestmark = pytest.mark.slow
 
 
 def test_people_of_the_health_insurance_experiment(tmp_path, home):
+    """With ``--full``, which is the job that ``make demo`` runs and four steps between its promotion and its audit."""
     work = tmp_path / "demo"
-    done = run(work, env=home.env)
+    done = run(work, "--full", env=home.env)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     verdicts = sorted(
         (v["mlseal"]["action"].get("tool"), v["verificationResult"]) for v in claims(work, "verification_summary")
@@ -25,6 +26,7 @@ def test_people_of_the_health_insurance_experiment(tmp_path, home):
     worse, better = sorted(
         next(m for m in f["metrics"] if m["name"] == "equalizedOddsDifference")["ciHigh"]
         for f in claims(work, "/fairness/")
+        if "modelProvenance" in f  # not the private model's: loading that runs no code
     )[::-1]
     assert worse > 0.15 >= better
     assert not (work / "canary").exists()
@@ -36,6 +38,37 @@ def test_people_of_the_health_insurance_experiment(tmp_path, home):
     for stage in ("ingestion.source", "training.run", "governance.fairness", "decide", "enforce"):
         assert re.search(rf"{re.escape(stage)} \d+\.\d", done.stdout), "its seconds are told"
     every_bundle_passes_stock_verifiers(work)
+    private_and_promoted_model_stand_side_by_side(work, _joined(done.stdout))
+    what_full_adds_is_told_and_judged(_joined(done.stdout))
+
+
+def private_and_promoted_model_stand_side_by_side(work: Path, told: str) -> None:
+    """The same attacks on both, each with its intervals; which is better at what is for the data to say."""
+    figure = r"\d+\.\d+%? \[\d+\.\d+%?, \d+\.\d+%?\]"
+    each = rf"{figure} of its people named at 1 % false alarms, AUC {figure}"
+    assert re.search(rf"private: {each}; without privacy: {each}", told)
+    (private,) = {about for about, _ in statements(work, "/dp-training/")}
+    (promoted,) = {
+        about
+        for about, said in statements(work, "verification_summary")
+        if (said["mlseal"]["action"].get("tool"), said["verificationResult"]) == ("mlflow", "PASSED")
+    }
+    attacked = {
+        about
+        for about, said in statements(work, "/security-evaluation/")
+        if said["harness"]["name"] == "testing.membership"
+    }
+    assert attacked == {private, promoted} and len(attacked) == 2
+
+
+def what_full_adds_is_told_and_judged(told: str) -> None:
+    assert "epsilon 2.9" in told
+    assert re.search(r"(let pass|refused) by the bounds of model B's gate", told)
+    assert "within 5 % of a column's range" in told
+    assert "personal data were found" in told
+    assert re.search(r"made-up notes: .*PERSON \d+.*; redacted, nothing is found and the gate lets them pass", told)
+    for stage in ("training.dp", "testing.membership", "testing.evasion", "ingestion.pii", "ingestion.redact"):
+        assert re.search(rf"{re.escape(stage)} \d+\.\d", told), "its seconds are told"
 
 
 def looks_better_and_reaches_fewer(told: str) -> None:
