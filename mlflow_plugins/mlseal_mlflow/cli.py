@@ -39,14 +39,17 @@ def serve(home: Path, more: tuple[str, ...], host: str, port: int, workers: int,
 
     Prints its URL once it was tried, then runs until it is ended. Configured by the variables in docs/mlflow.md.
     """
+    import os
     import signal
     import sys
 
     from mlseal.errors import Misuse, ServiceUnavailable
-    from mlseal_mlflow import serving
+    from mlseal_mlflow import decision, serving
 
     if any(option.startswith("--registry-store-uri") for option in more):
         raise Misuse("the registry is named otherwise here", expected="--registry DATABASE-URI")
+    os.environ |= serving.absolute(os.environ)
+    decision.from_environment()  # what is missing is one sentence here; of the server it would be a traceback, and late
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     store = serving.gated(registry) if registry else None

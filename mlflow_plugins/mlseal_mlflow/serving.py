@@ -22,6 +22,7 @@ from mlseal.errors import Misuse, ServiceUnavailable, Unchecked
 
 STARTING_SECONDS = 240
 STOPPING_SECONDS = 20
+_FILES = ("MLSEAL_TRUST", "MLSEAL_POLICY", "MLSEAL_STORE", "MLSEAL_TOKEN_FILE")
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - an operator's choice, and how to reach it from here
 
 
@@ -71,6 +72,16 @@ def gated(database: str) -> str:
             "not a database", got=database.rpartition("@")[2], expected="an SQLAlchemy URI such as sqlite:////FILE"
         )
     return f"mlseal:{database}"
+
+
+def absolute(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of `environment` that name files, each path made absolute: a server runs in another directory."""
+    found = {}
+    for name in _FILES:
+        if given := environment.get(name):
+            parts = given.split(os.pathsep) if name == "MLSEAL_POLICY" else [given]
+            found[name] = os.pathsep.join(part if "://" in part else os.path.abspath(part) for part in parts)
+    return found
 
 
 def start(

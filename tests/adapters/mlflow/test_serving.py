@@ -29,6 +29,7 @@ def serve(shop, *arguments, **env):
         return subprocess.Popen(
             [sys.executable, "-m", "mlseal", "mlflow", "serve", str(shop.base / "home"), *arguments],
             env=shop.env | env,
+            cwd=shop.base,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -46,7 +47,10 @@ def ends(process, shop, words, code):
 
 
 def test_it_says_where_it_serves_once_it_refused_and_ends_when_told(shop):
-    process = serve(shop, "--port", "0", "--workers", "1")
+    here = {
+        name: os.path.relpath(shop.env[name], shop.base) for name in ("MLSEAL_TRUST", "MLSEAL_POLICY", "MLSEAL_STORE")
+    }
+    process = serve(shop, "--port", "0", "--workers", "1", **here)
     told = process.stdout.readline()
     assert told.startswith("serving http://127.0.0.1:"), shop.log.read_text()[-3000:]
     assert told.endswith("refuses what nothing proves\n")
@@ -92,8 +96,9 @@ def test_a_server_without_the_gate_is_noticed(shop):
 
 
 def test_a_server_that_cannot_start_is_said_so(shop):
-    ends(serve(shop, "--port", "0", MLSEAL_POLICY=""), shop, "mlflow server ended", 11)
-    assert "the gate has no policy" in shop.log.read_text()
+    ends(serve(shop, "--port", "0", MLSEAL_POLICY=""), shop, "the gate has no policy", 2)
+    assert len(shop.log.read_text().splitlines()) == 1, "one sentence, and no server was started"
+    assert not (shop.base / "home").exists()
 
 
 def test_a_registry_without_the_gate_cannot_be_asked_for(shop):
