@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from mlseal.errors import Misuse, ServiceUnavailable, Unchecked
+from mlseal.services import listening
 
 STARTING_SECONDS = 240
 STOPPING_SECONDS = 20
@@ -80,7 +81,7 @@ def absolute(environment: Mapping[str, str]) -> dict[str, str]:
     for name in _FILES:
         if given := environment.get(name):
             parts = given.split(os.pathsep) if name == "MLSEAL_POLICY" else [given]
-            found[name] = os.pathsep.join(part if "://" in part else os.path.abspath(part) for part in parts)
+            found[name] = os.pathsep.join(part if "://" in part else str(Path(part).absolute()) for part in parts)
     return found
 
 
@@ -171,7 +172,9 @@ def _await(server: Server) -> None:
             raise ServiceUnavailable(f"mlflow server ended with {status}", got=server.said() or "see above")
         try:  # any answer but a failure will do: behind a login it is 401
             answer = requests.get(f"{server.url}/api/2.0/mlflow/registered-models/search", timeout=5)
-            if answer.status_code < 500 and _listens(server.process.pid, int(server.url.rpartition(":")[2])):
+            if answer.status_code < 500 and listening.by_session(
+                server.process.pid, int(server.url.rpartition(":")[2])
+            ):
                 return
         except requests.RequestException:
             pass
@@ -199,28 +202,6 @@ def _any_of(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _listens(group: int, port: int) -> bool:
-    """Whether a process of this group listens on `port`: the port was free once, and another server may have it now.
-
-    True as well where that cannot be told: without ``/proc``, or for processes of another user.
-    """
-    places = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
-    rows = [line.split() for place in places if place.is_file() for line in place.read_text().splitlines()[1:]]
-    listening = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
-    if not listening:
-        return not rows
-    for entry in Path("/proc").iterdir():
-        with suppress(ValueError, ProcessLookupError, FileNotFoundError):
-            if os.getpgid(int(entry.name)) != group:
-                continue
-            try:
-                if any(str(file.readlink()) in listening for file in (entry / "fd").iterdir()):
-                    return True
-            except PermissionError:
-                return True
-    return False
 
 
 def _free_port(host: str) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ from mlseal.errors import Misuse
 
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
+    from mlseal.policy.model import Policy
     from mlseal.policy.verdict import Verdict
 
 _FILE = click.Path(path_type=Path)
@@ -66,9 +70,13 @@ def guard(
 
     if command and upstream:
         raise Misuse("--upstream names a server that runs, a command starts one", remedy="leave one of them out")
-    policies = in_force(policy_paths)
-    if not policies:
+
+    def policies() -> Sequence[Policy]:
+        if found := in_force(policy_paths):
+            return found
         raise Misuse("no policy to judge by", expected="--policy FILE", remedy="pass --policy, or set MLSEAL_POLICY")
+
+    policies()
     address = program.Address.parse(listen, tls_cert, tls_key)
     chosen = settings.load(settings_file)
 
@@ -79,6 +87,7 @@ def guard(
         bundle = sign_as(to_statement(verdict), role, trust_path, store_path, token_file, None)
         click.echo(f"guard: {type(verdict).__name__.lower()}, evidence {bundle.evidence_id[:16]}…", err=True)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as an exception it ends the server and removes the copy
     with program.guarded(
         model,
         name or model.resolve().name,

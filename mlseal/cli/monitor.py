@@ -28,6 +28,13 @@ from mlseal.errors import Misuse
 @click.option(
     "--valid-hours", type=click.IntRange(1, 24 * 90), default=24, show_default=True, help="Validity of the snapshot."
 )
+@click.option(
+    "--max-age-hours",
+    type=click.IntRange(1, 24 * 90),
+    default=24,
+    show_default=True,
+    help="How old a report may be whose silence counts.",
+)
 @click.option("--role", default="monitor", show_default=True, help="Role to sign as.")
 @TRUST
 @STORE
@@ -42,6 +49,7 @@ def monitor(
     issuer: str | None,
     types: tuple[str, ...],
     valid_hours: int,
+    max_age_hours: int,
     role: str,
     trust_path: str | None,
     store_path: str | None,
@@ -51,13 +59,13 @@ def monitor(
     """Act on REPORT, a bundle that `mlseal run monitoring.drift` made; exit 0 when there is nothing to do.
 
     An alarm takes the named evidence back and signs a fresh snapshot, so gates refuse, loaders and guards close; exit
-    10. A silence that means nothing exits 11. A silence that means something signs a fresh snapshot, too.
+    10. A silence that means nothing, or is old, exits 11. One that means something signs a fresh snapshot, too.
 
     \b
     Example: mlseal run monitoring.drift --model model/ --reference a.csv --stream b.csv --columns score -o june.json
              mlseal monitor june.json --model model/
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
-    from mlseal.evidence import alarms, predicates
+    from mlseal.evidence import alarms, clock, predicates
     from mlseal.evidence import trust as trust_roots
     from mlseal.evidence.archive import Archive
     from mlseal.evidence.bundle import Bundle
@@ -80,7 +88,8 @@ def monitor(
         subjects=[measure(model).sha256],
         revocations=archive.revocations([by, signer.identity()]),
     )
-    taken = alarms.answer(verified, archive, signer, wanted)
+    oldest = clock.utcnow() - timedelta(hours=max_age_hours)
+    taken = alarms.answer(verified, archive, signer, wanted, oldest=oldest)
     made = snapshot(archive, signer, valid_for=timedelta(hours=valid_hours)).evidence_id
     document = {"alarmed": taken is not None, "withdrawn": taken or [], "snapshot": made}
     words = "no alarm" if taken is None else f"alarm: {len(taken)} pieces of evidence withdrawn now"

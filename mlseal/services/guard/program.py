@@ -58,7 +58,7 @@ def guarded(
     model: Path,
     name: str,
     settings: Settings,
-    policies: Sequence[Policy],
+    policies: Callable[[], Sequence[Policy]],
     archive: Callable[[], Archive],
     *,
     command: Sequence[str] = upstream.COMMAND,
@@ -71,7 +71,7 @@ def guarded(
         model: an MLflow model directory with a column signature.
         name: what policies know the model as.
         settings: of the guard.
-        policies: those in force.
+        policies: reads those in force, for each judgement.
         archive: opens the evidence.
         command: starts the model's server; unused with `url`.
         url: an upstream that runs already; nothing ties it to the verified bytes.
@@ -79,7 +79,8 @@ def guarded(
 
     Raises what the settings, the model or the policy are refused for; nothing was started then.
     """
-    declared = signature.of_model(model)
+    measured = measure(model)
+    declared = signature.of_model(model, measured)
     callers, rates, output = (
         Callers(settings.identity, settings.directory),
         Rates(settings.limits),
@@ -89,14 +90,13 @@ def guarded(
     reference = outliers.fit(part, settings.path(part.reference), declared) if part else None
     if unknown := set(settings.injection.columns) - set(declared.texts):
         raise Misuse("injection.columns names what is no text column of the model", got=min(unknown))
-    measured = measure(model)
     standing = Standing(measured, Action(TOOL, ACTION, {"model": name}), policies, archive, settings.recheck, heard)
     standing.judge()
     standing.require()
-    place = nullcontext(Upstream(url, bound=False)) if url else upstream.serving(measured, command)
+    place = nullcontext(Upstream(url)) if url else upstream.serving(measured, command)
     with place as behind:
         guard = Guard(settings, (name, measured.sha256), standing, callers, rates, declared, reference, output, behind)
-        standing.start()
+        standing.start(behind.require)
         try:
             yield make(guard)
         finally:
@@ -106,6 +106,8 @@ def guarded(
 def serve(app: Starlette, address: Address) -> None:
     """Listen until told to end (SIGINT, SIGTERM). No access log: what callers send is theirs."""
     import uvicorn
+
+    from mlseal.services.guard.heads import Heads
 
     uvicorn.run(
         app,
@@ -118,7 +120,7 @@ def serve(app: Starlette, address: Address) -> None:
         server_header=False,
         limit_concurrency=256,
         timeout_keep_alive=30,
-        http="h11",  # httptools, which uvicorn would prefer, takes headers without end from whoever connects
+        http=Heads,  # and not httptools, which uvicorn would prefer: it takes headers without end from whoever connects
         h11_max_incomplete_event_size=_MAX_HEADERS,
         ws="none",
     )

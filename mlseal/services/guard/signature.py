@@ -7,6 +7,7 @@ refused at start, for there would be nothing to enforce.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -18,7 +19,9 @@ from typing import Any
 import yaml
 
 from mlseal.errors import Misuse, Unreadable
+from mlseal.evidence.digest import Measured
 from mlseal.services.guard.payload import Cell, Rows
+from mlseal.stages.base import require_same
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?")
 
@@ -80,15 +83,18 @@ class Signature:
         return tuple(column.name for column in self.columns if column.type == TEXT)
 
 
-def of_model(model: Path) -> Signature:
-    """The signature of an MLflow model directory.
+def of_model(model: Path, measured: Measured) -> Signature:
+    """The signature of an MLflow model directory that was `measured`: from those bytes, whatever lies there later.
 
-    Raises `Unreadable` if its ``MLmodel`` cannot be read, `Misuse` if it declares no columns or a type that cannot be
-    enforced (tensors, arrays, objects).
+    Raises `Unreadable` if its ``MLmodel`` cannot be read, `DigestMismatch` if it changed since, `Misuse` if it declares
+    no columns or a type that cannot be enforced (tensors, arrays, objects).
     """
     file = model / "MLmodel"
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = file.read_bytes()
+        stated = {one.path: one.sha256 for one in measured.manifest.files} if measured.manifest else {}
+        require_same("MLmodel", stated.get("MLmodel", "no such file"), hashlib.sha256(raw).hexdigest())
+        document = yaml.safe_load(raw.decode("utf-8"))
         listed = json.loads((document.get("signature") or {}).get("inputs") or "[]")
         columns = tuple(_column(entry) for entry in listed)
     except OSError as error:

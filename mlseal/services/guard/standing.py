@@ -37,7 +37,7 @@ class Standing:
     Args:
         measured: the model.
         action: what it does, for policies to match.
-        policies: those in force.
+        policies: reads those in force, at each judgement, so that a stricter one is heard, and a broken one closes.
         archive: opens the evidence anew; each judgement is made with its own.
         seconds: between two judgements.
         heard: told of each verdict that differs from the one before, such as to sign it.
@@ -47,7 +47,7 @@ class Standing:
         self,
         measured: Measured,
         action: Action,
-        policies: Sequence[Policy],
+        policies: Callable[[], Sequence[Policy]],
         archive: Callable[[], Archive],
         seconds: float,
         heard: Callable[[Verdict], None],
@@ -58,13 +58,14 @@ class Standing:
         self._verdict: Verdict | None = None
         self._failure: Error | None = None
         self._judged = float("-inf")
+        self._server: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._watch, name="standing", daemon=True)
 
     def judge(self) -> None:
         """Judge now. A judgement that fails, or that cannot be told on, closes the guard as a refusal does."""
         verdict, failure = None, None
         try:
-            verdict = judge(self._measured, self._action, self._policies, self._archive())
+            verdict = judge(self._measured, self._action, self._policies(), self._archive())
             if self._differs(verdict):
                 self._heard(verdict)
         except Error as error:
@@ -81,7 +82,11 @@ class Standing:
         return before is None or (type(before), before.reasons) != (type(verdict), verdict.reasons)
 
     def require(self) -> None:
-        """Raise `Closed` or `Undecided` unless the latest judgement allows the model, and is recent."""
+        """Raise `Closed` or `Undecided` unless the latest judgement allows the model, and is recent.
+
+        Whatever `start` was given may raise, too.
+        """
+        self._server()
         with self._lock:
             verdict, failure, judged = self._verdict, self._failure, self._judged
         age = time.monotonic() - judged
@@ -94,8 +99,9 @@ class Standing:
             kind = Closed if verdict.exit_code == Refusal.exit_code else Undecided
             raise kind(first.message, got=first.got, expected=first.expected, remedy=first.remedy)
 
-    def start(self) -> None:
-        """Begin to judge in the background."""
+    def start(self, server: Callable[[], None] = lambda: None) -> None:
+        """Begin to judge in the background. `server` raises once what was judged is not what would answer."""
+        self._server = server
         self._thread.start()
 
     def stop(self) -> None:

@@ -3,7 +3,8 @@
 1. The model was measured; exactly those files are copied to a private directory (mode 0700) and the copy is measured
    again. What serves is the copy, so nobody can swap the model between the judgement and the load.
 2. The server gets this copy, a free port on loopback, a small environment and a home of its own.
-3. It counts as started once ``/ping`` answers; it ends when the guard does.
+3. It counts as started once ``/ping`` answers and the port is its own; it ends when the guard does.
+4. Once it has ended nothing answers for it: whoever takes its port then is asked nothing (`Upstream.require`).
 
 An upstream that somebody else started can be named instead. Then nothing ties the verified bytes to what answers, and
 `Upstream.bound` says so to whoever asks for the posture.
@@ -17,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +27,8 @@ from typing import IO
 
 from mlseal.errors import Misuse, ServiceUnavailable
 from mlseal.evidence.digest import Measured, measure
+from mlseal.services import listening
+from mlseal.stages import workspace
 from mlseal.stages.base import copy, require_same
 from mlseal.stages.process import PASSED_ON
 
@@ -38,10 +40,27 @@ COMMAND = ("mlflow", "models", "serve", "--env-manager", "local", "-m", "{model}
 
 @dataclass(frozen=True)
 class Upstream:
-    """A model server. ``bound``: whether it was started here, on the private copy of the verified bytes."""
+    """A model server.
+
+    Attributes:
+        url: where it answers.
+        server: its process, if it was started here; only then it is tied to the verified bytes.
+    """
 
     url: str
-    bound: bool
+    server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bound(self) -> bool:
+        """Whether it was started here, on the private copy of the verified bytes."""
+        return self.server is not None
+
+    def require(self) -> None:
+        """Raise `ServiceUnavailable` when the server that was started here has ended."""
+        if self.server is not None and (status := self.server.poll()) is not None:
+            raise ServiceUnavailable(
+                "the model's server has ended", got=f"status {status}", remedy="start the guard again"
+            )
 
 
 @contextmanager
@@ -53,24 +72,25 @@ def serving(measured: Measured, command: Sequence[str] = COMMAND, log: Path | No
     """
     if not all(any(part in word for word in command) for part in ("{model}", "{port}")):
         raise Misuse("the server's command must take the model and the port", expected="{model} and {port} in it")
-    with tempfile.TemporaryDirectory(prefix="mlseal-guard-") as place:
-        model = Path(place) / "model" / measured.name
+    workspace.sweep()  # of a guard that was killed
+    with workspace.workspace([]) as place:
+        model = place / "model" / measured.name
         copy(measured, model)
         require_same("model", measured.sha256, measure(model, name=measured.name).sha256)  # (1)
         port = _free_port()
-        printed = log or Path(place) / "server.log"
+        printed = log or place / "server.log"
         with printed.open("ab") as out:
             child = _start([w.replace("{model}", str(model)).replace("{port}", str(port)) for w in command], place, out)
         try:
             url = f"http://127.0.0.1:{port}"
             _await(child, url, printed)  # (3)
-            yield Upstream(url, bound=True)
+            yield Upstream(url, child)
         finally:
             _stop(child)
 
 
-def _start(argv: list[str], place: str, out: IO[bytes]) -> subprocess.Popen[bytes]:
-    home = Path(place) / "home"
+def _start(argv: list[str], place: Path, out: IO[bytes]) -> subprocess.Popen[bytes]:
+    home = place / "home"
     home.mkdir(mode=0o700)
     env = {name: value for name, value in os.environ.items() if name in PASSED_ON}
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
@@ -99,7 +119,8 @@ def _await(child: subprocess.Popen[bytes], url: str, printed: Path) -> None:
             if (status := child.poll()) is not None:
                 raise ServiceUnavailable(f"the model server ended with {status}", got=_said(printed))
             with suppress(httpx.HTTPError):
-                if client.get(f"{url}/ping").status_code == httpx.codes.OK:
+                answers = client.get(f"{url}/ping").status_code == httpx.codes.OK
+                if answers and listening.by_session(child.pid, int(url.rpartition(":")[2])):
                     return
             if time.monotonic() > end:
                 raise ServiceUnavailable("the model server does not answer", got=_said(printed), expected="/ping")

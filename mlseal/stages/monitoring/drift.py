@@ -66,15 +66,16 @@ def drift(
         sensitivity: of the detector, between 0 and 1; a smaller one alarms less often.
         shift: in standard deviations, the change against which power is measured.
         trials: streams drawn from the reference without the change, and as many with it.
-        minimum_power: share of changed streams that must be detected, by its lower bound.
-        maximum_false_alarms: share of unchanged streams that may alarm, by its upper bound.
+        minimum_power: share of changed streams that must be detected, by its lower bound; 0.5 or more.
+        maximum_false_alarms: share of unchanged streams that may alarm, by its upper bound; 0.5 or less.
         known_change: row of the stream at which something is known to have changed; 0 for none.
         level: confidence of the bounds.
         seed: of the drawing; not part of the configuration digest.
 
     Guarantees:
         Only counts, row numbers and rates leave this stage. A silent stream whose detector has no power says
-        `sufficient: false`.
+        `sufficient: false`. Values farther than ten standard deviations of the reference count as ten, so that one row
+        cannot blind a detector to those after it.
 
     Edge cases:
         Missing or infinite values raise `Misuse`; a column that never varies in the reference raises `Unchecked`.
@@ -84,6 +85,7 @@ def drift(
 
     names = [name.strip() for name in columns.split(",") if name.strip()]
     _require_sane(names, shift, trials, level, known_change)
+    _require_meaning(minimum_power, maximum_false_alarms)
     known, seen = _table(context, "reference", reference_table, names), _table(context, "stream", stream_table, names)
     if known_change >= len(seen):
         raise Misuse("the known change lies beyond the stream", got=known_change, expected=f"below {len(seen)}")
@@ -129,6 +131,16 @@ def _require_sane(names: list[str], shift: float, trials: int, level: float, kno
             "drift parameters are out of range",
             got=f"shift {shift}, trials {trials}, level {level}, known change {known_change}",
             expected="0 < shift ≤ 100, 20 to 10000 trials, 0.5 ≤ level < 1, known change ≥ 0",
+        )
+
+
+def _require_meaning(minimum_power: float, maximum_false_alarms: float) -> None:
+    """A silence of a detector that notices less than every second change is no silence."""
+    if not (0.5 <= minimum_power < 1 and 0 < maximum_false_alarms <= 0.5):
+        raise Misuse(
+            "with these thresholds silence would mean nothing",
+            got=f"power {minimum_power}, false alarms {maximum_false_alarms}",
+            expected="0.5 ≤ --minimum-power < 1, 0 < --maximum-false-alarms ≤ 0.5",
         )
 
 

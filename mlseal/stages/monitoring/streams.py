@@ -1,6 +1,8 @@
 """Detectors over tables: every column of a stream watched by one detector of the library river.
 
-Columns are brought to the reference's mean and standard deviation first, so one sensitivity suits all of them.
+Columns are brought to the reference's mean and standard deviation first, so one sensitivity suits all of them, and cut
+at `FAR` deviations: a detector that keeps a variance, as ADWIN does, would be blind for long after a single huge value,
+and anybody can send one who can ask the model.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DETECTORS = ("adwin", "kswin", "page-hinkley")
+FAR = 10.0
+"""Standard deviations of the reference beyond which values count alike."""
 _PAGE_HINKLEY_START = 30  # river's own default: rows before the mean counts
 _HALF = 0.5  # drift tolerated by Page-Hinkley, in standard deviations
 
@@ -28,8 +32,12 @@ class Scale:
     deviation: NDArray[np.float64]
 
     def apply(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The table in standard deviations of the reference."""
-        return (table - self.mean) / self.deviation
+        """The table in standard deviations of the reference, at most `FAR` up or down."""
+        import numpy as np
+
+        with np.errstate(over="ignore"):
+            scaled: NDArray[np.float64] = ((table - self.mean) / self.deviation).clip(-FAR, FAR)
+        return scaled
 
 
 def scale_of(reference: NDArray[np.float64], columns: list[str]) -> Scale:

@@ -116,13 +116,14 @@ def desk(_module_authority, tmp_path_factory) -> Iterator[Desk]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     log = (place / "guard.log").open("wb")
+    (temporary := place / "tmp").mkdir()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlseal", "guard", str(model), "--settings", str(place / "guard.yaml")),
             *("--policy", str(place / "policy.yaml"), "--store", str(authority.store.root)),
             *("--listen", f"127.0.0.1:{port}"),
         ],
-        env=authority.env,
+        env=authority.env | {"TMPDIR": str(temporary)},
         cwd=place,
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -134,7 +135,8 @@ def desk(_module_authority, tmp_path_factory) -> Iterator[Desk]:
         yield one
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        assert process.wait(60) == 0
+        assert not list(temporary.iterdir()), "a guard that is told to end removes the model's copy"
         log.close()
 
 

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from mlseal.errors import DigestMismatch, Error, Misuse, Refusal, ServiceUnavailable, Unchecked
+from mlseal.errors import DigestMismatch, Error, Misuse, Refusal, ServiceUnavailable, Unchecked, Unreadable
+from mlseal.evidence.digest import measure
 from mlseal.services.guard import injection, outliers, payload, settings, signature
 from mlseal.services.guard.callers import Callers, Unidentified
 from mlseal.services.guard.output import Output, Withheld
@@ -113,7 +114,20 @@ def test_rows_that_do_not_fit_are_refused(columns, row, said):
 def test_a_model_that_declares_no_columns_is_not_served(tmp_path, inputs):
     (tmp_path / "MLmodel").write_text(f"flavors: {{}}\n{inputs}\n")
     with pytest.raises(Error, match="column|signature"):
-        signature.of_model(tmp_path)
+        signature.of_model(tmp_path, measure(tmp_path))
+
+
+def test_the_signature_is_that_of_the_bytes_that_were_measured(tmp_path):
+    inputs = '[{"type": "long", "name": "age", "required": true}]'
+    (tmp_path / "MLmodel").write_text(f"signature: {{inputs: '{inputs}'}}\n")
+    measured = measure(tmp_path)
+    assert signature.of_model(tmp_path, measured).columns == (Column("age", "long", required=True),)
+    (tmp_path / "MLmodel").write_text(f"signature: {{inputs: '{inputs.replace('long', 'string')}'}}\n")
+    with pytest.raises(DigestMismatch, match="MLmodel"):
+        signature.of_model(tmp_path, measured)
+    (tmp_path / "MLmodel").unlink()
+    with pytest.raises(Unreadable, match="an MLflow model directory"):
+        signature.of_model(tmp_path, measured)
 
 
 # --- rates ------------------------------------------------------------------------------------------------------------
@@ -384,10 +398,28 @@ def test_nothing_serves_before_a_judgement_or_after_one_that_failed():
     def broken():
         raise ServiceUnavailable("the log is gone")
 
-    standing = Standing(None, None, [], broken, 1.0, lambda _: None)
+    standing = Standing(None, None, list, broken, 1.0, lambda _: None)
     with pytest.raises(Undecided, match="not judged"):
         standing.require()
     standing.judge()
     with pytest.raises(Undecided, match="the log is gone") as stopped:
         standing.require()
     assert stopped.value.http_status == 503
+
+
+def test_the_policies_are_read_again_and_the_server_is_looked_at_each_time():
+    def gone():
+        raise Unreadable("the policy is gone")
+
+    standing = Standing(None, None, gone, lambda: None, 60.0, lambda _: None)
+    standing.judge()
+    with pytest.raises(Undecided, match="the policy is gone"):
+        standing.require()
+
+    def ended():
+        raise ServiceUnavailable("the model's server has ended")
+
+    standing.start(ended)
+    with pytest.raises(ServiceUnavailable, match="has ended"):
+        standing.require()
+    standing.stop()

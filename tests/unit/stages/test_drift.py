@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from mlseal.errors import Misuse, Unchecked
+from mlseal.evidence import predicates
 from mlseal.stages.monitoring import streams
 
 
@@ -68,6 +70,19 @@ def test_a_detector_that_would_not_notice_is_insufficient(authority, watched):
     assert found["power"]["low"] < 0.6
 
 
+@pytest.mark.parametrize("value", ["1e5", "-1e9", "1e200", "1.7e308"])
+@pytest.mark.parametrize("detector", streams.DETECTORS)
+def test_one_huge_value_does_not_hide_what_comes_after_it(value, detector):
+    """Whoever can ask the model can send one; ADWIN keeps a variance, in which every later change is small."""
+    rng = np.random.default_rng(5)
+    scale = streams.scale_of(rng.normal(50, 10, (2000, 1)), ["age"])
+    moved = np.concatenate([[float(value)], rng.normal(50, 10, 300), rng.normal(75, 10, 700)])[:, None]
+    (rows,) = streams.alarms(
+        scale.apply(moved), streams.factory(detector, 0.02 if detector == "page-hinkley" else 0.002, 1)
+    )
+    assert any(row > 300 for row in rows)
+
+
 def test_the_same_seed_finds_the_same(authority, watched):
     first, second = (run(authority, watched, "moved", seed=3)[1] for _ in range(2))
     for name in ("alarms", "falseAlarms", "power"):
@@ -82,6 +97,9 @@ def test_the_same_seed_finds_the_same(authority, watched):
         ({"detector": "oracle"}, Misuse, "no such detector"),
         ({"trials": 2}, Misuse, "out of range"),
         ({"known_change": 1500}, Misuse, "beyond the stream"),
+        ({"minimum_power": 0}, Misuse, "silence would mean nothing"),
+        ({"minimum_power": 1}, Misuse, "silence would mean nothing"),
+        ({"maximum_false_alarms": 0.9}, Misuse, "silence would mean nothing"),
     ],
 )
 def test_what_cannot_be_watched_is_said(authority, watched, more, kind, said):
@@ -157,6 +175,54 @@ def test_silence_takes_nothing_back(authority, watched):
 def test_a_silence_without_power_is_no_answer(authority, watched):
     done = act(authority, watched, run(authority, watched, "still", shift=0.01)[0])
     assert done.returncode == 11 and "would not have noticed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "claimed", [{"minimumPower": 0.0, "power": {"low": 0.1}}, {"maximumFalseAlarms": 1.0, "falseAlarms": {"high": 0.9}}]
+)
+def test_thresholds_of_the_report_itself_make_no_power(authority, watched, claimed):
+    _, said = run(authority, watched, "still")
+    for name, value in claimed.items():
+        said[name] = said[name] | value if isinstance(value, dict) else value
+    file, report = (watched["model"].parent / name for name in ("claimed.json", "claimed.bundle.json"))
+    file.write_text(json.dumps(said | {"sufficient": True}))
+    words = ("sign", str(watched["model"]), "--type", "drift", "--predicate", str(file), "--role", "monitor")
+    signed = authority.call(*words, "--store", str(authority.store.root), "--json")
+    assert signed.returncode == 0, signed.stderr
+    bundle = authority.store.get(json.loads(signed.stdout)["evidenceId"])
+    bundle.write(report)
+    done = act(authority, watched, bundle)
+    assert done.returncode == 11 and "would not have noticed" in done.stderr
+
+
+def test_a_silence_of_long_ago_is_no_answer_and_an_alarm_is(authority, watched):
+    from mlseal.evidence import alarms
+    from mlseal.evidence.archive import Archive
+    from mlseal.evidence.digest import measure
+    from mlseal.evidence.identity import Identity
+
+    watched["model"].write_bytes(b"a model of long ago")
+    evidence = signed_result(authority, watched["model"], ["tried"])
+    archive, signer = Archive.open(authority.trust, authority.store), authority.signer("monitor")
+
+    def acted(stream, hours):
+        bundle, _ = run(authority, watched, stream)
+        archive.refresh()
+        by = Identity(authority.issuer, authority.san("monitor"))
+        report = archive.verifier.verify(
+            bundle,
+            predicate_type="drift",
+            identities=[by],
+            subjects=[measure(watched["model"]).sha256],
+            revocations=archive.revocations([by]),
+        )
+        types = [predicates.uri_of("test-result")]
+        return alarms.answer(report, archive, signer, types, oldest=report.time + timedelta(hours=hours))
+
+    assert acted("still", -1) is None
+    with pytest.raises(Unchecked, match="some time ago"):
+        acted("still", 1)
+    assert acted("moved", 1) == [evidence]
 
 
 def test_a_report_about_another_model_or_by_another_is_not_acted_on(authority, watched):
