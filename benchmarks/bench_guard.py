@@ -237,7 +237,8 @@ def measuring(place: Path, model: Path, ports: dict[str, int], token: str, round
         upstream_url=urls["bare"],
         bearer=place / "token",
     )
-    compare("inference.guard", alone, whole, rounds, inputs=(model, file))
+    base = "httpx sending the requests to both servers"
+    compare("inference.guard", alone, whole, rounds, (model, file), base=base)
 
 
 ROWS = {"inference.guard": measuring}

@@ -150,6 +150,8 @@ def evasion(scratch: Path, rounds: int) -> None:
         whole,
         rounds,
         inputs,
+        base="ART's PGD, on our copy of the model in torch, and HopSkipJump, with as many steps and answers",
+        besides="the table's constraints: each step projected to what the columns allow",
     )
 
 
@@ -160,7 +162,10 @@ def hardening(scratch: Path, rounds: int) -> None:
     arguments |= {"model": given.path, "hardened": scratch / "hardened", "budget": BUDGET}
     whole = stage("testing.hardening", rows=MOST, queries=QUERIES, **arguments)
     alone = lambda: hardening_alone(given.model, given.training, rows)  # noqa: E731
-    compare("testing.hardening", alone, whole, rounds, (given.path, *given.files.values()))
+    inputs = (given.path, *given.files.values())
+    base = "ART's adversarial trainer, and the attacks of testing.evasion before and after"
+    besides = "the table's constraints in training and attacks"
+    compare("testing.hardening", alone, whole, rounds, inputs, base=base, besides=besides)
 
 
 def membership(scratch: Path, rounds: int) -> None:
@@ -168,7 +173,8 @@ def membership(scratch: Path, rounds: int) -> None:
     members, holdout = given.files.values()
     whole = stage("testing.membership", model=given.path, members=members, holdout=holdout, outcome="need")
     alone = lambda: membership_alone(given.path, list(given.frames.values()), scratch)  # noqa: E731
-    compare("testing.membership", alone, whole, rounds, (given.path, members, holdout))
+    base = "scikit-learn's forests and ART's attack as our code calls them, the scorer in a child process"
+    compare("testing.membership", alone, whole, rounds, (given.path, members, holdout), base=base)
 
 
 ROWS = {"testing.evasion": evasion, "testing.hardening": hardening, "testing.membership": membership}
