@@ -28,6 +28,13 @@ _OWN_LOG = re.compile(r"log[0-9]+\.(.+)")  # of an authority NAME: logN.NAME
 @click.option(
     "--set", "pairs", metavar="NAME=VALUE", multiple=True, help="Answer an open question, such as outcome=sick."
 )
+@click.option(
+    "--trained-by",
+    metavar="STAGE",
+    default="training.run",
+    show_default=True,
+    help="What trains the models: training.run, training.dp or training.federated.",
+)
 @click.option("--issuer", metavar="URL", help="OIDC issuer of the pipelines; the pinned authority if absent.")
 @click.option("--people-issuer", metavar="URL", help="OIDC issuer of the people who approve; --issuer if absent.")
 @click.option(
@@ -44,6 +51,7 @@ def policy_new(
     listing: bool,
     output: Path | None,
     pairs: tuple[str, ...],
+    trained_by: str,
     issuer: str | None,
     people_issuer: str | None,
     identities: tuple[str, ...],
@@ -57,6 +65,7 @@ def policy_new(
     \b
     Example: mlseal policy new --list
              mlseal policy new credit --set outcome=defaulted --set attribute=sex --set table=test.csv -o credit.yaml
+             mlseal policy new hr --trained-by training.dp -o private.yaml
              mlseal policy new general --issuer https://oidc.example --identity producer=https://ci.example/train \\
                --identity evaluator=https://ci.example/judge --identity monitor=https://ci.example/watch \\
                --identity gate=https://ci.example/gate --identity owner=https://ci.example/own \\
@@ -69,9 +78,9 @@ def policy_new(
         return
     if pack is None or output is None:
         raise Misuse("a pack and a file are needed", expected="PACK and -o FILE", remedy="mlseal policy new --list")
-    filling.text_of(pack)
+    filling.text_of(pack, trained_by)
     people = _people(issuer, people_issuer, identities, trust_path)
-    filled = filling.fill(pack, people, _pairs(pairs, "--set"), now=utcnow())
+    filled = filling.fill(pack, people, _pairs(pairs, "--set"), now=utcnow(), trained_by=trained_by)
     beside = _write(output, filled)
     document = {
         "policy": filled.policy.name, "sha256": filled.policy.sha256, "file": str(output), "tests": str(beside),

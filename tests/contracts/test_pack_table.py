@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
-from mlseal.policy.load import load
-from mlseal.policy.packs import filling
+import pytest
+
+from mlseal.policy.load import load, parse
+from mlseal.policy.packs import filling, training
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "packs.md").read_text()
@@ -14,14 +16,21 @@ ROW = re.compile(r"^\| `([A-Z][A-Za-z0-9-]*:[^`]+)` \|(.*)\|$", re.MULTILINE)
 FRAMEWORKS = {"EU-AI-Act", "HIPAA", "ISO-42001", "NIST-AI-RMF", "SOC2"}
 
 
-def rows():
-    return {control: [cell.strip() for cell in rest.split("|")] for control, rest in ROW.findall(PAGE)}
+OTHERS, _, TABLE = PAGE.partition("## Control by control")
 
 
-def on_the_page():
-    """(control, rule, pack) for each rule that a row names: of the packs in brackets, of all without."""
-    found = set()
-    for control, (rules, *_) in rows().items():
+def rows(text=TABLE):
+    return {control: [cell.strip() for cell in rest.split("|")] for control, rest in ROW.findall(text)}
+
+
+def on_the_page(stage):
+    """(control, rule, pack) for each rule that a row names: of the packs in brackets, of all without.
+
+    For models of another stage of training the page has a table of its own, of what is not as in the long one.
+    """
+    found, column = set(), [training.RUN, *training.TRAINERS].index(stage) - 1
+    other = {control: cells[column] for control, cells in rows(OTHERS).items()} if column >= 0 else {}
+    for control, rules in ({control: cells[0] for control, cells in rows().items()} | other).items():
         # A bracket at the end of the list is of every rule before it that has none.
         last = re.search(r"\(([^)]*)\)$", rules)
         for name, own in re.findall(r"([a-z][a-z-]*)(?: \(([^)]*)\))?(?:, |$)", rules):
@@ -30,17 +39,23 @@ def on_the_page():
     return found
 
 
-def in_the_packs():
-    policies = {name: load(FOLDER / f"{name}.yaml") for name in filling.names()}
+def in_the_packs(stage):
+    policies = {name: parse(filling.text_of(name, stage)[0].encode()) for name in filling.names()}
     return {(control, r.id, name) for name, policy in policies.items() for r in policy.require for control in r.control}
 
 
-def test_the_table_and_the_control_lists_agree_both_ways():
-    assert on_the_page() == in_the_packs()
+@pytest.mark.parametrize("stage", [training.RUN, *training.TRAINERS])
+def test_the_tables_and_the_control_lists_agree_both_ways(stage):
+    assert on_the_page(stage) == in_the_packs(stage)
+
+
+def test_the_short_table_holds_what_differs_and_its_columns_are_the_stages():
+    assert "| control | " + " | ".join(f"with `{stage}`" for stage in training.TRAINERS) + " |\n" in OTHERS
+    assert [control for control, cells in rows(OTHERS).items() if {rows()[control][0]} == set(cells)] == []
 
 
 def test_every_row_says_what_it_does_not_prove_and_what_is_left_to_do():
-    assert len(rows()) == len(ROW.findall(PAGE))
+    assert len(rows()) == len(ROW.findall(TABLE))
     for control, (rules, proves, not_proven, left) in rows().items():
         assert not_proven, control
         assert left, control

@@ -22,6 +22,7 @@ from mlseal.evidence.clock import rfc3339
 from mlseal.policy import controls, plainyaml
 from mlseal.policy.load import parse
 from mlseal.policy.model import Policy
+from mlseal.policy.packs import training
 from mlseal.policy.schema import Control, Controls
 
 ROLES = ("producer", "evaluator", "monitor", "gate", "owner")
@@ -91,11 +92,12 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in _FOLDER.glob("*.yaml")))
 
 
-def text_of(name: str) -> tuple[str, str]:
-    """A pack and its controls, placeholders and all. Raises `UnknownName`."""
+def text_of(name: str, trained_by: str = training.RUN) -> tuple[str, str]:
+    """A pack for models of one stage of training, and its controls, placeholders and all. Raises `UnknownName`."""
     if name not in names():
         raise UnknownName("no such pack", got=name[:100], expected=", ".join(names()))
-    return (_FOLDER / f"{name}.yaml").read_text(), (_FOLDER / f"{name}.tests" / "controls.yaml").read_text()
+    text, beside = (_FOLDER / f"{name}.yaml").read_text(), (_FOLDER / f"{name}.tests" / "controls.yaml").read_text()
+    return training.swapped(text, beside, trained_by)
 
 
 def title_of(name: str) -> str:
@@ -103,13 +105,15 @@ def title_of(name: str) -> str:
     return text_of(name)[0].partition("\n")[0].removeprefix("# ")
 
 
-def fill(name: str, people: People, settings: Mapping[str, str], *, now: datetime) -> Filled:
-    """The pack `name` for these people and settings, loaded and tested.
+def fill(
+    name: str, people: People, settings: Mapping[str, str], *, now: datetime, trained_by: str = training.RUN
+) -> Filled:
+    """The pack `name` for these people and settings and models of one stage of training, loaded and tested.
 
     Raises `Misuse` for a setting that is unknown or no such value, for a role without an identity or two with one, and
     `PolicyInvalid` if the result could not be loaded.
     """
-    text, beside = substituted(name, people, settings, now=now)
+    text, beside = substituted(name, people, settings, now=now, trained_by=trained_by)
     policy = parse(text.encode(), name=f"the pack {name}")  # (3)
     tests = tuple(Controls.model_validate(plainyaml.parse(beside.encode(), f"controls of {name}").value).tests)
     for outcome in controls.run(policy, tests, now=now):
@@ -123,12 +127,14 @@ def fill(name: str, people: People, settings: Mapping[str, str], *, now: datetim
     return Filled(text, beside, policy, tests, tuple(key for key in SETTINGS if f"SET-{key.upper()}" in text))
 
 
-def substituted(name: str, people: People, settings: Mapping[str, str], *, now: datetime) -> tuple[str, str]:
+def substituted(
+    name: str, people: People, settings: Mapping[str, str], *, now: datetime, trained_by: str = training.RUN
+) -> tuple[str, str]:
     """The texts of the pack `name` and of its controls, filled and not yet looked at. Raises `Misuse` as `fill`."""
-    text, beside = text_of(name)
+    text, beside = text_of(name, trained_by)
     for key, value in settings.items():
         _require(key, value)
-    named = settings.get("name", f"pack-{name}/1")
+    named = settings.get("name", f"pack-{name}/1" if trained_by == training.RUN else f"pack-{name}-{trained_by}/1")
     text = text.replace(f"policy: pack-{name}/1", f"policy: {named}", 1).replace(_NEVER, rfc3339(now + _EXEMPT))
     text = text.replace('model: "*"', f'model: "{settings.get("model", "*")}"')
     if people.authority is None:

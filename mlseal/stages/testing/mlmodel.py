@@ -18,9 +18,20 @@ from mlseal.evidence.digest import Measured
 from mlseal.stages.base import Context
 from mlseal.stages.testing import requirements
 
-LOADERS: Mapping[str, str] = {"mlflow.sklearn": "sklearn", "mlflow.pytorch": "torch", "mlflow.xgboost": "plain"}
+LOADERS: Mapping[str, str] = {
+    "mlflow.sklearn": "sklearn",
+    "mlflow.pytorch": "torch",
+    "mlflow.xgboost": "plain",
+    "mlseal_mlflow.dense": "plain",
+}
 """Module that MLflow imports to load a model → the flavour of its files."""
-FLAVOURS: Mapping[str, str] = {"sklearn": "sklearn", "pytorch": "torch", "xgboost": "plain", "python_function": ""}
+FLAVOURS: Mapping[str, str] = {
+    "sklearn": "sklearn",
+    "pytorch": "torch",
+    "xgboost": "plain",
+    "mlseal_dense": "plain",
+    "python_function": "",
+}
 REVIEWED: Mapping[str, tuple[str, SpecifierSet]] = {
     "sklearn": ("scikit-learn", SpecifierSet(">=1.6,<1.10")),
     "torch": ("torch", SpecifierSet(">=2.4,<3")),

@@ -16,9 +16,9 @@ from mlseal.policy import controls
 from mlseal.policy.compare import differences
 from mlseal.policy.lint import remarks
 from mlseal.policy.load import load, parse
-from mlseal.policy.packs import filling
+from mlseal.policy.packs import filling, training
 from mlseal.policy.packs.filling import People
-from tests.unit.policy.test_pack_mutants import shipped
+from tests.unit.policy.test_pack_mutants import VARIANTS, Variant, document, judged, shipped
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 FOLDER = Path(filling.__file__).parent
@@ -39,22 +39,21 @@ EXPLAINED = {
 }
 
 
-@pytest.mark.parametrize("name", PACKS)
-def test_a_pack_is_valid_lints_as_explained_and_passes_its_controls(name: str) -> None:
-    file = FOLDER / f"{name}.yaml"
-    said = list(remarks(load(file)))
+@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
+def test_a_pack_is_valid_lints_as_explained_and_passes_its_controls(variant: Variant) -> None:
+    policy = parse(filling.text_of(*variant)[0].encode())
+    said = list(remarks(policy))
     assert [remark for remark in said if not remark.startswith(tuple(EXPLAINED))] == []
-    done = CliRunner().invoke(main, ["policy", "test", str(file)])
-    assert done.exit_code == 0, done.output
-    named = {control.rule for control in shipped(name)}
-    wanted = {r.id for r in load(file).require} | {rule.id for r in load(file).require for rule in r.rules}
+    assert [outcome.name for outcome in controls.run(policy, shipped(variant), now=NOW) if not outcome.passed] == []
+    named = {control.rule for control in shipped(variant)}
+    wanted = {r.id for r in policy.require} | {rule.id for r in policy.require for rule in r.rules}
     assert named >= wanted | {"revocations"}
 
 
-@pytest.mark.parametrize("name", PACKS)
-def test_each_rule_says_in_two_lines_what_it_proves_and_what_not_and_which_controls_it_serves(name: str) -> None:
-    before = re.findall(r"^  # (.*)\n  # (.*)\n  - predicate: ", filling.text_of(name)[0], re.MULTILINE)
-    policy = load(FOLDER / f"{name}.yaml")
+@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
+def test_each_rule_says_in_two_lines_what_it_proves_and_what_not_and_which_controls_it_serves(variant: Variant) -> None:
+    before = re.findall(r"^  # (.*)\n  # (.*)\n  - predicate: ", filling.text_of(*variant)[0], re.MULTILINE)
+    policy = parse(filling.text_of(*variant)[0].encode())
     assert len(before) == len(policy.require)
     assert all(a.startswith("Proves: ") and b.startswith("Does not prove: ") for a, b in before)
     assert [r.id for r in policy.require if not r.control] == []
@@ -72,6 +71,28 @@ def test_a_pack_asks_at_least_what_the_general_one_asks(name: str) -> None:
         assert asked < there
 
 
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v[1] != training.RUN], ids="-".join)
+def test_for_another_stage_of_training_only_the_training_differs(variant: Variant) -> None:
+    """Nothing is lost but the scan of code, which is mlseal's own, and what followed provenance follows the new rule."""
+    name, stage = variant
+    predicate = {"training.dp": "dp-training", "training.federated": "federated-training"}[stage]
+    usual, own = document((name, training.RUN)), document(variant)
+    assert {key: usual[key] for key in usual if key != "require"} == {key: own[key] for key in own if key != "require"}
+    there = {part.get("id", part["predicate"]): part for part in usual["require"]}
+    here = {part.get("id", part["predicate"]): part for part in own["require"]}
+    assert (there.keys() - here.keys(), here.keys() - there.keys()) == ({"slsa-provenance", "code-scan"}, {predicate})
+    before, after = there["slsa-provenance"], here[predicate]
+    assert (after["by"], after["maxAge"]) == (before["by"], before["maxAge"])
+    assert set(before["control"]) <= set(after["control"])
+    assert before["when"][1:] == after["when"][len(after["when"]) - len(before["when"]) + 1 :]
+    for part in there.keys() & here.keys():
+        moved = there[part].get("of") == "slsa-provenance"
+        wanted = {key: there[part][key] for key in there[part] if not (moved and key in {"of", "input"})}
+        assert judged(here[part]) == judged({**wanted, "of": predicate} if moved else wanted)
+    assert "code-scan" not in "".join(filling.text_of(*variant)).replace("is scanned either", "")
+    assert f"--provenance {predicate} " in here["model-file"]["remedy"]
+
+
 def test_an_unset_pack_permits_nothing_and_a_set_one_what_it_says() -> None:
     open_ = filling.fill("credit", People.of_authority("lab.example"), {}, now=NOW)
     assert open_.unset == ("outcome", "attribute", "table", "suite")
@@ -87,10 +108,11 @@ def test_an_unset_pack_permits_nothing_and_a_set_one_what_it_says() -> None:
     )
 
 
-@pytest.mark.parametrize("name", PACKS)
+@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
 @pytest.mark.parametrize("people", [People.of_authority("lab.example"), ELSEWHERE], ids=["own", "elsewhere"])
-def test_nobody_imagined_stays_in_a_filled_pack(name: str, people: People) -> None:
-    made = filling.substituted(name, people, ANSWERS | {"model": "risk-*", "name": "risk/2"}, now=NOW)
+def test_nobody_imagined_stays_in_a_filled_pack(variant: Variant, people: People) -> None:
+    (name, stage), answers = variant, ANSWERS | {"model": "risk-*", "name": "risk/2"}
+    made = filling.substituted(name, people, answers, now=NOW, trained_by=stage)
     policy = parse(made[0].encode())
     assert "authority.example" not in made[0] + made[1]
     assert policy.name == "risk/2"
@@ -148,6 +170,14 @@ def test_the_command_writes_both_files_or_none(tmp_path: Path) -> None:
     before = file.read_bytes()
     assert CliRunner().invoke(main, call).exit_code == 2
     assert file.read_bytes() == before
+    private = tmp_path / "private.yaml"
+    done = CliRunner().invoke(main, [*call[:-3], "-o", str(private), "--trained-by", "training.dp", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["policy"] == load(private).name == "pack-general-training.dp/1"
+    done = CliRunner().invoke(main, [*call[:-3], "-o", str(tmp_path / "x.yaml"), "--trained-by", "training.other"])
+    assert done.exit_code == 2
+    assert "expected training.run, training.dp, training.federated" in done.output
+    assert not (tmp_path / "x.yaml").exists()
     for wrong in ("none", "general"):
         other = tmp_path / "other.yaml"
         flags = FLAGS[1:] if wrong == "general" else FLAGS
