@@ -165,7 +165,7 @@ def reconciled(url: str, trust, store, base: Path, models: int, bundles: int) ->
     signer = Signer(trust, source_for("evaluator", trust), store=store)
     began = time.perf_counter()
     for number in range(models):
-        name, place = f"r{number}", base / f"r{number}"
+        name, place = f"risk-r{number}", base / f"r{number}"
         files = {file: os.urandom(size) for file, size in FILES.items()}
         for file, data in files.items():
             (place / file).parent.mkdir(parents=True, exist_ok=True)
@@ -191,10 +191,11 @@ def reconciled(url: str, trust, store, base: Path, models: int, bundles: int) ->
     began = time.perf_counter()
     for number in range(models):
         with private.passing() as directory:
-            loading.fetch(f"models:/r{number}/1", directory, server_url, server_url)
+            loading.fetch(f"models:/risk-r{number}/1", directory, server_url, server_url)
     floor = time.perf_counter() - began
     began = time.perf_counter()
-    findings = [finding for finding in reconcile.check(client, tracking_uri=server_url) if finding.model[0] == "r"]
+    seen = reconcile.check(client, tracking_uri=server_url)
+    findings = [finding for finding in seen if finding.model.startswith("risk-r")]
     taken = time.perf_counter() - began
     assert len(findings) == models, len(findings)
     assert all(finding.error is None for finding in findings), [str(f.error) for f in findings if f.error][:2]

@@ -102,6 +102,8 @@ def doctor(tracking_uri: str | None, as_json: bool) -> None:
 @click.option(
     "--dry-run/--demote", default=True, show_default=True, help="Report only, or take back what must not stand."
 )
+@click.option("--delete", is_flag=True, help="With --demote: also delete versions that nothing let in; not undone.")
+@click.option("--workspace", "within", multiple=True, help="Only this one; default: all that the login may see.")
 @click.option("--watch", is_flag=True, help="Again and again; each pass states for how long something stood unseen.")
 @click.option("--every", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds between passes.")
 @click.option("--passes", type=click.IntRange(1), help="Stop after so many; default: until it is ended.")
@@ -111,6 +113,8 @@ def doctor(tracking_uri: str | None, as_json: bool) -> None:
 def reconcile(
     tracking_uri: str | None,
     dry_run: bool,
+    delete: bool,
+    within: tuple[str, ...],
     watch: bool,
     every: float,
     passes: int | None,
@@ -118,10 +122,11 @@ def reconcile(
     secret_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Ask of every alias and live stage what a loader would ask; report those that must not stand.
+    """Ask of every promotion what a loader would ask; report those that must not stand.
 
-    Exit 10 when any is found. Detects after the fact: enforcement is the registry store and the loader. With --watch,
-    what slipped past stands for at most the seconds between passes and the length of one.
+    Promotions are aliases, versions in a live stage and, where a policy of this user governs the action create, every
+    version. Exit 10 when any is found. Detects after the fact: enforcement is the registry store and the loader. With
+    --watch, what slipped past stands for at most the seconds between passes and the length of one.
     """
     from mlseal.errors import Misuse, Refusal
 
@@ -129,7 +134,10 @@ def reconcile(
         raise Misuse("no server named", expected="--tracking-uri URL", remedy="set MLFLOW_TRACKING_URI")
     if not watch and (listen or passes):
         raise Misuse("only a watch has passes and listens", expected="--watch")
-    report = _Report(tracking_uri, dry_run=dry_run, as_json=as_json)
+    if delete and dry_run:
+        raise Misuse("a dry run deletes nothing", got="--delete", expected="--demote --delete")
+    report = _Report(tracking_uri, dry_run=dry_run, as_json=as_json, delete=delete, within=within)
+    report.warn()
     if watch:
         _watch(report, every, passes, listen, secret_file)
         return
@@ -148,18 +156,31 @@ def reconcile(
 class _Report:
     """What `reconcile` looks at and how it tells of it."""
 
-    def __init__(self, tracking_uri: str, *, dry_run: bool, as_json: bool) -> None:
+    def __init__(
+        self, tracking_uri: str, *, dry_run: bool, as_json: bool, delete: bool, within: tuple[str, ...]
+    ) -> None:
         self.tracking_uri, self.dry_run, self.as_json = tracking_uri, dry_run, as_json
+        self.delete, self.within = delete, within
+
+    def warn(self) -> None:
+        """Say aloud what is not looked at without a policy."""
+        from mlseal.policy import load
+
+        if not load.in_force():
+            click.echo("no policy is in force here, so nothing says of which models creation is promotion", err=True)
 
     def look(self) -> Iterator[Finding]:
         """Every promotion; takes back what must not stand where it was told to."""
+        from dataclasses import replace
+
         from mlseal_mlflow import reconcile as reconciling
 
         client = reconciling.registry(self.tracking_uri)
-        for finding in list(reconciling.check(client, tracking_uri=self.tracking_uri)):
-            if finding.error is not None and not self.dry_run:
-                reconciling.demote(client, finding)
-            yield finding
+        for finding in list(reconciling.check(client, tracking_uri=self.tracking_uri, within=self.within)):
+            if finding.error is None or self.dry_run:
+                yield finding
+            else:
+                yield replace(finding, taken_back=reconciling.demote(client, finding, delete=self.delete))
 
     def print_all(self, findings: Iterable[Finding], **more: object) -> None:
         """One JSON object, or a line for each finding."""
@@ -168,9 +189,10 @@ class _Report:
             click.echo(json.dumps(told))
             return
         for finding in findings:
-            state = "stands " if finding.error is None else "found  " if self.dry_run else "demoted"
+            state = "stands " if finding.error is None else "demoted" if finding.taken_back else "found  "
+            space = "" if finding.workspace == "default" else f"{finding.workspace}: "
             click.echo(
-                f"{state} {finding.model}/{finding.version} {finding.what} {finding.value}"
+                f"{state} {space}{finding.model}/{finding.version} {finding.what} {finding.value}"
                 + (f": {finding.error}" if finding.error else "")
             )
 

@@ -40,7 +40,10 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True)
 class Use:
-    """What is being loaded, and as what. Without a model name (``m-ID``) any allowing verdict on the bytes will do."""
+    """What is being loaded, and as what. Without a model name (``m-ID``) any allowing verdict on the bytes will do.
+
+    ``created``: not a load, but whether these bytes were let into the model at all, by creation or renaming.
+    """
 
     pinned_uri: str
     workspace: str
@@ -48,6 +51,7 @@ class Use:
     version: str | None = None
     alias: str | None = None
     stage: str | None = None
+    created: bool = False
 
     @property
     def facts(self) -> dict[str, str]:
@@ -69,6 +73,8 @@ class Use:
             return True
         if action.get("model") != self.model or action.get("workspace") != self.workspace:
             return False
+        if self.created:
+            return action.get("action") in ("create", "rename")
         if self.alias is not None:
             return action.get("action") == "alias" and action.get("alias") == self.alias
         if self.stage is not None:
@@ -204,7 +210,8 @@ def require_verdict(
         )
     newest = _newest(found)
     _require_passed(newest, use)
-    _require_fresh(newest, clock)
+    if not use.created:  # that happened once, and cannot be done again
+        _require_fresh(newest, clock)
     _require_inputs_standing(newest, revocations)
     return newest
 

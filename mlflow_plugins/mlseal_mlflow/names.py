@@ -59,6 +59,11 @@ def reserved_tag(key: object) -> bool:
     return canonical(str(key)).lstrip().startswith(RESERVED_TAG_PREFIX)
 
 
+def printable(source: str) -> str:
+    """A version's source as a fact: one spelling, printable ASCII, cut to what fits a verdict."""
+    return ascii(source)[1:-1].strip()[:300] or "-"
+
+
 def _matching(pattern: re.Pattern[str], value: object, what: str, expected: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise Misuse(

@@ -127,7 +127,7 @@ class SealedStore:
             key = self._key(name)
             _require_unreserved(tag.key for tag in tags or ())
             origin = self._copied_from(source)
-            facts = {"source": _printable(source)}
+            facts = {"source": names.printable(source)}
             if not self.decisions.governs("create", _facts(key, **facts)):
                 self.decisions.require_exempt("create", _facts(key, **facts))
                 return super().create_model_version(  # type: ignore[misc]
@@ -343,11 +343,6 @@ class SealedStore:
 
 def _facts(key: names.ModelKey, **more: str) -> dict[str, str]:
     return {"workspace": key.workspace, "model": key.name, **more}
-
-
-def _printable(text: str) -> str:
-    """A source as a fact: one spelling, printable ASCII, cut to what fits a verdict."""
-    return ascii(text)[1:-1].strip()[:300] or "-"
 
 
 def _planned(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
+
+from tests.adapters.mlflow import ways
 
 
-def run(shop, *arguments, **env):
+def run(shop, *arguments, group=("mlflow",), **env):
     environment = shop.authority.env | {k: shop.env[k] for k in ("MLSEAL_TRUST", "MLSEAL_STORE", "MLSEAL_POLICY")} | env
     return subprocess.run(
-        [sys.executable, "-m", "mlseal", "mlflow", *arguments],
+        [sys.executable, "-m", "mlseal", *group, *arguments],
         env=environment,
         cwd=shop.base,
         capture_output=True,
@@ -22,6 +24,14 @@ def run(shop, *arguments, **env):
         stdin=subprocess.DEVNULL,
         check=False,
     )
+
+
+def quick(shop, *arguments, group=("mlflow",), **env):
+    """The same in this process, which is a client of `shop` already: a start of Python and MLflow less."""
+    from mlseal.cli import main
+
+    runner = CliRunner(env={"MLSEAL_POLICY": shop.env["MLSEAL_POLICY"], **env})
+    return runner.invoke(main, [*group, *arguments])
 
 
 def test_doctor_says_what_a_server_would_meet(shop):
@@ -41,44 +51,113 @@ def test_doctor_tries_the_server(shop):
     assert [m for m in shop.client.search_registered_models("name LIKE 'mlseal-canary-%'")] == []
 
 
-def test_doctor_finds_a_server_without_the_plugin(new_shop):
+@pytest.fixture
+def bare(new_shop):
+    """MLflow's own server with its own store: nothing of mlseal is in it."""
     shop = new_shop(start=False, workers=1)
     gated = type(shop).registry
     shop.__class__ = type(
         "Bare", (type(shop),), {"registry": property(lambda s: gated.fget(s).removeprefix("mlseal:"))}
     )
+    shop.snapshot()
     shop.start()
-    done = run(shop, "doctor", "--tracking-uri", shop.url)
-    assert done.returncode == 11, done.stdout
-    assert "let an unproven alias through" in done.stdout
+    return shop
+
+
+def test_a_server_that_cannot_be_extended(bare):
+    """The doctor says that nothing is in its way; verdicts are made by hand, and the reconciler takes back the rest."""
+    from mlseal_mlflow import loading
+
+    shop = bare
+    done = quick(shop, "doctor", "--tracking-uri", shop.url)
+    assert (done.exit_code, "let an unproven alias through" in done.output) == (11, True), done.output
     assert list(shop.client.search_registered_models()) == []
 
+    (good, _, _), (bad, _, _) = shop.model(proven=True), shop.model()
+    for name in (good, bad):
+        place = shop.base / name
+        shop.client.set_registered_model_alias(name, "champion", "1")  # nobody asks
+        place.mkdir()
+        loading.storage(f"models:/{name}/1", shop.url, shop.url).download_artifacts("", str(place))
+        facts = ["workspace=default", f"model={name}", "alias=champion"]
+        gate = ["gate", str(place), "--action", "mlflow/alias", *(w for fact in facts for w in ("--fact", fact))]
+        made = quick(shop, *gate, "-o", f"{place}.json", group=())
+        assert made.exit_code == (0 if name == good else 11), made.output
+    done = run(shop, "reconcile", "--tracking-uri", shop.url, "--json", "--demote")
+    assert done.returncode == 10, done.stderr + done.stdout
+    told = {f["model"]: (f["stands"], f["takenBack"]) for f in json.loads(done.stdout)["findings"]}
+    assert told == {good: (True, False), bad: (False, True)}
+    assert (shop.aliases(good), shop.aliases(bad)) == ({"champion": "1"}, {})
+    assert quick(shop, "reconcile", "--tracking-uri", shop.url).exit_code == 0
 
-def test_reconcile_finds_and_takes_back_what_sql_did(new_shop):
-    shop = new_shop(workers=1)
+
+@pytest.fixture(scope="module")
+def _lone(module_shop):
+    return module_shop(workers=1)
+
+
+@pytest.fixture
+def lone(_lone, enter):
+    """A server with few models, since each look is at all of them."""
+    return enter(_lone)
+
+
+def test_reconcile_finds_and_takes_back_what_sql_did(lone):
+    shop = lone
+    good, _, _ = shop.model(proven=True)
+    shop.client.set_registered_model_alias(good, "champion", "1")
+    bad, _, _ = shop.model()
+    ways.another(shop, bad)
     files = shop.pyfunc()
-    good, good_version, _ = shop.model(files)
     shop.prove(files)
-    shop.client.set_registered_model_alias(good, "champion", good_version)
-    bad, bad_version, _ = shop.model()
-    with sqlite3.connect(shop.base / "registry.db") as db:
-        db.execute(
-            "insert into registered_model_aliases(workspace, name, alias, version) values('default', ?, 'champion', 1)",
-            (bad,),
-        )
-        db.execute("update model_versions set current_stage='Production' where name=?", (bad,))
+    prod, _, _ = shop.model(files, name="risk-prod")
+    for text, values in (
+        ("insert into registered_model_aliases(workspace, name, alias, version) values(:w, :n, 'champion', 1)", {}),
+        ("update model_versions set current_stage='Production' where workspace=:w and name=:n", {}),
+        (ways.COPY_ROW, {"t": prod}),
+    ):
+        ways.statement(shop, text, n=bad, **values)
     done = run(shop, "reconcile", "--tracking-uri", shop.url, "--json")
     assert done.returncode == 10, done.stderr + done.stdout
-    found = {(f["model"], f.get("alias") or f.get("stage")): f["stands"] for f in json.loads(done.stdout)["findings"]}
-    assert found == {(good, "champion"): True, (bad, "champion"): False, (bad, "Production"): False}
-    assert shop.aliases(bad) == {"champion": bad_version}
-    done = run(shop, "reconcile", "--tracking-uri", shop.url, "--demote")
-    assert done.returncode == 10
+    found = {
+        (f["model"], f["version"], what): f["stands"]
+        for f in json.loads(done.stdout)["findings"]
+        for what in ("alias", "stage", "create")
+        if what in f and f["model"] in (good, bad, prod)
+    }
+    wrong = [(bad, "1", "alias"), (bad, "1", "stage"), (bad, "2", "stage"), (prod, "2", "stage"), (prod, "2", "create")]
+    assert found == {(good, "1", "alias"): True, (prod, "1", "create"): True, **dict.fromkeys(wrong, False)}
+    assert shop.aliases(bad) == {"champion": "1"}
+    assert quick(shop, "reconcile", "--tracking-uri", shop.url, "--delete").exit_code == 2
+    done = quick(shop, "reconcile", "--tracking-uri", shop.url, "--demote")
+    assert done.exit_code == 10
+    assert "found   risk-prod/2 create" in done.output
     assert shop.aliases(bad) == {}
-    assert shop.client.get_model_version(bad, bad_version).current_stage == "Archived"
-    assert shop.aliases(good) == {"champion": good_version}
-    done = run(shop, "reconcile", "--tracking-uri", shop.url)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert [ways.stage_of(shop, *which) for which in ((bad, "1"), (bad, "2"), (prod, "2"))] == ["Archived"] * 3
+    assert shop.aliases(good) == {"champion": "1"}
+    assert ways.versions(shop, prod) == [1, 2]  # a version does not come back, so nothing deletes it unasked
+    done = quick(shop, "reconcile", "--tracking-uri", shop.url, "--demote", "--delete")
+    assert (done.exit_code, "demoted risk-prod/2 create" in done.output) == (10, True), done.output
+    assert ways.versions(shop, prod) == [1]
+    done = quick(shop, "reconcile", "--tracking-uri", shop.url)
+    assert done.exit_code == 0, done.output
+    done = quick(shop, "reconcile", "--tracking-uri", shop.url, MLSEAL_POLICY="")
+    assert (done.exit_code, "of which models creation is promotion" in done.output) == (0, True), done.output
+
+
+def test_the_benchmark_of_the_reconciler_runs(lone, tmp_path, monkeypatch, capsys):
+    import mlflow
+
+    from benchmarks import bench_mlflow
+    from mlseal.evidence.store import Store
+
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # which it sets
+    before = mlflow.get_tracking_uri()
+    store = Store(lone.env["MLSEAL_STORE"])
+    bench_mlflow.reconciled(f"{lone.url}/api/2.0", lone.authority.trust, store, tmp_path, models=2, bundles=2)
+    mlflow.set_tracking_uri(before)
+    assert "reconcile: 2 models x 2 bundles in " in capsys.readouterr().out
+    assert [lone.aliases(f"risk-r{number}") for number in range(2)] == [{"champion": "1"}] * 2
 
 
 @pytest.mark.parametrize("command", ["doctor", "reconcile", "prompt"])

@@ -26,6 +26,7 @@ from mlseal_mlflow import (
     history,
     identity,
     journal,
+    listing,
     loading,
     names,
     pickles,
@@ -206,6 +207,41 @@ def _swallowed(module: Any, scene: Scene) -> None:
 
 ANYBODY = requester.Requester(requester.UNAUTHENTICATED)
 
+
+def _failing(code: str) -> Callable[[], object]:
+    """Ends as MLflow's client does when the server answers with this error."""
+    from mlflow.exceptions import RestException
+
+    def ask() -> object:
+        raise RestException({"error_code": code, "message": "the server says so"})
+
+    return ask
+
+
+class _Unanswering:
+    """A client whose server cannot say whether it has workspaces."""
+
+    @property
+    def store(self) -> object:
+        return SimpleNamespace(supports_workspaces=_failing("TEMPORARILY_UNAVAILABLE")())
+
+
+def _no_workspace(module: Any, scene: Scene) -> object:
+    scene.patch.setattr("mlflow.MlflowClient.list_workspaces", lambda self: [])
+    client = SimpleNamespace(store=SimpleNamespace(supports_workspaces=True))
+    return module.workspaces(client, "http://127.0.0.1:9")
+
+
+def _many_hidden(module: Any, scene: Scene) -> object:
+    """One version that is shown, and a high number that somebody wrote by SQL."""
+    ask = _failing("RESOURCE_DOES_NOT_EXIST")
+    client = SimpleNamespace(
+        get_latest_versions=lambda name: [SimpleNamespace(version=module.MAX_HIDDEN + 2)],
+        get_model_version=lambda name, version: ask(),
+    )
+    return module._hidden(client, "risk", {"1"})
+
+
 CALLS: dict[Any, dict[str, tuple[Call, str]]] = {
     artifact: {
         "download_artifacts: ": (_hidden, "not these bytes"),
@@ -252,6 +288,12 @@ CALLS: dict[Any, dict[str, tuple[Call, str]]] = {
             "not of now",
         ),
         "listening: cannot listen for webhooks": (_taken, "cannot listen"),
+    },
+    listing: {
+        "workspaces: the server shows no workspace": (_no_workspace, "shows no workspace"),
+        "_hidden: too many versions of … are hidden by the tag of prompts": (_many_hidden, "hidden by the tag"),
+        "_unless_gone: ": (lambda m, s: m._unless_gone(_failing("INTERNAL_ERROR")), "the server says"),
+        "_has_workspaces: ": (lambda m, s: m._has_workspaces(_Unanswering()), "the server says"),
     },
     history: {"moment: no moment": (lambda m, s: m.moment("soon"), "no moment")},
     posture: {

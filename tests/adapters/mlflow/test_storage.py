@@ -91,8 +91,10 @@ def _buckets(module_shop, relay):
     client = boto3.client(
         "s3", endpoint_url=relay.url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
     )
-    client.create_bucket(Bucket="models")
+    for bucket in ("models", "listed", "other"):
+        client.create_bucket(Bucket=bucket)
     env = {**keys, "MLFLOW_S3_ENDPOINT_URL": relay.url, "MLSEAL_MLFLOW_WAIT_SECONDS": "3"}
+    env["MLSEAL_MLFLOW_SOURCES"] = "s3://elsewhere,s3://listed/models"
     return module_shop(workers=1, arguments=("--artifacts-destination", "s3://models/registry"), **env)
 
 
@@ -127,6 +129,57 @@ def test_what_lies_in_s3_has_the_digest_that_it_had_before(buckets):
     target = buckets.fresh("risk-{}-prod")
     buckets.client.copy_model_version(f"models:/{name}/{version}", target)
     assert ways.versions(buckets, target) == [1]
+
+
+def test_models_in_listed_buckets_only(buckets, relay, monkeypatch):
+    """Where creation is promotion, with evidence, and the files in S3 itself: what the operator listed is looked at."""
+    import boto3
+    import mlflow
+
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "MLFLOW_S3_ENDPOINT_URL"):
+        monkeypatch.setenv(key, buckets.env[key])
+    name, files, client = buckets.fresh("risk-{}-prod"), buckets.pyfunc(), boto3.client("s3", endpoint_url=relay.url)
+    buckets.prove(files)
+    buckets.client.create_registered_model(name)
+    for bucket, prefix in (("listed", "models/a"), ("listed", "models-evil/a"), ("other", "models/a")):
+        for file, data in files.items():
+            client.put_object(Bucket=bucket, Key=f"{prefix}/{file}", Body=data)
+    for source in ("s3://other/models/a", "s3://listed/models-evil/a", "s3://listed/models/../models-evil/a"):
+        answer = buckets.post("model-versions/create", name=name, source=source)
+        assert 400 <= answer.status_code < 500, answer.text
+        assert ways.versions(buckets, name) == []
+    answer = buckets.post("model-versions/create", name=name, source="s3://other/models/a")
+    assert (answer.status_code, "where the gate does not look" in answer.text) == (403, True), answer.text
+    answer = buckets.post("model-versions/create", name=name, source="s3://listed/models/a")
+    assert answer.status_code == 200, answer.text
+    assert ways.versions(buckets, name) == [1]
+    got = mlflow.artifacts.download_artifacts(f"attested:/{name}/1")
+    assert Path(got, "model.pkl").read_bytes() == files["model.pkl"]
+    client.put_object(Bucket="listed", Key="models/a/model.pkl", Body=b"other bytes")
+    ways.unloadable(buckets, f"{name}/1")
+    assert [(f.what, f.error is None) for f in ways.findings(buckets, name)] == [("create", False)]
+
+
+def test_evidence_that_lies_beside_the_model_only_is_found_again_after_a_copy(buckets):
+    """The store has never seen it: the gate reads it where the copied version's files lie, and so do loaders."""
+    import mlflow
+
+    files, target = buckets.pyfunc(), buckets.fresh("risk-{}-prod")
+    source, place = buckets.upload(files)
+    name = buckets.fresh()
+    buckets.client.create_registered_model(name)
+    buckets.client.create_model_version(name, source, model_id=source.removeprefix("models:/"), await_creation_for=0)
+    copy = f"models:/{name}/1"
+    buckets.refused(lambda: buckets.client.copy_model_version(copy, target), ways.REFUSED, status=500)
+    assert ways.versions(buckets, target) == []
+    bundle = buckets.prove(files, store=False)
+    assert not buckets.authority.store.has(bundle.evidence_id)
+    buckets.overwrite(place, "attestations/result.sigstore.json", bundle.raw)
+    assert buckets.client.copy_model_version(copy, target).version in (1, "1")
+    assert ways.versions(buckets, target) == [1]
+    assert ways.champion(buckets, target).status_code == 200
+    got = mlflow.artifacts.download_artifacts(f"attested:/{target}@champion")
+    assert Path(got, "model.pkl").read_bytes() == files["model.pkl"]
 
 
 def test_a_storage_that_answers_slowly(buckets, relay):

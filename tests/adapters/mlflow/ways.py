@@ -12,7 +12,6 @@ What is not closed must be named in ``docs/threat-model.md`` by the words in ``n
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import threading
 import uuid
@@ -66,11 +65,19 @@ def champion(shop: Any, name: str, version: str = "1") -> Any:
 
 
 def found(shop: Any, name: str) -> dict[str, bool]:
-    """What the reconciler says of each promotion of `name`: alias or stage, and whether it stands."""
+    """What the reconciler says of each promotion of `name` in this workspace: alias or stage, and whether it stands."""
+    return {finding.value: finding.error is None for finding in findings(shop, name)}
+
+
+def findings(shop: Any, name: str | None = None, within: tuple[str | None, ...] = (None,)) -> list[Any]:
+    """All that the reconciler says of `name`, of everything for None, with the server's policy in force."""
     from mlseal_mlflow import reconcile
 
-    findings = reconcile.check(reconcile.registry(shop.url), tracking_uri=shop.url, only=name)
-    return {finding.value: finding.error is None for finding in findings}
+    from mlseal.policy import load
+
+    policies = load.in_force([shop.policy])
+    client = reconcile.registry(shop.url)
+    return list(reconcile.check(client, tracking_uri=shop.url, only=name, within=within, policies=policies))
 
 
 def unloadable(shop: Any, reference: str) -> None:
@@ -199,33 +206,61 @@ def overwritten_after_approval(shop: Any) -> None:
 
 
 def workspace_dissolved(shop: Any) -> None:
-    """Models of a deleted workspace move into the default one, aliases included; no registry store is asked."""
+    """Models of a deleted workspace move into the default one, aliases included; no registry store is asked.
+
+    An operator's command moves them one by one. The reconciler finds either, and from any workspace what is in another.
+    """
     from mlflow.utils.workspace_context import WorkspaceContext
+    from mlseal_mlflow import reconcile
 
     space, before = f"w-{uuid.uuid4().hex[:10]}", (dict(shop.headers), shop.experiment)
-    created = rest(shop, "POST", "workspaces", {"name": space})
-    if "X-MLFLOW-WORKSPACE" not in shop.headers:
-        assert "without workspaces support" in created.text, created.text  # nothing to dissolve on this server
+    if "X-MLFLOW-WORKSPACE" not in shop.headers:  # nothing to dissolve on this server
+        created = rest(shop, "POST", "workspaces", {"name": space})
+        assert "without workspaces support" in created.text, created.text
         return
+    created = rest(shop, "POST", "workspaces", {"name": space})
     assert created.status_code < 300, created.text
     try:
         shop.headers["X-MLFLOW-WORKSPACE"] = space
         with WorkspaceContext(space):
             shop.experiment = shop.client.create_experiment(space)
-            name, version, _ = proven(shop)
-            shop.client.set_registered_model_alias(name, "champion", version)
+            (name, version, _), (moved, _, _) = proven(shop), proven(shop)
+            for model in (name, moved):
+                shop.client.set_registered_model_alias(model, "champion", version)
             assert found(shop, name) == {"champion": True}
+            insert = "insert into registered_model_aliases(workspace, name, alias, version) values(:w, :n, 'evil', 1)"
+            assert statement(shop, insert, n=name) == 1
         shop.headers["X-MLFLOW-WORKSPACE"] = "default"
-        answer = rest(shop, "DELETE", f"workspaces/{space}?mode=SET_DEFAULT", {})
-        assert answer.status_code < 300, answer.text
         with WorkspaceContext("default"):
-            assert shop.aliases(name) == {"champion": version}  # it went through
-            assert found(shop, name) == {"champion": False}
-            unloadable(shop, f"{name}@champion")
-            shop.client.delete_registered_model(name)
+            seen = findings(shop, name, ())
+            assert [(f.workspace, f.value, f.error is None) for f in seen] == [
+                (space, "champion", True),
+                (space, "evil", False),
+            ]
+            assert reconcile.demote(reconcile.registry(shop.url), seen[1])
+            assert [(f.workspace, f.value) for f in findings(shop, name, ())] == [(space, "champion")]
+            move_resources(shop, space, moved)
+            assert [(f.workspace, f.error is None) for f in findings(shop, moved, ())] == [("default", False)]
+            answer = rest(shop, "DELETE", f"workspaces/{space}?mode=SET_DEFAULT", {})
+            assert answer.status_code < 300, answer.text
+            for model in (name, moved):
+                assert shop.aliases(model) == {"champion": version}  # it went through
+                assert found(shop, model) == {"champion": False}
+                unloadable(shop, f"{model}@champion")
+                shop.client.delete_registered_model(model)
     finally:
         shop.headers.update(before[0])
         shop.experiment = before[1]
+
+
+def move_resources(shop: Any, space: str, name: str) -> None:
+    """``mlflow db move-resources``: one model from `space` to the default workspace, past the server."""
+    from click.testing import CliRunner
+    from mlflow import db
+
+    arguments = ["--from", space, "--to", "default", "--resource-type", "registered_models", "--name", name, "--yes"]
+    done = CliRunner().invoke(db.commands, ["move-resources", shop.database, *arguments])
+    assert done.exit_code == 0, done.output
 
 
 def rest(shop: Any, method: str, route: str, body: dict[str, Any]) -> Any:
@@ -237,14 +272,27 @@ def rest(shop: Any, method: str, route: str, body: dict[str, Any]) -> Any:
 
 
 def consumers_that_ask_no_alias(shop: Any) -> None:
-    """By number, newest, logged model: nothing was promoted, stock MLflow gives it out, ``attested:`` does not."""
+    """By number, newest, logged model, run or place: nothing was promoted, stock MLflow gives out what nobody judged.
+
+    ``attested:`` does not, and has no spelling for runs and places.
+    """
     import mlflow
 
-    name, version, _ = shop.model()
+    files = shop.pyfunc()
+    name, version, place = shop.model(files)
+    run = shop.client.create_run(shop.experiment).info
+    for file, data in files.items():
+        shop.overwrite(f"{run.artifact_uri}/model", file, data)
     logged = shop.client.get_model_version(name, version).source.removeprefix("models:/")
-    for reference in (f"{name}/{version}", f"{name}/latest", logged):
-        shutil.rmtree(mlflow.artifacts.download_artifacts(f"models:/{reference}"), ignore_errors=True)
+    known = (f"{name}/{version}", f"{name}/latest", logged)
+    for uri in (*(f"models:/{reference}" for reference in known), f"runs:/{run.run_id}/model", place):
+        got = mlflow.artifacts.download_artifacts(uri)
+        assert Path(got, "model.pkl").read_bytes() == files["model.pkl"], uri
+        shutil.rmtree(got, ignore_errors=True)
+    for reference in known:
         unloadable(shop, reference)
+    shop.refused(lambda: mlflow.artifacts.download_artifacts(f"attested:/runs:/{run.run_id}/model"), status=400)
+    shop.refused(lambda: mlflow.artifacts.download_artifacts(f"attested:/{place}"), status=400)
     assert shop.aliases(name) == {}
 
 
@@ -259,18 +307,33 @@ def tags(shop: Any) -> None:
 
 
 def prompts_rewritten(shop: Any) -> None:
-    from mlseal_mlflow import prompts
-
-    from mlseal.evidence.digest import Subject
+    """Over REST it is refused; by SQL it happens, and the reconciler says so."""
+    from mlseal.evidence.digest import measure
 
     name, text = shop.fresh("prompt-{}"), f"Say {uuid.uuid4().hex}"
     shop.client.register_prompt(name, text)
     shop.refused(lambda: shop.client.set_prompt_alias(name, "live", 1), REFUSED)
-    content = prompts.content(shop.tags(name, "1"))
-    shop.prove_subjects([Subject(name, hashlib.sha256(content).hexdigest())])
+    file = shop.base / f"{name}.json"
+    written(["prompt", name, "1", "-o", str(file), "--tracking-uri", shop.url])
+    shop.prove_subjects(measure(file).subjects)
     shop.client.set_prompt_alias(name, "live", 1)
     shop.refused(lambda: shop.set_tag(name, "1", "mlflow.prompt.text", "Say evil"), "in use")
     assert (shop.tags(name, "1")["mlflow.prompt.text"], shop.aliases(name)) == (text, {"live": "1"})
+    assert found(shop, name) == {"live": True}
+    rewrite = "update model_version_tags set value='Say evil' where key='mlflow.prompt.text' and name=:n"
+    assert statement(shop, rewrite, n=name) == 1
+    assert (shop.tags(name, "1")["mlflow.prompt.text"], shop.aliases(name)) == ("Say evil", {"live": "1"})
+    assert found(shop, name) == {"live": False}
+
+
+def written(arguments: list[str]) -> None:
+    """A command of ``mlseal mlflow`` in this process, which must succeed."""
+    from click.testing import CliRunner
+
+    from mlseal.cli import main
+
+    done = CliRunner().invoke(main, ["mlflow", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
 
 
 def spellings(shop: Any) -> None:
@@ -287,19 +350,56 @@ def spellings(shop: Any) -> None:
 
 
 def sql(shop: Any) -> None:
-    """Whoever may write the database."""
-    import sqlalchemy
-
+    """Whoever may write the database: an alias, stages, a version where creation is promotion, one that hides another."""
     name, version, _ = shop.model()
-    row = {"w": shop.headers.get("X-MLFLOW-WORKSPACE", "default"), "n": name, "v": int(version)}
-    engine = sqlalchemy.create_engine(shop.database)
-    with engine.begin() as connection:
-        insert = "insert into registered_model_aliases(workspace, name, alias, version) values(:w, :n, 'champion', :v)"
-        connection.execute(sqlalchemy.text(insert), row)
-    engine.dispose()
+    insert = "insert into registered_model_aliases(workspace, name, alias, version) values(:w, :n, 'champion', :v)"
+    assert statement(shop, insert, n=name, v=int(version)) == 1
     assert shop.aliases(name) == {"champion": version}
     assert found(shop, name) == {"champion": False}
     unloadable(shop, f"{name}@champion")
+
+    other, hiding = another(shop, name), another(shop, name)
+    both = "update model_versions set current_stage='Production' where workspace=:w and name=:n and version < 3"
+    assert statement(shop, both, n=name) == 2
+    shop.set_tag(name, hiding, "mlflow.prompt.is_prompt", "true")  # anyone may, and MLflow's search hides the others
+    assert versions(shop, name) == []
+    assert {(f.version, f.what) for f in findings(shop, name) if f.error is not None} == {
+        *((version, what) for what in ("alias", "stage")),
+        (other, "stage"),
+    }
+    assert [stage_of(shop, name, number) for number in (version, other)] == ["Production"] * 2
+
+    target, evil, files = shop.fresh("risk-{}-prod"), shop.model()[0], shop.pyfunc()
+    shop.prove(files)
+    shop.model(files, name=target)
+    assert statement(shop, COPY_ROW, n=evil, t=target) == 1
+    assert {(f.version, f.what, f.error is None) for f in findings(shop, target)} == {
+        ("1", "create", True),
+        ("2", "create", False),
+    }
+    unloadable(shop, f"{target}/2")
+    assert versions(shop, target) == [1, 2]
+
+
+_COLUMNS = "creation_time, last_updated_time, current_stage, source, status, storage_location"
+COPY_ROW = (
+    f"insert into model_versions(workspace, name, version, {_COLUMNS}) "
+    f"select workspace, :t, 2, {_COLUMNS} from model_versions where workspace=:w and name=:n and version=1"
+)
+"""Version 1 of ``:n`` becomes version 2 of ``:t`` as well."""
+
+
+def statement(shop: Any, text: str, **values: Any) -> int:
+    """Run SQL past the server, in the client's workspace (``:w``); how many rows it wrote."""
+    import sqlalchemy
+
+    values = {"w": shop.headers.get("X-MLFLOW-WORKSPACE", "default"), **values}
+    engine = sqlalchemy.create_engine(shop.database)
+    try:
+        with engine.begin() as connection:
+            return int(connection.execute(sqlalchemy.text(text), values).rowcount)
+    finally:
+        engine.dispose()
 
 
 def webhooks(shop: Any) -> None:
@@ -308,11 +408,24 @@ def webhooks(shop: Any) -> None:
         assert answer.status_code == 200, answer.text
         return {hook["name"] for hook in answer.json().get("webhooks", [])}
 
-    name = shop.fresh("hook-{}")
+    name, url = shop.fresh("hook-{}"), "https://elsewhere.example/x"
     event = {"entity": "REGISTERED_MODEL", "action": "CREATED"}
-    answer = shop.post("webhooks", name=name, url="https://elsewhere.example/x", events=[event])
+    answer = shop.post("webhooks", name=name, url=url, events=[event])
     assert (answer.status_code, "listed hosts only" in answer.text) == (403, True), answer.text
     assert name not in listed()
+    identity, listed_url = uuid.uuid4().hex, "https://listed.example/x"
+    insert = (
+        "insert into webhooks(workspace, webhook_id, name, url, status, creation_timestamp, last_updated_timestamp) "
+        "values(:w, :i, :n, :u, 'DISABLED', 1, 1)"
+    )
+    assert statement(shop, insert, i=identity, n=name, u=listed_url) == 1
+    insert = "insert into webhook_events(webhook_id, entity, action) values(:i, 'registered_model', 'created')"
+    assert statement(shop, insert, i=identity) == 1
+    answer = shop.call("PATCH", f"webhooks/{identity}", {"url": url, "status": "ACTIVE"})
+    assert (answer.status_code, "listed hosts only" in answer.text) == (403, True), answer.text
+    hook = shop.call("GET", f"webhooks/{identity}", {}).json()["webhook"]
+    assert (hook["url"], hook["status"]) == (listed_url, "DISABLED")
+    assert shop.call("DELETE", f"webhooks/{identity}", {}).status_code == 200
 
 
 def a_method_of_a_later_mlflow(shop: Any) -> None:
@@ -331,10 +444,24 @@ def a_method_of_a_later_mlflow(shop: Any) -> None:
 
 
 def tracking_store(shop: Any) -> None:
-    """Its aliases are another registry's: nothing that is promoted there is promoted here."""
-    name, _, _ = shop.model()
+    """Aliases of MLflow's registry of MCP servers are set without anybody being asked; they point at no model.
+
+    Under gunicorn MLflow does not serve them.
+    """
     assert "mlflow.tracking_store" not in registered_plugins()
-    assert shop.aliases(name) == {}
+    name, version = f"io.tests/{uuid.uuid4().hex}", "1.0.0"
+    answer = rest(shop, "POST", "mcp-servers", {"name": name})
+    if "--gunicorn-opts" in shop.arguments:
+        assert answer.status_code in (404, 405), answer.text
+        return
+    assert answer.status_code == 200, answer.text
+    about = {"name": name, "version": version, "description": "nobody looked"}
+    answer = rest(shop, "POST", f"mcp-servers/{name}/versions", {"server_json": about})
+    assert answer.status_code == 200, answer.text
+    answer = rest(shop, "POST", f"mcp-servers/{name}/aliases", {"alias": "champion", "version": version})
+    assert answer.status_code == 200, answer.text
+    told = rest(shop, "GET", f"mcp-servers/{name}", {}).json()
+    assert [(alias["alias"], alias["version"]) for alias in told["aliases"]] == [("champion", version)]
 
 
 def registered_plugins() -> set[str]:
@@ -398,17 +525,23 @@ WAYS = (
     Way(6, delete_and_recreate),
     Way(7, recreated_between_check_and_write),
     Way(8, overwritten_after_approval, DETECTED, "artifacts overwritten after promotion"),
-    Way(9, workspace_dissolved, DETECTED, "a workspace deleted with `SET_DEFAULT`"),
+    Way(
+        9,
+        workspace_dissolved,
+        DETECTED,
+        "a workspace deleted with `SET_DEFAULT` or emptied by `mlflow db move-resources` or "
+        "`mlflow db migrate-to-default-workspace`",
+    ),
     Way(
         10,
         consumers_that_ask_no_alias,
         NAMED,
-        "`models:/NAME/VERSION`, `models:/NAME/latest`, `models:/m-ID`, `runs:/`",
+        "`models:/NAME/VERSION`, `models:/NAME/latest`, `models:/m-ID`, `runs:/` or a storage path",
     ),
     Way(11, tags),
     Way(12, prompts_rewritten),
     Way(13, spellings),
-    Way(14, sql, DETECTED, "writes to MLflow's database"),
+    Way(14, sql, DETECTED, "writes to MLflow's database, runs `mlflow gc`"),
     Way(15, webhooks),
     Way(16, tracking_store, NAMED, "MCP registry, AI gateway"),
     Way(17, a_method_of_a_later_mlflow),
