@@ -50,7 +50,7 @@ class Outliers:
             if name in place:
                 cells = [row[place[name]] for row in rows.data]
                 table[:, column] = [self.mean[column] if cell is None else float(cell) for cell in cells]
-        far = self._distance(table) > self.threshold
+        far = ~(self._distance(table) <= self.threshold)  # a distance that overflows to NaN is no near one
         for name, known in self.values.items():
             if name in place:
                 far |= np.array([row[place[name]] is not None and row[place[name]] not in known for row in rows.data])
@@ -59,8 +59,9 @@ class Outliers:
     def _distance(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         import numpy as np
 
-        centred = table - self.mean
-        return np.asarray(np.einsum("ij,jk,ik->i", centred, self.precision, centred))
+        with np.errstate(over="ignore", invalid="ignore"):
+            centred = table - self.mean
+            return np.asarray(np.einsum("ij,jk,ik->i", centred, self.precision, centred))
 
 
 def fit(part: OutliersPart, file: Path, signature: Signature) -> Outliers:

@@ -1,12 +1,13 @@
 """The body of a scoring request as a table: MLflow's four JSON forms, read strictly.
 
-``dataframe_split``    ``{"columns": […], "data": [[…], …]}``, ``index`` ignored by the model as here
+``dataframe_split``    ``{"columns": […], "data": [[…], …]}``; ``index`` only as MLflow writes it, 0 to n - 1
 ``dataframe_records``  ``[{"column": value, …}, …]``
 ``instances``          a list of mappings
 ``inputs``             column → list of values
 
 Anything else is refused: two forms at once, a tensor, a duplicate key, a number that is not finite, rows of different
-length. What passes is sent on as the bytes that were read, so nobody downstream parses something else.
+length, and any other ``index``: pandas makes as many rows as it names, and the model reads what stands in it. What
+passes is sent on as the bytes that were read, so nobody downstream parses something else.
 """
 
 from __future__ import annotations
@@ -60,7 +61,18 @@ def _split(value: Any) -> Rows:
     columns, data = value["columns"], value["data"]
     if not isinstance(data, list) or not all(isinstance(row, list) for row in data):
         raise Misuse("dataframe_split's data is not a list of rows")
+    if "index" in value and not _counts(value["index"], len(data)):
+        raise Misuse(
+            "dataframe_split's index is not let through",
+            expected=f"0 to {len(data) - 1}" if data else "none",
+            remedy="leave index out",
+        )
     return Rows(_names(columns), data)
+
+
+def _counts(index: Any, rows: int) -> bool:
+    """Whether `index` numbers the rows from nought; ``true`` and ``1.0`` are equal to 1 and no numbers of rows."""
+    return isinstance(index, list) and all(type(place) is int for place in index) and index == list(range(rows))
 
 
 def _named(value: Any, form: str) -> Rows:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +31,18 @@ def _integer(bits: int) -> Callable[[Cell], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and -bound <= value < bound
 
 
-def _number(value: Cell) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(largest: float) -> Callable[[Cell], bool]:
+    """Finite, and still so once it is a number of this width; compared as it is, for no float holds 10**400."""
+    return lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and -largest <= value <= largest  # false for NaN
+    )
 
 
 _TYPES: Mapping[str, Callable[[Cell], bool]] = {
     "integer": _integer(32),
     "long": _integer(64),
-    "float": _number,
-    "double": _number,
+    "float": _number((2 - 2**-23) * 2.0**127),
+    "double": _number(sys.float_info.max),
     "boolean": lambda value: isinstance(value, bool),
     "string": lambda value: isinstance(value, str),
     "datetime": lambda value: isinstance(value, str) and _DATE.fullmatch(value) is not None,
