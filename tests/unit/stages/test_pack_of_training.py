@@ -98,7 +98,7 @@ def test_more_lost_than_allowed_or_another_unit_or_data_of_nobody_is_stopped(run
     assert stopping(tmp_path / "model", "training.dp", "hr", loose) == stopped - {"epsilon"}
 
 
-def test_every_client_of_a_federation_is_followed(run, published, stopping, tmp_path):
+def test_every_client_of_a_federation_is_followed(authority, run, published, stopping, tmp_path):
     (tmp_path / "sites").mkdir()
     published(tmp_path / "sites" / "north.csv")
     table(seed=1).to_csv(tmp_path / "sites" / "south.csv", index=False)
@@ -109,6 +109,8 @@ def test_every_client_of_a_federation_is_followed(run, published, stopping, tmp_
     assert "training-data" in stopping(tmp_path / "alone", "training.federated", edit=together), (
         "the south's is nobody's"
     )
+    assert "purpose" in stopping(tmp_path / "alone", "training.federated", "clinical", together), "nobody was asked"
     published(tmp_path / "sites" / "south.csv")
+    owner_allows(authority, tmp_path / "sites", "training")
     run("training.federated", out=tmp_path / "both", **told)
-    assert stopping(tmp_path / "both", "training.federated", edit=together) == {"model-file"}
+    assert stopping(tmp_path / "both", "training.federated", "clinical", together) == {"model-file"}
