@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from mlseal.evidence.store import BundleStore
     from mlseal.policy.pins import Pin, Pins
 
-State = Literal["ok", "absent", "fault"]
+State = Literal["ok", "absent", "note", "fault"]
 _FEW = 6
 _FOLDER = 16
-_MARK: dict[State, str] = {"ok": "ok    ", "absent": "absent", "fault": "FAULT "}
+_MARK: dict[State, str] = {"ok": "ok    ", "absent": "absent", "note": "note  ", "fault": "FAULT "}
 # Import names that belong to nobody but us. A neighbour that installs one of them replaces code of a gate.
 _OUR_PACKAGES = ("mlseal", "mlseal_kfp", "mlseal_mlflow", "mlseal_dvc", "mlseal_gx")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report: a fault needs mending, an absence is only said."""
+    """One line of the report: a fault needs mending, an absence and a note are only said."""
 
     name: str
     state: State
@@ -180,6 +180,7 @@ def _directory(name: str, directory: Path) -> Check:
 def _trust(trust_path: str | None) -> Iterator[Check]:
     """The trust root in force, its end, and whether its services listen."""
     from mlseal.errors import NotInitialised
+    from mlseal.evidence import project
     from mlseal.evidence import trust as trust_roots
     from mlseal.evidence.clock import utcnow
 
@@ -192,6 +193,9 @@ def _trust(trust_path: str | None) -> Iterator[Check]:
         yield Check("trust root", "fault", str(error), error.remedy)
         return
     yield Check("trust root", "ok", f"{chosen.fingerprint} from {chosen.source}")
+    if (other := project.other_root(chosen)) is not None:  # a hint: the tree has no say in what is believed
+        found = f"{project.home()} was made with {other}, which is not the root in force"
+        yield Check("trust of the project", "note", found, project.switch(other))
     left = None if chosen.expires is None else chosen.expires - utcnow()
     if left is None:
         yield Check("trust end", "fault", "the root names no end", "ask its operator for a root whose keys end")

@@ -95,7 +95,8 @@ def sign(
             "bundle": str(output or kept.where(bundle.evidence_id)),
             "sha256": measured.sha256,
         },
-        f"signed {measured.path} (sha256 {measured.sha256[:16]}…) as evidence {bundle.evidence_id}",
+        f"signed {measured.path} (sha256 {measured.sha256[:16]}…) as evidence {bundle.evidence_id}"
+        f" → {output or kept.where(bundle.evidence_id)}",
     )
 
 
@@ -214,12 +215,13 @@ def revoke(
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Take evidence EVIDENCE_ID back, and sign a fresh snapshot of all that is revoked.
+    """Take evidence EVIDENCE_ID (its first 8 digits or more) back, and sign a fresh snapshot of all that is revoked.
 
     \b
     Example: mlseal revoke 9f2c… --reason withdrawn --comment "drift alarm"
              mlseal revoke --snapshot
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    from mlseal.evidence.revoking import named
     from mlseal.evidence.revoking import revoke as revoke_one
     from mlseal.evidence.revoking import snapshot as sign_snapshot
 
@@ -230,6 +232,7 @@ def revoke(
     archive, signer = _archive_and_signer(trust_path, store_path, role, token_file)
     made: dict[str, Any] = {}
     if evidence_id is not None:
+        evidence_id = named(archive, evidence_id)
         made["revocation"] = revoke_one(archive, signer, evidence_id, reason=reason, comment=comment).evidence_id
     try:
         made["snapshot"] = sign_snapshot(archive, signer, valid_for=timedelta(hours=valid_hours)).evidence_id

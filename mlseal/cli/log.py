@@ -129,6 +129,7 @@ def audit(
     """
     from mlseal.cli.progress import bar
     from mlseal.evidence import audit as auditing
+    from mlseal.evidence import project
     from mlseal.evidence.bucket_url import is_url
     from mlseal.evidence.store import Store, resolve
     from mlseal.evidence.tiles import service_tiles
@@ -138,7 +139,7 @@ def audit(
     for named in filter(None, (directory, tiles_dir, local)):
         _require_directory(named)
     chosen = trust_roots.resolve(trust_path)
-    base = directory or Path(".mlseal")
+    base = directory or project.home()
     store = resolve(store_path) if store_path or directory is None else Store(directory / "evidence")
     source = tiles_dir or (base / "log" if (base / "log").is_dir() else None)
     tiles: Mapping[str, Any] = auditing.directory_tiles(chosen, source) if source else service_tiles(chosen)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
-from mlseal.errors import Misuse, NoEvidence, UnknownName, Unreadable
+from mlseal.errors import Misuse, UnknownName, Unreadable
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.clock import rfc3339, utcnow
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlseal.policy.model import Policy
 
 OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the bundle here as well.")
-_SHORTEST_ID = 8
 
 
 @click.command()
@@ -174,19 +173,13 @@ def sign_as(
 def _reviewed(item: str, store_path: str | None) -> str:
     """The evidence id that `item` stands for: an id, its unique beginning of 8 digits or more, or a bundle file."""
     from mlseal.evidence import store
+    from mlseal.evidence.beginning import full
     from mlseal.evidence.bundle import Bundle
 
     if Path(item).is_file():
         return Bundle.read(item).evidence_id
-    kept, beginning = store.resolve(store_path), item.rstrip("…").lower()
-    found = list(kept.ids(beginning)) if len(item) >= _SHORTEST_ID and beginning.isalnum() else []
-    if len(found) != 1:
-        raise NoEvidence(
-            f"{item} names {len(found)} pieces of evidence in {kept}",
-            expected="an evidence id or a bundle file",
-            remedy="take the id from 'mlseal explain'",
-        )
-    return found[0]
+    kept = store.resolve(store_path)
+    return full(item, kept.ids, where=f"in {kept}", remedy="take the id from 'mlseal explain', or name a bundle file")
 
 
 def _require_waivable(policy: Policy, rule: str) -> None:

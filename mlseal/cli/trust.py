@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlseal.cli.pseudonyms import people
-from mlseal.errors import DuplicateName, Misuse, Unreadable
+from mlseal.errors import DuplicateName, Error, Misuse, Unreadable
 
 if TYPE_CHECKING:
     from mlseal.services.state import State
@@ -51,14 +51,20 @@ def init(
     """Create a trust service and its keys, and pin its root for this user.
 
     Writes DIRECTORY (default .mlseal) with trusted_root.json, trust_config.json, policy.yaml with its negative controls
-    in policy.tests/, and evidence/. Refuses to overwrite anything.
+    in policy.tests/, and evidence/. Refuses to overwrite anything. A user trusts one root at a time: where another was
+    in force, the way back to it is said.
     """
     from mlseal.services import setup
 
     made = setup.initialise(
         directory, name=name or setup.default_name(directory), state=state, url=url, lifetime=lifetime
     )
-    _tell_authority(made.state, made.directory, as_json)
+    _tell_authority(made.state, made.directory, as_json, replaced=made.replaced)
+    if made.replaced is not None and not as_json:
+        click.echo(
+            f"this user now trusts {made.state.name} instead of {_named(made.replaced)}; back: mlseal trust use "
+            f"{made.replaced}"
+        )
 
 
 @click.command()
@@ -178,11 +184,9 @@ def export(directory: Path, state: Path | None, as_json: bool) -> None:
 @click.argument("fingerprint")
 @_as_json
 def use(fingerprint: str, as_json: bool) -> None:
-    """Make the pinned root with FINGERPRINT the default."""
+    """Make the pinned root with FINGERPRINT the default; its first 8 digits or more do."""
     from mlseal.evidence import trust as roots
 
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", fingerprint):
-        raise Misuse("not a fingerprint", got=fingerprint[:80], expected="sha256:… as 'mlseal trust list' shows it")
     _tell(as_json, {"default": roots.use(fingerprint).fingerprint})
 
 
@@ -257,7 +261,17 @@ def token(subject: str, output: Path | None, root: str | None, as_json: bool) ->
         click.echo(json.dumps({"subject": subject, "file": str(output)}))
 
 
-def _tell_authority(state: State, directory: Path, as_json: bool) -> None:
+def _named(fingerprint: str) -> str:
+    """The authority behind a pinned root, as people know it; the fingerprint where it cannot be read."""
+    from mlseal.evidence import trust as roots
+
+    try:
+        return roots.resolve(fingerprint).logs[0].origin.partition(".")[2] or fingerprint
+    except Error:
+        return fingerprint
+
+
+def _tell_authority(state: State, directory: Path, as_json: bool, replaced: str | None = None) -> None:
     _tell(
         as_json,
         {
@@ -268,6 +282,7 @@ def _tell_authority(state: State, directory: Path, as_json: bool) -> None:
             "url": state.base,
             "log": state.statement_origin(),
             "end": f"{state.end:%Y-%m-%dT%H:%M:%SZ}",
+            **({"replaced": replaced} if replaced and as_json else {}),
         },
     )
 

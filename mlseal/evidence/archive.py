@@ -91,6 +91,14 @@ class Archive:
         """Leaves that nobody shows a bundle for and that no listed identity accounted for by a revocation."""
         return [leaf for leaf in self.index.unresolved() if revocations.of(leaf.evidence_id) is None]
 
+    def elsewhere(self) -> str | None:
+        """Why this looks like another store than the log's: it is not there, or never showed any entry of the log."""
+        if isinstance(self.store, stores.Store) and not self.store.root.is_dir():
+            return f"the store {self.store.absolute()} does not exist"
+        if self.tree_size and not self.index.resolved():
+            return f"the store {self.store.absolute()} holds none of the {self.tree_size} entries of the log"
+        return None
+
     def accounted(self, leaf: Leaf, revokers: Sequence[IdentityMatcher]) -> bool:
         """Whether its own signer or one of `revokers` took back what nobody shows at `leaf`.
 

@@ -134,6 +134,16 @@ class Index:
         ):
             yield Leaf(where, position, evidence_id, Identity(issuer, san))
 
+    def ids(self, prefix: str = "") -> Iterator[str]:
+        """Evidence ids of all leaves that begin with `prefix`, once each, sorted."""
+        query = "select distinct evidence_id from leaf where evidence_id >= ? and evidence_id < ? order by 1"
+        for (evidence_id,) in self._db.execute(query, (prefix, prefix + "g")):  # "g" comes after every hex digit
+            yield str(evidence_id)
+
+    def resolved(self) -> bool:
+        """Whether the store ever showed the bundle of any indexed leaf."""
+        return self._db.execute("select 1 from leaf where resolved = 1 limit 1").fetchone() is not None
+
     def leaf(self, evidence_id: str) -> Leaf | None:
         """The first leaf of this evidence."""
         row = self._db.execute(

@@ -7,7 +7,7 @@ import secrets
 from datetime import timedelta
 
 from mlseal.errors import NoEvidence
-from mlseal.evidence import statement
+from mlseal.evidence import beginning, statement
 from mlseal.evidence.archive import Archive, revocation_subject
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import rfc3339
@@ -15,6 +15,11 @@ from mlseal.evidence.digest import Subject
 from mlseal.evidence.naming import PLAIN  # these subjects are no files: nothing to hide
 from mlseal.evidence.predicates import revocation, revocation_snapshot
 from mlseal.evidence.signing import Signer
+
+
+def named(archive: Archive, typed: str) -> str:
+    """The evidence id in the log that `typed` is the unique beginning of; see `mlseal.evidence.beginning`."""
+    return beginning.full(typed, archive.index.ids, where="in the log")
 
 
 def revoke(archive: Archive, signer: Signer, evidence_id: str, *, reason: str, comment: str | None = None) -> Bundle:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 
 from mlseal.errors import Error, MalformedEvidence, NoEvidence, Unreadable
-from mlseal.evidence import bucket_url
+from mlseal.evidence import bucket_url, project
 from mlseal.evidence.bundle import Bundle
 
 SUFFIX = ".sigstore.json"
@@ -189,12 +189,12 @@ def require_same(bundle: Bundle, evidence_id: str, where: str) -> Bundle:
 
 
 def resolve(explicit: str | os.PathLike[str] | None = None) -> BundleStore:
-    """The store in force: `explicit`, ``$MLSEAL_STORE``, else ``.mlseal/evidence`` here.
+    """The store in force: `explicit`, ``$MLSEAL_STORE``, else ``evidence`` in the project's ``.mlseal`` (`project`).
 
     A URL such as ``s3://bucket/prefix`` names a bucket, ``file:///path`` and anything else a directory. Raises `Misuse`
     for a URL that may hold a secret or leads out of itself.
     """
-    place = explicit or os.environ.get("MLSEAL_STORE") or Path(".mlseal") / "evidence"
+    place = explicit or os.environ.get("MLSEAL_STORE") or project.home() / "evidence"
     if isinstance(place, str) and bucket_url.is_url(place):
         url = bucket_url.parse(place)
         if url.scheme not in bucket_url.LOCAL:

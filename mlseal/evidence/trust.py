@@ -21,6 +21,7 @@ from typing import Any
 
 from mlseal.errors import DigestMismatch, MalformedEvidence, NotInitialised, StaleEvidence, Unreadable
 from mlseal.evidence import canonical, paths
+from mlseal.evidence.beginning import full
 from mlseal.evidence.bundle import unbase64, write_atomic
 from mlseal.evidence.clock import SKEW, Clock, parse_rfc3339, utcnow
 from mlseal.evidence.identity import Identity, RoleMember
@@ -269,9 +270,25 @@ def default_fingerprint() -> str | None:
     return text if _FINGERPRINT.fullmatch(text) else None
 
 
+def is_pinned(expected: str) -> bool:
+    """Whether this user pinned the root with this fingerprint."""
+    return bool(_FINGERPRINT.fullmatch(expected)) and _pinned_file(expected).is_file()
+
+
 def use(expected: str) -> Trust:
-    """Make the pinned root with this fingerprint the default."""
-    trust = load(_pinned_file(expected))
+    """Make the pinned root the default whose fingerprint begins with `expected` (``sha256:`` may be left out).
+
+    Raises `Misuse` for fewer than 8 digits or a beginning of several, `NoEvidence` if none was pinned.
+    """
+    pinned = (file.stem.removeprefix("sha256-") for file in (paths.config_dir() / "trust").glob("sha256-*.json"))
+    digits = full(
+        expected.removeprefix("sha256:"),
+        lambda _: pinned,
+        what="trust root",
+        where="that this user pinned",
+        remedy="'mlseal trust list' lists them",
+    )
+    trust = load(_pinned_file(f"sha256:{digits}"))
     write_atomic(paths.config_dir() / "trust" / "default", trust.fingerprint.encode())
     return trust
 

@@ -108,6 +108,14 @@ class Found:
     others: tuple[Identity, ...] = ()
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """The store that was asked looks like another than the log's: why, and what mends that."""
+
+    why: str
+    remedy: str
+
+
 class Withheld(Protocol):
     """A log leaf that nobody shows a bundle for."""
 
@@ -149,6 +157,9 @@ class Source(Protocol):
 
     def unresolved(self, revocations: Revocations) -> Sequence[Withheld]:
         """Leaves without a bundle."""
+
+    def elsewhere(self) -> Elsewhere | None:
+        """Whether all of them are missing because the wrong store was asked; None where it shows any of the log."""
 
 
 def inputs_of(facts: Iterable[VerifiedFact]) -> tuple[Target, ...]:

@@ -219,7 +219,18 @@ def _ask(case: Case, engines: opa.Engines, *, stopped: bool) -> None:
 
 
 def _require_complete(case: Case) -> None:
-    for leaf in case.source.unresolved(case.revocations):
+    withheld = case.source.unresolved(case.revocations)
+    elsewhere = case.source.elsewhere() if withheld else None
+    if elsewhere is not None:  # taking back what lies in another directory would destroy it
+        case.say(
+            "log",
+            f"the log holds evidence that nobody shows: {elsewhere.why}",
+            got=f"{len(withheld)} of its entries without a bundle",
+            expected="the store with the bundles of this log",
+            remedy=elsewhere.remedy,
+        )
+        return
+    for leaf in withheld:
         case.say(
             "log",
             f"the log holds evidence that nobody shows: leaf {leaf.index} of {leaf.origin}",

@@ -20,7 +20,7 @@ from mlseal.evidence.clock import rfc3339
 from mlseal.evidence.digest import Subject
 from mlseal.evidence.identity import Identity
 from mlseal.evidence.revocation import Revocations
-from mlseal.policy.facts import Found, Target, Withheld
+from mlseal.policy.facts import Elsewhere, Found, Target, Withheld
 from mlseal.policy.model import Matcher
 from mlseal.policy.schema import Assurance
 from mlseal.policy.verdict import Input
@@ -85,6 +85,10 @@ class SampleSource:
     def unresolved(self, revocations: Revocations) -> Sequence[Withheld]:
         """Leaves that the test leaves without a bundle."""
         return [leaf for leaf in self.withheld if revocations.of(leaf.evidence_id) is None]
+
+    def elsewhere(self) -> Elsewhere | None:
+        """None: a test has no store."""
+        return None
 
 
 def digest(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlseal.errors import Error
-from mlseal.evidence import oms
+from mlseal.evidence import oms, project
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.identity import Identity
@@ -14,7 +14,7 @@ from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.predicates import revocation, revocation_snapshot
 from mlseal.evidence.revocation import NOTHING_REVOCABLE, Revocations
 from mlseal.evidence.verifying import VerifiedStatement
-from mlseal.policy.facts import Found, Rejected, Target
+from mlseal.policy.facts import Elsewhere, Found, Rejected, Target
 from mlseal.policy.model import Matcher
 from mlseal.policy.verdict import Input
 
@@ -83,6 +83,17 @@ class ArchiveSource:
     def unresolved(self, revocations: Revocations) -> Sequence[Leaf]:
         """Leaves without a bundle that no revoker accounted for."""
         return self._archive.unresolved(revocations)
+
+    def elsewhere(self) -> Elsewhere | None:
+        """Why the store looks like another than the log's, and what mends it; never a revocation."""
+        why = self._archive.elsewhere()
+        if why is None:
+            return None
+        remedy = "run in the project, or pass --store DIR; lost: restore it from a copy"
+        other = project.other_root(self._archive.trust)
+        if other is not None:  # a hint: the tree has no say in what is believed
+            remedy += f"; the project was made with another trust root than the one in force: {project.switch(other)}"
+        return Elsewhere(why, remedy)
 
     def _verify(
         self, bundle: Bundle, target: Target, predicate_type: str, identities: Sequence[Matcher]

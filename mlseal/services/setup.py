@@ -38,10 +38,14 @@ _MARK = "published"
 
 @dataclass(frozen=True)
 class Installed:
-    """What `initialise`, `export` or `rotate` left: the authority, and the directory with the files for clients."""
+    """What `initialise`, `export` or `rotate` left: the authority, and the directory with the files for clients.
+
+    ``replaced`` is the fingerprint of the root that this user trusted until `initialise`, where that was another.
+    """
 
     state: State
     directory: Path
+    replaced: str | None = None
 
 
 def initialise(
@@ -58,6 +62,7 @@ def initialise(
     Raises `DuplicateName` when an authority or files are there already: nothing is changed then. Any failure after
     that takes back everything that was made.
     """
+    before = pinned.default_fingerprint()
     directory, home = directory.absolute(), (state or paths.data_dir() / name).absolute()
     _require_apart(directory, home)
     with _locked("init.lock"):
@@ -71,7 +76,7 @@ def initialise(
             if not resumed:
                 shutil.rmtree(home, ignore_errors=True)
             raise
-    return Installed(authority, directory)
+    return Installed(authority, directory, before if before != authority.fingerprint else None)
 
 
 def _install(authority: State, directory: Path) -> None:

@@ -341,6 +341,7 @@ def test_a_withheld_leaf_alone_stops(bench, authority) -> None:
     try:
         verdict = bench.judge()
         assert [r.rule for r in verdict.reasons] == ["log"]
+        assert "nobody shows: leaf " in verdict.reasons[0].message
     finally:
         file.write_bytes(raw)
 

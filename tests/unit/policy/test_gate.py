@@ -14,7 +14,7 @@ from mlseal.evidence.identity import Identity
 from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.predicates import uri_of
 from mlseal.policy import samples
-from mlseal.policy.facts import Found, Rejected, Target, inputs_of
+from mlseal.policy.facts import Elsewhere, Found, Rejected, Target, inputs_of
 from mlseal.policy.gate import Action, decide, judge
 from mlseal.policy.load import parse
 from mlseal.policy.verdict import raise_for
@@ -291,6 +291,18 @@ def test_a_withheld_leaf_leaves_it_undecided(world, rules) -> None:
     assert (verdict.kind, stops(verdict)) == ("undecided", {"log"})
     assert "leaf 5" in verdict.reasons[0].message
     assert "ab" * 32 in (verdict.reasons[0].remedy or "")
+
+
+@pytest.mark.parametrize(("leaves", "kind"), [(2, "undecided"), (0, "allowed")])
+def test_leaves_that_another_store_holds_are_one_reason_and_nothing_to_revoke(world, rules, header, leaves, kind):
+    world.fairness(0.1)
+    world.withheld = tuple(Leaf("log1.example", n, f"{n:064x}", Identity("i", "s")) for n in range(leaves))
+    source = world.source
+    object.__setattr__(source, "elsewhere", lambda: Elsewhere("the store x does not exist", "pass --store DIR"))
+    policy = parse((header + rules["fairness"]).encode())
+    verdict = decide(source, Target("target", samples.digest("target")), None, (policy,), now=world.now)
+    told = [(one.rule, "x does not exist" in one.message, one.remedy) for one in verdict.reasons]
+    assert (verdict.kind, told) == (kind, [("log", True, "pass --store DIR")] if leaves else [])
 
 
 def test_where_selects_and_must_have_an_answer(world, rules) -> None:

@@ -162,6 +162,8 @@ MUTANTS: dict[str, list[tuple[str, str]]] = {
         ("bool(frozen) and all(policy.observes(now) for policy, _ in frozen)", "False"),
         ("if p in matching or p in [policy for policy, _ in frozen]", "if p in matching"),
         ("_require_complete(case)  # (3)", "pass"),
+        ("elsewhere = case.source.elsewhere() if withheld else None", "elsewhere = case.source.elsewhere()"),
+        ("    if elsewhere is not None:  # taking", "    if False:  # taking"),
         ("_require_fresh_revocations(case)  # (4)", "pass"),
         ("    if not case.policy.revokers:", "    if False:"),  # the same outcome, but then nobody is told why
         ('Refused if "refused" in outcomes else Undecided', "Undecided"),
@@ -833,6 +835,7 @@ SOURCE: list[tuple[str, str, str]] = [
         "test_a_strangers_revocation_is_no_input",
     ),
     ("return self._archive.unresolved(revocations)", "return []", "test_a_withheld_leaf_alone_stops"),
+    ("        if why is None:", "        if False:", "test_a_withheld_leaf_alone_stops"),
     (
         "return frozenset(leaf.identity for i in ids if (leaf := self._archive.index.leaf(i)) is not None)",
         "return frozenset()",
