@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlseal.cli.group import WholeSentences
 from mlseal.errors import Error, Misuse, NoEvidence, Unchecked
 from mlseal_dvc import cli_checks, gateway_cli, halt, session
 from mlseal_dvc.options import AS_JSON, say, who
@@ -22,7 +23,7 @@ _NAMES = click.Choice(["plain", "committed"])
 _PASS_ON = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def dvc() -> None:
     """Sign what DVC pushes, verify what it pulls."""
 
@@ -276,9 +277,11 @@ def _install_hook(repo: Any, root: Path, dvc_hooks: bool, shared: bool) -> State
 
 def _run_dvc(command: str, arguments: tuple[str, ...], as_json: bool) -> None:
     """Run DVC's own command in this process with the wrapper on; its failure becomes ours, with the right code."""
-    from mlseal_dvc import wrapping
+    from mlseal_dvc import commands, wrapping
 
     wrapping.require_dvc()
+    if "--cd" not in arguments:  # DVC goes elsewhere then
+        commands.require_repo(Path.cwd())
     wrapping.activate()
     from dvc.cli import main
 

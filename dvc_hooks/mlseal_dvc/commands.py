@@ -27,6 +27,20 @@ def open_repo(directory: Path) -> Any:
         raise UnknownName(f"{directory} is not inside a DVC repository", remedy="run it there") from error
 
 
+def require_repo(directory: Path) -> None:
+    """Raise `UnknownName` where `directory` lies in no DVC repository."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        Repo.find_root(str(directory))
+    except NotDvcRepoError as error:
+        raise UnknownName(
+            f"{directory} is not inside a DVC repository",
+            remedy="run it there; for data that are in no DVC: git init && dvc init, then dvc add DATA",
+        ) from error
+
+
 def place(repo: Any, remote: str | None) -> Place:
     """Where the evidence on `remote`, or the default one, lies. Raises `UnknownName` without a remote."""
     found = Desk(repo, remote).place_named(remote)

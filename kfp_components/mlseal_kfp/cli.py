@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlseal.cli.group import WholeSentences
 from mlseal.errors import Error, Misuse, Refusal
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def kfp() -> None:
     """Kubeflow Pipelines: compile, lint, run on this host."""
 

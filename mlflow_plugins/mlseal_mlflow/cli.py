@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlseal.cli.evidence import STORE, TRUST
+from mlseal.cli.group import WholeSentences
 
 if TYPE_CHECKING:
     from mlseal_mlflow.history import History
@@ -22,7 +23,7 @@ _server = click.option(
 )
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def mlflow() -> None:
     """The gate in front of an MLflow registry, and the verifying loader."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mlseal.errors import Error, Misuse, Unchecked
+from mlseal.errors import Error, MalformedEvidence, Misuse, Unchecked
 from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import rfc3339
@@ -66,7 +66,7 @@ def sign(
              mlseal sign model/ --type oms-signature --key file2:release.pem
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     from mlseal.cli.progress import bar
-    from mlseal.evidence import canonical, oms, predicates, statement, store
+    from mlseal.evidence import oms, predicates, statement, store
     from mlseal.evidence.digest import measure
     from mlseal.evidence.hashcache import HashCache
     from mlseal.evidence.signing import signer_for
@@ -79,9 +79,7 @@ def sign(
     else:
         if predicate_file is None:
             raise Misuse("a claim is needed", remedy=f"pass --predicate FILE with the fields of {predicate_type}")
-        claim = canonical.parse(_read(predicate_file), what=str(predicate_file))
-        predicates.check(uri, claim)
-        made = statement.make(measured.subjects, uri, claim)
+        made = statement.make(measured.subjects, uri, _claim(uri, predicate_type, predicate_file))
     kept = store.resolve(store_path)
     signer = signer_for(role, trust=trust_roots.resolve(trust_path), store=kept, token_file=token_file, key=key_uri)
     with bar("signing"):
@@ -140,7 +138,7 @@ def verify(
     from mlseal.evidence.tiles import service_tiles
     from mlseal.evidence.verifying import Verifier
 
-    bundle = Bundle.read(bundle_path)
+    bundle = _bundle(bundle_path)
     said = bundle.statement
     identities, revokers = _expected(san, issuer, fingerprint, policy_path, said.predicate_type)
     chosen = trust_roots.resolve(trust_path)
@@ -304,6 +302,39 @@ def _require_not_revoked(verified: Any, trust: Any, store_path: str | None, revo
         return error.message
     known.require_not_revoked(verified.evidence_id)
     return None
+
+
+def _bundle(path: Path) -> Bundle:
+    """The bundle in `path`; what is something else was most likely meant as the artifact."""
+    bundle = Bundle.read(path)
+    try:
+        _ = bundle.document
+    except MalformedEvidence as error:
+        raise MalformedEvidence(
+            f"{path} is no bundle: {error.message}",
+            got=error.got,
+            expected=error.expected,
+            remedy="pass the bundle first and the artifact as --subject: mlseal verify BUNDLE --subject PATH",
+        ) from error
+    return bundle
+
+
+def _claim(uri: str, name: str, path: Path) -> Any:
+    """The claim in a file that the caller wrote; what is wrong with it is theirs to mend."""
+    from mlseal.evidence import canonical, predicates
+
+    try:
+        claim = canonical.parse(_read(path), what=str(path))
+        predicates.check(uri, claim)
+    except MalformedEvidence as error:
+        known = next((short for short, long in predicates.SHORT.items() if long == uri), name)
+        raise Misuse(
+            f"{path} holds no {known} claim: {error.message}",
+            got=error.got,
+            expected=error.expected,
+            remedy=f"docs/predicates/{known}.md has its fields and a whole example",
+        ) from error
+    return claim
 
 
 def _read(path: Path) -> bytes:

@@ -21,6 +21,12 @@ OWN_DISTRIBUTION = "mlseal"
 ALLOWED_PROVIDERS = "MLSEAL_COMMAND_PROVIDERS"
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+_LONGEST = 400  # characters of a sentence in --help
+_ADAPTERS = {  # so that no adapter is imported for --help
+    "dvc": "Sign what DVC pushes, verify what it pulls.",
+    "kfp": "Compile pipelines with evidence stages, check them and run them here.",
+    "mlflow": "Run MLflow with a registry that asks for evidence, and ask what it allowed.",
+}
 
 
 class Command(NamedTuple):
@@ -28,6 +34,19 @@ class Command(NamedTuple):
 
     target: str
     summary: str
+
+
+class WholeSentences(click.Group):
+    """A group whose ``--help`` shows the first sentence of each command whole: click cuts it off at the line's end."""
+
+    group_class = type  # groups in it are made alike
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One row for each command."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, one.get_short_help_str(_LONGEST)) for name, one in commands if one and not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class LazyGroup(click.Group):
@@ -85,7 +104,7 @@ class LazyGroup(click.Group):
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in ``--help``, from the table alone: no command module is imported for it."""
         rows = [(name, command.summary) for name, command in self._table.items()]
-        rows += [(point.name, f"Commands of the {point.name} adapter.") for point in sorted(_allowed_points())]
+        rows += [(point.name, _summary(point)) for point in sorted(_allowed_points())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -189,6 +208,10 @@ def _allowed_points() -> list[EntryPoint]:
     allowed = {OWN_DISTRIBUTION, *os.environ.get(ALLOWED_PROVIDERS, "").replace(" ", "").lower().split(",")} - {""}
     points = {(point.name, point.value): point for point in entry_points(group=ENTRY_POINT_GROUP)}
     return [point for point in points.values() if _provider(point) in allowed]
+
+
+def _summary(point: EntryPoint) -> str:
+    return _ADAPTERS.get(point.name, f"Commands of {_provider(point)}.")
 
 
 def _provider(point: EntryPoint) -> str:

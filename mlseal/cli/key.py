@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from mlseal.cli.evidence import JSON, say
+from mlseal.cli.group import WholeSentences
 from mlseal.errors import DuplicateName, Misuse, Unreadable
 
 _PATH = click.Path(path_type=Path)
 _LEAST = 8  # characters of a passphrase
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def key() -> None:
     """Make a signing key, show what a policy calls it, let its entries into the log."""
 

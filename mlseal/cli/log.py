@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from mlseal.cli.evidence import JSON, STORE, TRUST, say
+from mlseal.cli.group import WholeSentences
 from mlseal.errors import NotInitialised, Unchecked, Unreadable
 from mlseal.evidence import trust as trust_roots
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def log() -> None:
     """The transparency log as this user's verifier knows it."""
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from mlseal.cli.evidence import JSON, say
+from mlseal.cli.group import WholeSentences
 from mlseal.errors import Misuse, NoEvidence, Unchecked, Unreadable
 from mlseal.evidence import naming, salts
 from mlseal.evidence.naming import Naming
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def names() -> None:
     """Committed names of files: what they stand for, and forgetting it.
 

@@ -17,7 +17,10 @@ from mlseal.evidence import trust as trust_roots
 from mlseal.evidence.clock import rfc3339, utcnow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlseal.evidence.bundle import Bundle
+    from mlseal.evidence.identity import Identity
     from mlseal.evidence.statement import Statement
     from mlseal.policy.model import Policy
 
@@ -118,7 +121,8 @@ def waive(
 ) -> None:
     """Excuse one rule of a policy for PATH, with a reason and an end.
 
-    It counts if the policy lists you under waivers and you made none of the evidence that it excuses.
+    It counts if the policy lists you under waivers and you made none of the evidence that it excuses. Where the policy
+    lists nobody, or not the role that signs, nothing is signed.
     """
     from mlseal.cli.progress import bar
     from mlseal.evidence import statement
@@ -128,6 +132,7 @@ def waive(
 
     policy = load(policy_path)
     _require_waivable(policy, rule)
+    _require_listed(policy, None)
     if not reason.strip():
         raise Misuse("a waiver without a reason counts nowhere", expected="--reason TEXT", remedy="say why")
     claim = waiver.Predicate(
@@ -141,7 +146,9 @@ def waive(
     with bar(f"reading {path}"):
         measured = measure(path)
     made = statement.make(measured.subjects, waiver.URI, claim.to_json())
-    bundle = sign_as(made, role, trust_path, store_path, token_file, output)
+    bundle = sign_as(
+        made, role, trust_path, store_path, token_file, output, allowed=lambda who: _require_listed(policy, who)
+    )
     _say(
         {"evidenceId": bundle.evidence_id, "rule": rule, "policy": claim.policy, "expires": claim.expires},
         f"rule {rule} of {claim.policy} waived for {path} until {claim.expires}: evidence {bundle.evidence_id}",
@@ -156,14 +163,20 @@ def sign_as(
     store_path: str | None,
     token_file: Path | None,
     output: Path | None,
+    *,
+    allowed: Callable[[Identity], None] = lambda _: None,
 ) -> Bundle:
-    """Sign, publish to the store (a log entry without its bundle would stop every judge), and write a copy."""
+    """Sign, publish to the store (a log entry without its bundle would stop every judge), and write a copy.
+
+    `allowed` is told who signs, and raises where that would be in vain; nothing is signed then.
+    """
     from mlseal.evidence import store
     from mlseal.evidence.signing import signer_for
 
     signer = signer_for(
         role, trust=trust_roots.resolve(trust_path), store=store.resolve(store_path), token_file=token_file
     )
+    allowed(signer.identity())
     bundle = signer.sign(made)
     if output is not None:
         bundle.write(output)
@@ -188,6 +201,23 @@ def _require_waivable(policy: Policy, rule: str) -> None:
         raise UnknownName(f"{policy.name} has no rule {rule!r}", expected=", ".join(sorted(known)))
     if not known[rule]:
         raise Misuse(f"rule {rule} of {policy.name} cannot be waived", remedy="satisfy it")
+
+
+def _require_listed(policy: Policy, who: Identity | None) -> None:
+    """Raise `Misuse` where a waiver by `who`, or by anybody, could not count: success must not be reported for one."""
+    if not policy.waivers:
+        raise Misuse(
+            f"{policy.name} lists nobody under waivers, so no waiver of its rules counts",
+            expected="waivers: {by: […]} in the policy",
+            remedy="satisfy the rule, or have the policy's owner list who may waive",
+        )
+    if who is not None and not any(matcher.matches(who) for matcher in policy.waivers):
+        raise Misuse(
+            f"{policy.name} does not list this signer under waivers, so the waiver would not count",
+            got=who,
+            expected=" or ".join(map(str, policy.waivers)),
+            remedy="sign as somebody who is listed: --role ROLE, or --token-file FILE",
+        )
 
 
 def _bytes(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlseal.cli.evidence import JSON, STORE, TOKEN, TRUST
+from mlseal.cli.group import WholeSentences
 from mlseal.cli.people import approve, sign_as, waive
 from mlseal.cli.policy_input import ACTION, FACT, POLICY, action_of, policies_of, policy_input
 from mlseal.cli.policy_new import policy_new
@@ -120,7 +121,7 @@ def explain(
     click.echo(_words(verdict))
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def policy() -> None:
     """Check policies before they judge; release, pin and roll back the ones in force."""
 
@@ -143,11 +144,14 @@ for command in (
 @JSON
 def policy_lint(files: tuple[Path, ...], as_json: bool) -> None:
     """Load FILES strictly, and say aloud where a policy is weaker than it could be."""
-    from mlseal.policy import load
+    from mlseal.policy import controls, load
     from mlseal.policy.lint import remarks
 
     load.load_all(files)  # what is wrong between them
-    rows = [{"policy": p.name, "sha256": p.sha256, "remarks": list(remarks(p))} for p in load.each(files)]
+    rows = [
+        {"policy": p.name, "sha256": p.sha256, "remarks": list(remarks(p, tested=bool(controls.files_of(file))))}
+        for p, file in zip(load.each(files), load.files_of(files), strict=True)
+    ]
     words = [
         f"{row['policy']} (sha256 {str(row['sha256'])[:16]}…) is valid"
         + "".join(f"\n  {remark}" for remark in row["remarks"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlseal.cli.group import WholeSentences
 from mlseal.cli.pseudonyms import people
 from mlseal.errors import DuplicateName, Error, Misuse, Unreadable
 
@@ -110,7 +111,7 @@ def serve(
         )
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def trust() -> None:
     """Pin, show, export and rotate trust roots; grant and fetch tokens; say who is who."""
 

@@ -85,11 +85,17 @@ class Outcome:
     problem: str | None = None
 
 
+def files_of(file: Path) -> list[Path]:
+    """The files with tests beside the policy in `file`."""
+    beside = file.with_suffix(".tests")
+    return sorted([*beside.glob("*.yaml"), *beside.glob("*.yml")]) if beside.is_dir() else []
+
+
 def tests_of(policy: Policy, file: Path) -> tuple[Control, ...]:
     """The tests in the policy and beside it. Raises `PolicyInvalid` if there are none that expect a stop."""
     found = list(policy.part.tests or ())
     beside = file.with_suffix(".tests")
-    for path in sorted([*beside.glob("*.yaml"), *beside.glob("*.yml")]) if beside.is_dir() else []:
+    for path in files_of(file):
         found += _read(path)
     names = [control.name for control in found]
     if len(set(names)) != len(names):

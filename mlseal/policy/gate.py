@@ -32,7 +32,7 @@ from mlseal.policy.layers import governing, with_layers
 from mlseal.policy.model import Matcher, Policy
 from mlseal.policy.names import Action, canonical_facts
 from mlseal.policy.opa_server import Servers
-from mlseal.policy.remedies import Hints
+from mlseal.policy.remedies import Hints, nearest
 from mlseal.policy.source import ArchiveSource
 from mlseal.policy.verdict import Allowed, Asked, Input, Reason, Refused, Undecided, Verdict
 
@@ -285,7 +285,7 @@ def _ungoverned(
         "no policy governs this action, so it is refused",
         "refused",
         got=str(action) if action else "no policy",
-        expected="a policy whose applies covers it",
+        expected="a policy whose applies covers it" + nearest(policies, facts),
         remedy=hints.govern(action.items if action else {}),
     )
     waiting = [

@@ -15,15 +15,15 @@ _BOUND, _LEVEL = re.compile(r"\.ci(Low|High)\b"), re.compile(r"\.level\b")
 _RATE, _SELECTION = re.compile(r"\bp\.(metric\(|metrics\b|groups\b)"), re.compile(r"\bp\.selection\b")
 
 
-def remarks(policy: Policy) -> Iterator[str]:
-    """One sentence per weakness; an empty answer is praise."""
+def remarks(policy: Policy, *, tested: bool = False) -> Iterator[str]:
+    """One sentence per weakness; an empty answer is praise. `tested`: there are negative controls beside the file."""
     part = policy.part
     if not policy.revokers:
         yield "revokers: nobody may revoke, so no revocation snapshot can be believed and every verdict is undecided"
     if not policy.gate:
         yield "gate: no gate identity is listed; statements of other gates would pass for evidence"
-    if part.tests is None:
-        yield "tests: no negative controls in the file; 'mlseal policy test' needs them here or beside it"
+    if part.tests is None and not tested:
+        yield "tests: no negative controls in the file or beside it, in NAME.tests/; 'mlseal policy test' needs them"
     for axis, weakest in (("identity", "local"), ("log", "unwitnessed"), ("time", "local")):
         if getattr(part.assurance, axis) == weakest:
             yield f"assurance.{axis}: {weakest} is the lowest level"

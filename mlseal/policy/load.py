@@ -71,10 +71,16 @@ def _unique(given: Sequence[Policy]) -> tuple[Policy, ...]:
 
 def each(paths: Iterable[str | os.PathLike[str]]) -> tuple[Policy, ...]:
     """The policies of `paths` themselves, without what they extend; () for an empty directory."""
+    files = files_of(paths)
+    return tuple(load(file, beside=files) for file in files)
+
+
+def files_of(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The files that `each` reads, in its order."""
     files: list[Path] = []
     for path in map(Path, paths):
         files += sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
-    return tuple(load(file, beside=files) for file in files)
+    return files
 
 
 def in_force(explicit: Sequence[str | os.PathLike[str]] = ()) -> tuple[Policy, ...]:

@@ -5,6 +5,7 @@ What only the reader can know stands in capitals: a script, a column, the path o
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import shlex
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 from mlseal.evidence.identity import Identity, RoleMember
 from mlseal.evidence.keyholder import KeyHolder
 from mlseal.evidence.predicates import SHORT
-from mlseal.policy.model import Matcher, Requirement
+from mlseal.policy.model import Matcher, Policy, Requirement
+from mlseal.policy.schema import patterns
 
 if TYPE_CHECKING:
     from mlseal.policy.facts import Target
@@ -68,6 +70,7 @@ _AFTER = {  # what exists already was made unseen: nobody can sign for it now
     "dp-training": ", then judge NEW",
     "federated-training": ", then judge NEW",
 }
+_SHOWN = 6  # patterns of policies in one message
 _ROLE = re.compile(r"https://[^/]+/roles/(.+)")
 
 
@@ -127,6 +130,27 @@ class Hints:
         if target is None:
             return shlex.quote(self.path), ""
         return "DATASET", f" where DATASET is {target.name} (sha256 {target.sha256})"
+
+
+def nearest(policies: Sequence[Policy], facts: Mapping[str, str]) -> str:
+    """What `policies` apply to, the likest to an action of these canonical facts first: a name is often misspelt.
+
+    Empty where there is no action or no policy.
+    """
+    applied = {_action(patterns(entry)): None for policy in policies for entry in policy.part.applies or ()}
+    if not facts or not applied:
+        return ""
+    wanted = _action(facts)
+    likeness = {one: difflib.SequenceMatcher(None, wanted, one).ratio() for one in applied}
+    told = sorted(applied, key=lambda one: -likeness[one])
+    more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+    return f"; theirs, the closest first: {', '.join(told[:_SHOWN])}{more}"
+
+
+def _action(facts: Mapping[str, str]) -> str:
+    """As one types it: ``mlflow/alias alias=champion``."""
+    rest = [f"{key}={value}" for key, value in sorted(facts.items()) if key not in {"tool", "action"}]
+    return " ".join([f"{facts['tool']}/{facts['action']}", *rest])
 
 
 def _making(requirement: Requirement) -> list[str]:

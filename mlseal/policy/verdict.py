@@ -134,8 +134,13 @@ class Verdict:
     def summary(self) -> str:
         """All that stops, in one line."""
         stopping = [str(reason) for reason in once(self.reasons) if reason.outcome != "note"]
-        names = ", ".join(name for name, _ in self.policies) or "no policy"
-        return f"{self.kind} by {names}" + (": " + " | ".join(stopping) if stopping else "")
+        return f"{self.kind} by {self.judges()}" + (": " + " | ".join(stopping) if stopping else "")
+
+    def judges(self) -> str:
+        """The names of the policies; where none of ours spoke, the owners' data policies if they did."""
+        spoke = any(reason.rule.startswith("data-policy:") for reason in self.reasons)
+        nobody = "the data's own policy" if spoke else "no policy"
+        return ", ".join(name for name, _ in self.policies) or nobody
 
     def to_dict(self) -> dict[str, object]:
         """For ``--json`` and HTTP bodies."""
@@ -189,7 +194,7 @@ def raise_for(verdict: Verdict) -> None:
     remedies = list(dict.fromkeys(reason.remedy for reason in stopping if reason.remedy))
     error = RuleBroken if isinstance(verdict, Refused) else Unchecked
     words = " | ".join(str(Reason(r.rule, r.message, got=r.got, expected=r.expected)) for r in stopping)
-    by = f"{verdict.kind} by {', '.join(n for n, _ in verdict.policies) or 'no policy'}: "
+    by = f"{verdict.kind} by {verdict.judges()}: "
     brief = by + _brief(verdict, stopping) if len(stopping) > 1 else None
     raise error(by + words, remedy="; ".join(remedies) or None, brief=brief)
 

@@ -7,6 +7,7 @@ loading an entry point runs its code, so nothing foreign is imported unless its 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.metadata
 import os
@@ -77,9 +78,11 @@ def load(name: str) -> Registered:
     if name in foreign:
         entry, provider, version = foreign[name]
         return Registered(_load(name, entry), provider, version)
+    known = sorted({*BUILTIN, *foreign})
+    near = difflib.get_close_matches(name, known, n=3) or [one for one in known if name and one.endswith(f".{name}")]
     raise UnknownName(
-        f"there is no stage {name!r}",
-        expected="one of " + ", ".join(sorted({*BUILTIN, *foreign})),
+        f"there is no stage {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""),
+        expected="one of " + ", ".join(known),
         remedy=f"check the name, or list the distribution that provides it in {_allow_files()[0]}",
     )
 

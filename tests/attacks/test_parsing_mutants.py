@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mlseal.errors import Error
-from mlseal.evidence import bundle, canonical, oms, statement
+from mlseal.evidence import beginning, bundle, canonical, oms, statement
 from mlseal.evidence.digest import FileEntry, Manifest, Measured
 from mlseal.evidence.statement import Statement
 from tests.attacks.mutants import mutants, names
@@ -87,6 +87,11 @@ CALLS: dict[Any, dict[str, Callable[[Any, Any], object]]] = {
         "_subject: subject digest is not 64 lower-case hex digits": lambda m, _: m.parse(
             subject(digest={"sha256": "AB" * 32})
         ),
+    },
+    beginning: {
+        "full: … names no …": lambda m, _: m.full("ab", lambda _: ["ab" * 32]),
+        "full: … is the beginning of … …": lambda m, _: m.full("ab" * 4, lambda _: ["ab" * 32, "ab" * 31 + "cd"]),
+        "full: no … … begins with …": lambda m, _: m.full("ab" * 4, lambda _: []),
     },
     oms: {
         "make: an OMS signature covers a directory": lambda m, path: m.make(_measured(path)),

@@ -85,12 +85,11 @@ def apply(rule: Rule, scores: NDArray[np.float64]) -> tuple[NDArray[np.int64], i
 
 
 def binary(values: NDArray[Any], what: str) -> NDArray[np.int64]:
-    """`values` as 0 and 1. Raises `Misuse` naming other numbers; texts, which may be people's names, are counted."""
+    """`values` as 0 and 1. Raises `Misuse` that counts what else is there: values are people's, and logs are kept."""
     import numpy as np
 
     found = np.unique(values)
     if not set(found.tolist()) <= {0, 1}:
-        numbers = np.issubdtype(found.dtype, np.number)
-        got = ", ".join(map(str, found[:5].tolist())) if numbers else f"{len(found)} different texts"
-        raise Misuse(f"{what} must be 0 and 1", got=got)
+        kind = "numbers" if np.issubdtype(found.dtype, np.number) else "texts"
+        raise Misuse(f"{what} must be 0 and 1", got=f"{len(found)} different {kind}")
     return values.astype(np.int64)

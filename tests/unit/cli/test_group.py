@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -127,6 +128,20 @@ def test_help_lists_every_command_and_imports_none():
     assert done.stdout.strip().endswith("[]")
     for name in COMMANDS:
         assert f"\n  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("group", ["policy", "trust", "log", "names", "key", "dvc", "kfp", "mlflow"])
+def test_help_shows_whole_sentences(group):
+    said = CliRunner().invoke(main, [group, "--help"]).stdout
+    assert "Commands:" in said
+    assert "..." not in said, "click cuts sentences off, and then they say nothing"
+
+
+def test_help_says_what_each_adapter_does():
+    said = CliRunner().invoke(main, ["--help"]).stdout
+    assert "adapter." not in said
+    for name in ("dvc", "kfp", "mlflow"):
+        assert re.search(rf"^  {name} +[A-Z][a-z]+ \w+", said, re.MULTILINE)
 
 
 def test_an_installed_package_cannot_take_a_built_in_name(tmp_path):

@@ -136,3 +136,12 @@ def test_beginnings_of_several_of_none_and_too_short_ones():
         beginning.full("abababab", listed)
     with pytest.raises(NoEvidence, match="begins with"):
         beginning.full("01234567", listed)
+
+
+def test_what_is_no_bundle_and_what_is_no_claim_are_said_with_the_way_out(signed):
+    done = call("verify", "../train.csv", "--identity", "x", "--issuer", "y", code=10)
+    assert "is no bundle" in done.stderr and "as --subject: mlseal verify BUNDLE --subject PATH" in done.stderr
+    for text in ("{", '{"result": "GREAT", "configuration": []}', "[]"):
+        (signed / "broken.json").write_text(text)
+        done = call("sign", "../train.csv", "--type", "test-result", "--predicate", "../broken.json", code=2)
+        assert "docs/predicates/test-result.md" in done.stderr, text

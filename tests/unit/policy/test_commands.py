@@ -147,9 +147,19 @@ def test_approve_and_waive(authority, model, tmp_path) -> None:
     assert (said["decision"], said["reviewed"], said["role"]) == ("approve", [snapshot], "clinical-safety")
     assert "twice" not in str(said)
     assert call(authority, "approve", str(model), "--evidence", "0" * 64).returncode == 11
-    assert call(authority, "approve", str(model), "--evidence", snapshot[:4]).returncode == 11
+    assert call(authority, "approve", str(model), "--evidence", snapshot[:4]).returncode == 2
     assert call(authority, "approve", str(model)).returncode == 2
-    waive = ("waive", str(model), "--policy", starter(authority), "--reason", "pilot", "--days", "3")
+    nobody = ("waive", str(model), "--policy", starter(authority), "--reason", "pilot", "--days", "3", "--rule", "gap")
+    kept = sorted(authority.store.ids())
+    done = call(authority, *nobody)
+    assert (done.returncode, "lists nobody under waivers" in done.stderr) == (2, True)
+    listing = tmp_path / "listing.yaml"
+    owner = f'{{issuer: "{authority.issuer}", san: "{authority.san("owner")}"}}'
+    listing.write_text(Path(starter(authority)).read_text() + f"waivers: {{by: [{owner}]}}\n")
+    waive = ("waive", str(model), "--policy", str(listing), "--reason", "pilot", "--days", "3")
+    done = call(authority, *waive, "--rule", "gap", "--role", "producer")
+    assert (done.returncode, "does not list this signer" in done.stderr) == (2, True)
+    assert sorted(authority.store.ids()) == kept, "nothing was signed"
     assert call(authority, *waive, "--rule", "gap").returncode == 0
     assert call(authority, *waive, "--rule", "gapp").returncode == 2
     assert (

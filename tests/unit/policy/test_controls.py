@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mlseal.cli import main
 from mlseal.errors import PolicyInvalid
 from mlseal.policy import controls, lint
 from mlseal.policy.load import load
@@ -160,6 +162,18 @@ def test_lint_says_whose_inputs_nobody_follows(tmp_path: Path) -> None:
     said = lint_of(tmp_path, alone + followed)
     assert "data set is not followed" not in said
     assert "slsa-provenance: its inputs are not followed" in said
+
+
+def test_lint_sees_the_negative_controls_beside_a_policy(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "policy: p/1\napplies: [{tool: t, action: a}]\nrequire: [{predicate: vulns, by: [{issuer: i, san: s}]}]\n"
+    )
+    alone = CliRunner().invoke(main, ["policy", "lint", str(file)]).stdout
+    (tmp_path / "p.tests").mkdir()
+    (tmp_path / "p.tests" / "controls.yaml").write_text("tests: []\n")
+    beside = CliRunner().invoke(main, ["policy", "lint", str(tmp_path)]).stdout
+    assert ("no negative controls" in alone, "no negative controls" in beside) == (True, False)
 
 
 def test_lint_says_weaknesses_aloud(tmp_path: Path) -> None:

@@ -103,8 +103,10 @@ def test_a_wrong_purpose_and_none_stop_before_the_work(state, train):
     state()
     with pytest.raises(RuleBroken, match=r"does not allow this purpose; got research; expected training"):
         train("research")
-    with pytest.raises(Unchecked, match="none is stated"):
+    with pytest.raises(Unchecked, match="none is stated") as caught:
         train(None)
+    assert caught.value.message.startswith("undecided by the data's own policy: data-policy:purpose: ")
+    assert str(caught.value.remedy).endswith("mlseal run training.run --purpose training")
     with pytest.raises(Misuse, match="no purpose"):
         train("tr\N{CYRILLIC SMALL LETTER A}ining")
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 
+from mlseal.evidence.clock import utcnow
 from mlseal.evidence.predicates import SHORT
+from mlseal.evidence.revocation import Revocations
 from mlseal.policy import samples
 from mlseal.policy.facts import Target
-from mlseal.policy.gate import Action
+from mlseal.policy.gate import Action, decide
 from mlseal.policy.load import parse
-from mlseal.policy.remedies import STAGES, Hints, supersede
+from mlseal.policy.names import canonical_facts
+from mlseal.policy.remedies import STAGES, Hints, nearest, supersede
+from mlseal.policy.schema import Applies
 from mlseal.stages import registry
 from tests.contracts import commands
 
@@ -131,6 +136,23 @@ def test_what_people_are_asked_to_do_can_be_typed(remedy) -> None:
     found = typed(remedy)
     assert found
     assert [wrong for command in found if (wrong := commands.fault(command))] == []
+
+
+def test_a_misspelt_action_is_shown_what_the_policies_cover_the_closest_first(header) -> None:
+    written = parse((header + "  - {predicate: vulns, by: [{issuer: i, san: s}]}\n").encode())
+    entries = [{"tool": "kfp", "action": "gate"}, {"tool": "mlflow", "action": "alias", "model": "risk-*"}]
+    part = written.part.model_copy(update={"applies": [Applies.model_validate(one) for one in entries]})
+    policy = replace(written, part=part)
+    said = nearest([policy], canonical_facts(Action("mlflow", "alais", {"model": "other"})))
+    assert said == "; theirs, the closest first: mlflow/alias model=risk-*, kfp/gate"
+    assert nearest([policy], {}) == nearest([], {"tool": "t", "action": "a"}) == ""
+    many = [Applies(tool="t", action=f"a{n}") for n in range(9)]
+    policy = replace(written, part=written.part.model_copy(update={"applies": many}))
+    assert nearest([policy], {"tool": "t", "action": "a8"}).endswith(" and 3 more")
+    verdict = decide(
+        samples.SampleSource((), Revocations()), Target("x", "0" * 64), Action("t", "a8"), (written,), now=utcnow()
+    )
+    assert "theirs, the closest first: " in verdict.summary()
 
 
 def test_a_waiver_for_an_input_is_about_the_input() -> None:

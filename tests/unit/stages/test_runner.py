@@ -290,7 +290,9 @@ def test_the_command_line_runs_a_stage_and_prints_json(data, tmp_path, authority
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["nope.stage"], 2, "there is no stage 'nope.stage'"),
+        (["nope.stage"], 2, "there is no stage 'nope.stage'; expected"),
+        (["governance.fairnes"], 2, "there is no stage 'governance.fairnes'; did you mean governance.fairness"),
+        (["pii"], 2, "did you mean ingestion.pii?"),
         (["governance.fairness"], 2, "Missing option '--model'"),
         (["training.run", "--script", "s", "--data", "d", "--out", "o", "--parameters", "x"], 2, "NAME=VALUE"),
         (["training.run", "--script", "s", "--data", "d", "--out", "o"], 11, "does not exist"),
