@@ -281,7 +281,7 @@ def _run_dvc(command: str, arguments: tuple[str, ...], as_json: bool) -> None:
 
     wrapping.require_dvc()
     if "--cd" not in arguments:  # DVC goes elsewhere then
-        commands.require_repo(Path.cwd())
+        commands.root_of(Path.cwd())
     wrapping.activate()
     from dvc.cli import main
 

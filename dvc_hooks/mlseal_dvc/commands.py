@@ -18,22 +18,18 @@ from mlseal_dvc.verifying import Outcome
 
 def open_repo(directory: Path) -> Any:
     """The DVC repository that `directory` lies in. Raises `UnknownName` outside of one."""
+    from dvc.repo import Repo
+
+    return Repo(root_of(directory))
+
+
+def root_of(directory: Path) -> str:
+    """The root of the DVC repository that `directory` lies in. Raises `UnknownName` outside of one."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
     try:
-        return Repo(str(Repo.find_root(str(directory))))
-    except NotDvcRepoError as error:
-        raise UnknownName(f"{directory} is not inside a DVC repository", remedy="run it there") from error
-
-
-def require_repo(directory: Path) -> None:
-    """Raise `UnknownName` where `directory` lies in no DVC repository."""
-    from dvc.exceptions import NotDvcRepoError
-    from dvc.repo import Repo
-
-    try:
-        Repo.find_root(str(directory))
+        return str(Repo.find_root(str(directory)))
     except NotDvcRepoError as error:
         raise UnknownName(
             f"{directory} is not inside a DVC repository",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlseal_dvc import gitstate, layout, objects, prepush, progress
@@ -171,3 +172,11 @@ def test_a_place_is_whole_or_absent(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unreadable):
         DirectoryPlace(tmp_path / "file").write("a/b", b"x")
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_outside_of_a_repository_there_is_one_sentence(home: Any, tmp_path: Path, command: str) -> None:
+    done = home.run("dvc", command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"mlseal: {tmp_path} is not inside a DVC repository; remedy: ")

@@ -132,8 +132,8 @@ def test_help_lists_every_command_and_imports_none():
 
 @pytest.mark.parametrize("group", ["policy", "trust", "log", "names", "key", "dvc", "kfp", "mlflow"])
 def test_help_shows_whole_sentences(group):
-    said = CliRunner().invoke(main, [group, "--help"]).stdout
-    assert "Commands:" in said
+    said = CliRunner().invoke(main, [group, "--help"]).stdout.partition("Commands:\n")[2]
+    assert said.strip()
     assert "..." not in said, "click cuts sentences off, and then they say nothing"
 
 
