@@ -36,17 +36,19 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Measured, measure
 from mlseal.evidence.identity import Identity
+from mlseal.evidence.leaves import Leaf
 from mlseal.evidence.signing import Signer
 from mlseal.evidence.signing.tokens import source_for
 from mlseal.evidence.store import BundleStore
 from mlseal.evidence.trust import Trust
 from mlseal.evidence.verifying import self_verify
 from mlseal.policy import gate, load
+from mlseal.policy.layers import with_layers
 from mlseal.policy.model import Policy
 from mlseal.policy.names import Action, canonical_facts
 from mlseal.policy.remedies import Hints
 from mlseal.policy.verdict import Verdict, raise_for, to_statement
-from mlseal_mlflow import beside, files, journal, private, requester
+from mlseal_mlflow import beside, files, journal, private, requester, standing
 from mlseal_mlflow.identity import gates
 from mlseal_mlflow.journal import Journal
 from mlseal_mlflow.measuring import Limits, Measuring
@@ -101,14 +103,14 @@ class Decisions:
         self._journal = Journal(journal.directory(), clock=clock)
         self._recorder, self._publishing = Recorder(signer.sign), Background("putting a verdict beside its model")
         self._sources = tuple(sources)
-        self._gates = gates(archive.trust)
+        self._gates, self._root = gates(archive.trust), standing.Root(archive.trust)
         self._judging = threading.Lock()
 
     def governs(self, action: str, facts: Mapping[str, str]) -> bool:
-        """Whether any policy speaks about `action` with these facts."""
+        """Whether any policy, or a layer beneath one, speaks about `action` with these facts, by a window too."""
         asked = canonical_facts(Action(TOOL, action, facts))
         now = self._clock()
-        return any(policy.applies(asked) or any(policy.frozen(asked, now)) for policy in self.policies)
+        return any(policy.applies(asked) or any(policy.frozen(asked, now)) for policy in with_layers(self.policies))
 
     def require_exempt(self, action: str, facts: Mapping[str, str]) -> None:
         """Raise `Refusal` unless a policy in force lists `action` as ungoverned: for what nobody is asked about.
@@ -155,6 +157,11 @@ class Decisions:
         """Steps 2 to 4 for what was measured just now."""
         asked = Action(TOOL, action, dict(facts))
         who = self._who(asked)
+        try:
+            self._root.require_there()
+        except Error:
+            self._journal.note(who, asked.items, "undecided", sha256=measured.sha256)
+            raise
         verdict = self._judge(measured, asked)
         # Without a nonce, two equal decisions within a second would be one statement, which the log holds once.
         nonce = uuid.uuid4().hex
@@ -189,18 +196,40 @@ class Decisions:
                 time.sleep(pause)
             return verdict
 
+    def measure_ahead(self, uri: str, key: object, model: str) -> None:
+        """Begin to hash the model at `uri` if it is a large one, so that a promotion finds it done; nobody waits.
+
+        Raises `Refusal` for a place that the gate does not look at; whatever is wrong with the files, a promotion says.
+        """
+        self._measuring.ahead(files.locate(uri, self._sources), key, name=model)
+
     def require_current(self) -> str:
-        """Read the log up to now, and require what each policy requires of revocations; says the size of the log."""
+        """Read the log up to now, and require what each policy requires of it and of revocations; says its size.
+
+        Raises `Withheld` for an entry that cannot be read here: by the gate's own rule it leaves every verdict open.
+        """
+        for pause in (*_SETTLE, None):
+            size, hidden = self._read()
+            if not hidden or pause is None:
+                break
+            if pause == _SETTLE[-1]:
+                _publish_what_waits(self._signer, self._gates)
+            time.sleep(pause)
+        standing.require_none(hidden, self.archive.store)
+        return f"{size} entries"
+
+    def _read(self) -> tuple[int, list[Leaf]]:
+        """The size of the log now, and what of it stops decisions."""
         if not self._judging.acquire(timeout=_BUSY_SECONDS):
             raise ServiceUnavailable("the gate is busy", expected=f"a free moment within {_BUSY_SECONDS:g} s")
         try:
-            size = self.archive.refresh()
-            for policy in self.policies:
-                taken_back = self.archive.revocations(policy.revokers)
-                taken_back.require_fresh(policy.revocation_max_age, self._clock())
+            return self.archive.refresh(), standing.hidden(self.archive, self.policies, self._clock())
         finally:
             self._judging.release()
-        return f"{size} entries"
+
+    def require_trust(self) -> str:
+        """Require that the trust root which this process began with is still there; says which it is."""
+        return self._root.require_there()
 
     def require_identity(self) -> str:
         """Ask for a token of the gate, and throw it away; says whose it is."""

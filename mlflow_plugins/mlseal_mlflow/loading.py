@@ -170,8 +170,9 @@ def require_allowed(measured: Measured, use: Use, evidence: Path, *, clock: Cloc
 
 
 def _judged_by_policy(measured: Measured, use: Use, archive: Archive, clock: Clock) -> bool:
-    """Judge action ``load`` where a policy of this user or machine governs it; False where none does."""
+    """Judge action ``load`` where a policy of this user or machine, or a layer beneath, governs it; False else."""
     from mlseal.policy import gate, load
+    from mlseal.policy.layers import with_layers
     from mlseal.policy.names import Action, canonical_facts
     from mlseal.policy.remedies import Hints
     from mlseal.policy.verdict import raise_for
@@ -179,7 +180,7 @@ def _judged_by_policy(measured: Measured, use: Use, archive: Archive, clock: Clo
     policies = load.in_force()
     action = Action(TOOL, "load", use.facts)
     facts, now = canonical_facts(action), clock()
-    if not any(policy.applies(facts) or any(policy.frozen(facts, now)) for policy in policies):
+    if not any(policy.applies(facts) or any(policy.frozen(facts, now)) for policy in with_layers(policies)):
         return False
     raise_for(gate.judge(measured, action, policies, archive, clock=clock, hints=Hints(path=measured.name)))
     return True

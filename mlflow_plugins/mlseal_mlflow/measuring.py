@@ -6,8 +6,9 @@ nothing more: it is no more atomic than reading them, and `measure` refuses a fi
 
 Models up to a size are hashed while the caller waits. Larger ones, and those whose storage answers slowly, are hashed
 by a background thread; until it is done the answer is 409 "pending", and the result serves any worker of this server
-for ten minutes. What changes in storage after hashing is not seen here: the loader (`mlseal_mlflow.artifact`) verifies
-the bytes that are loaded.
+for ten minutes. For large ones that begins when a version is registered (`Measuring.ahead`), one after the other, so
+that a promotion finds it done. What changes in storage after hashing is not seen here: the loader
+(`mlseal_mlflow.artifact`) verifies the bytes that are loaded.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mlseal.evidence.bundle import write_atomic
 from mlseal.evidence.digest import Manifest, Measured, Subject, measure
 from mlseal_mlflow import private
 from mlseal_mlflow.files import Location
+from mlseal_mlflow.recorder import Background
 
 RESULT_SECONDS = 600
 FAILURE_SECONDS = 30
@@ -60,6 +62,7 @@ class Measuring:
         self._directory = paths.private(directory)
         self._limits, self._notice = limits, notice
         self._slots = threading.BoundedSemaphore(limits.at_once)
+        self._registered = Background("hashing what was registered", awaited=False)
 
     def measured(self, location: Location, key: object, *, name: str) -> Measured:
         """The files of the model at `location`; `key` is what they will be used for, so that it is not reused.
@@ -78,6 +81,26 @@ class Measuring:
         job.leave()
         return self._awaited(location, job, name)
 
+    def ahead(self, location: Location, key: object, *, name: str) -> None:
+        """Begin to hash the model at `location` if it is too large for the caller of `measured` to wait.
+
+        For what nobody asks about yet, so one at a time in each worker. What is dropped, since too much waits, or goes
+        wrong leaves nothing behind but a line in the server's log: the first who asks begins anew.
+        """
+        self._registered.run(lambda: self._if_large(location, key, name))
+
+    def _if_large(self, location: Location, key: object, name: str) -> None:
+        listing = location.listing()
+        if self._size(location, listing) <= self._limits.inline_bytes:
+            return
+        job = _Job.of(location.uri, key) if location.here() is None else _Job.of(location.uri, listing, key)
+        if (lock := self._lock(job)) is None:
+            return  # somebody asked already
+        try:
+            self._keep(job, self._measure(location, name, patient=True))
+        finally:
+            os.close(lock)
+
     def _size(self, location: Location, listing: Listing) -> int:
         total = sum(max(size, 0) for _, size in listing)
         if not listing:
@@ -91,8 +114,8 @@ class Measuring:
             )
         return total
 
-    def _measure(self, location: Location, name: str, job: _Job | None = None) -> Measured:
-        if not self._slots.acquire(timeout=min(30.0, self._limits.wait_seconds)):
+    def _measure(self, location: Location, name: str, job: _Job | None = None, *, patient: bool = False) -> Measured:
+        if not self._slots.acquire(timeout=None if patient else min(30.0, self._limits.wait_seconds)):
             raise Pending("the gate is hashing other models", remedy="ask again")
         try:
             if (local := location.here()) is not None:
@@ -113,17 +136,12 @@ class Measuring:
 
     def _awaited(self, location: Location, job: _Job, name: str) -> Measured:
         """The result of `job`, done by a thread; `Pending` when it takes longer than anyone waits."""
-        result = self._directory / f"{job.name}.json"
-        if (known := _fresh(result)) is not None:
+        if (known := _fresh(self._result(job))) is not None:
             return known
-        lock = os.open(self._directory / f"{job.name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)  # another request is at it; its lock ends with it, even if its worker dies
+        if (lock := self._lock(job)) is None:  # another request is at it
             job.leave()
         else:
-            threading.Thread(target=self._work, args=(location, job, result, lock, name), daemon=True).start()
+            threading.Thread(target=self._work, args=(location, job, lock, name), daemon=True).start()
         outcome = job.wait(self._limits.wait_seconds)
         if isinstance(outcome, Measured):
             return outcome
@@ -136,7 +154,25 @@ class Measuring:
             remedy="ask again in a while",
         )
 
-    def _work(self, location: Location, job: _Job, result: Path, lock: int, name: str) -> None:
+    def _lock(self, job: _Job) -> int | None:
+        """The right to do `job`, which ends with its holder, even if a worker dies; None while another has it."""
+        lock = os.open(self._directory / f"{job.name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return lock
+
+    def _keep(self, job: _Job, outcome: Measured | Error) -> None:
+        """Put it where any worker of this server finds it."""
+        write_atomic(self._result(job), json.dumps(_told(outcome)).encode(), mode=0o600)
+        _sweep(self._directory)
+
+    def _result(self, job: _Job) -> Path:
+        return self._directory / f"{job.name}.json"
+
+    def _work(self, location: Location, job: _Job, lock: int, name: str) -> None:
         try:
             outcome: Measured | Error
             try:
@@ -149,9 +185,8 @@ class Measuring:
                     got=f"{type(error).__name__}: {error}"[:300],
                     remedy="see that the server reaches it, then ask again",
                 )
-            if not job.finish(outcome):  # nobody waits any more: the next one who asks finds it
-                write_atomic(result, json.dumps(_told(outcome)).encode(), mode=0o600)
-                _sweep(self._directory)
+            if not job.finish(outcome) and not isinstance(outcome, Pending):  # nobody waits: the next who asks finds it
+                self._keep(job, outcome)
         finally:
             os.close(lock)
 

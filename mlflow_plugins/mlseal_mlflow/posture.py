@@ -69,6 +69,7 @@ class Posture:
     def _look(self) -> list[Check]:
         return [
             asked("policy", self._policy),
+            asked("trust root", self._decisions.require_trust),
             asked("evidence store", self._store),
             asked("log and revocations", self._decisions.require_current),
             asked("identity of the gate", self._decisions.require_identity),

@@ -26,10 +26,13 @@ _BURST = 64
 
 
 class Background:
-    """One thread that does jobs in the order given; what fails is logged, what does not fit is dropped and logged."""
+    """One thread that does jobs in the order given; what fails is logged, what does not fit is dropped and logged.
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    With `awaited`, the end of this process waits for it, for a bounded time (`mlseal_mlflow.stopping`).
+    """
+
+    def __init__(self, what: str, *, awaited: bool = True) -> None:
+        self._what, self._awaited = what, awaited
         self._queue: queue.Queue[Callable[[], object]] = queue.Queue(_QUEUED)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -42,7 +45,7 @@ class Background:
                 self._thread = threading.Thread(target=self._work, name=f"mlseal {self._what}", daemon=True)
                 self._thread.start()
                 begun = True
-        if begun:
+        if begun and self._awaited:
             stopping.before(self)
         try:
             self._queue.put_nowait(job)

@@ -18,6 +18,7 @@ workspace dissolved into another, the database itself, loads by storage URI) is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ from mlseal_mlflow.transaction import ChangedMeanwhile, JoiningSessions, Version
 
 if TYPE_CHECKING:
     from mlseal_mlflow.decision import Decisions
+
+_log = logging.getLogger(__name__)
 
 SCHEME = "mlseal:"
 LIVE_STAGES = frozenset({"Staging", "Production"})
@@ -121,31 +124,29 @@ class SealedStore:
         """Create a version.
 
         Where a policy governs ``create`` for the model, it goes to the gate. Where one lists it as ungoverned, the
-        version is a candidate that nothing points at, neither measured nor vouched for. Else it is refused.
+        version is a candidate that nothing points at, and that nothing vouches for; else it is refused. A large
+        model begins to be hashed in either case.
         """
         with refusing(f"new version of {name!a}"):
             key = self._key(name)
             _require_unreserved(tag.key for tag in tags or ())
             origin = self._copied_from(source)
+            asked = (name, source, run_id, tags, run_link, description, local_model_path, model_id)
             facts = {"source": names.printable(source)}
             if not self.decisions.governs("create", _facts(key, **facts)):
                 self.decisions.require_exempt("create", _facts(key, **facts))
-                return super().create_model_version(  # type: ignore[misc]
-                    name, source, run_id, tags, run_link, description, local_model_path, model_id
-                )
+                return self._measured_ahead(super().create_model_version(*asked), key)  # type: ignore[misc]
             location = origin.location if origin else self._location_of(source)
             planned = _planned(name, key, source, location, self._model_tags(name), tags)
             self._judge(planned, "create", key, **facts)
             with self._unchanged([origin] if origin else []) as session:
-                made = super().create_model_version(  # type: ignore[misc]
-                    name, source, run_id, tags, run_link, description, local_model_path, model_id
-                )
+                made = super().create_model_version(*asked)  # type: ignore[misc]
                 now = transaction.read(self, session, name, str(made.version))
                 if now.location != location:
                     raise to_mlflow(
                         ChangedMeanwhile("the source leads elsewhere now", got=now.location, expected=location), "copy"
                     )
-                return made
+            return self._measured_ahead(made, key)
 
     def rename_registered_model(self, name: str, new_name: str) -> Any:
         """Rename a model, if the gate allows each of its versions, aliases and stages under the new name."""
@@ -258,6 +259,16 @@ class SealedStore:
 
     def _model_tags(self, name: str) -> dict[str, str]:
         return dict(self.get_registered_model(name)._tags)  # noqa: SLF001 - .tags hides prompts
+
+    def _measured_ahead(self, made: Any, key: names.ModelKey) -> Any:
+        """`made`, whose files begin to be hashed; whatever goes wrong with that, the version is there."""
+        try:
+            row = self._look(made.name, str(made.version))
+            if row.source not in prompts.SOURCES:
+                self.decisions.measure_ahead(row.location, row.identity, key.name)
+        except Exception as error:  # noqa: BLE001 - a promotion hashes it, and says what is wrong
+            _log.info("mlseal: %s version %s is hashed when it is promoted: %s", made.name, made.version, error)
+        return made
 
     def _judge(self, row: VersionRow, action: str, key: names.ModelKey, **facts: str) -> None:
         """Steps 3 and 4 for one version; raises unless the gate allows it."""

@@ -25,6 +25,7 @@ from mlseal.errors import Error, Misuse, Refusal
 from mlseal.evidence.archive import Archive
 from mlseal.evidence.clock import Clock, utcnow
 from mlseal.evidence.digest import Measured, Subject
+from mlseal.evidence.store import relative
 from mlseal.policy import dates, document, opa
 from mlseal.policy.case import Case, weakest
 from mlseal.policy.facts import Source, Target, VerifiedFact
@@ -235,7 +236,7 @@ def _require_complete(case: Case) -> None:
             "log",
             f"the log holds evidence that nobody shows: leaf {leaf.index} of {leaf.origin}",
             got=f"evidence {leaf.evidence_id} signed by {leaf.identity}",
-            expected="its bundle in the store",
+            expected=f"its bundle, whole: {relative(leaf.evidence_id)} in the store",
             remedy="copy the bundle into the store; never published: mlseal log recover, as its signer; lost: "
             f"mlseal revoke {leaf.evidence_id}, as a listed revoker",
         )

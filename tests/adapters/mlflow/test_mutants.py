@@ -1,4 +1,4 @@
-"""Take each refusal of the decisions, of the transaction and of the loader out once: what it refuses must come through.
+"""Take each refusal of decisions, transaction, store and loader out once: what it refuses must come through.
 
 Each row is a refusal by function and message, and a call that must be refused by it: with the refusal the call raises,
 without it the call returns or stumbles over something else. Everything runs in this process, over a real authority and
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlseal_mlflow import decision, loading, stopping, transaction
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from mlseal_mlflow import decision, loading, prompts, stopping, store, transaction
 
 from mlseal.errors import Error, Revoked, Withheld
 from mlseal.evidence import statement
@@ -67,6 +68,19 @@ class Scene:
         """A version as the database has it."""
         return replace(transaction.VersionRow("default", "m", 1, 5, "s3://a", "s3://a", "None"), **changes)
 
+    def store(self, module: Any) -> Any:
+        """The registry store as `module` has it, on this desk's database and with its decisions."""
+        made = type("Sealed", (module.SealedStore, SqlAlchemyStore), {})(self.desk.database)
+        made.decisions = self.desk.store.decisions
+        return made
+
+    def version(self, source: str, pattern: str = "risk-{}") -> str:
+        """A new model with one version, made past the gate."""
+        name = self.desk.fresh(pattern)
+        self.desk.other.create_registered_model(name)
+        self.desk.other.create_model_version(name, source)
+        return name
+
     def token(self, role: str) -> str:
         """A token of the authority's own issuer."""
         from mlseal.evidence.signing import tokens
@@ -87,6 +101,16 @@ def _decide(module: Any, scene: Scene) -> None:
     """The last refusal stands behind `raise_for`, for a verdict that this lets through."""
     scene.patch.setattr(module, "raise_for", lambda verdict: None)
     scene.decisions(module).decide(scene.measured(), "alias", FACTS)
+
+
+def _without_trust(module: Any, scene: Scene) -> None:
+    """The file of the trust root goes after the start."""
+    file = scene.place / f"{uuid.uuid4().hex}.json"
+    file.write_bytes(Path(scene.desk.env["MLSEAL_TRUST"]).read_bytes())
+    scene.patch.setenv("MLSEAL_TRUST", str(file))
+    decisions, measured = scene.decisions(module), scene.measured(proven=True)
+    file.unlink()
+    decisions.decide(measured, "alias", FACTS)
 
 
 def _webhook(module: Any, scene: Scene) -> None:
@@ -195,6 +219,42 @@ def _busy(module: Any, scene: Scene) -> None:
     decisions.require_current()
 
 
+def _moved(module: Any, scene: Scene) -> None:
+    """The place that was judged is not the one that MLflow writes down."""
+    store, name = scene.store(module), scene.desk.fresh("risk-{}-prod")
+    scene.desk.other.create_registered_model(name)
+    judged = scene.desk.put()
+    scene.patch.setattr(store, "_location_of", lambda _: judged, raising=False)
+    store.create_model_version(name, scene.desk.put(proven=False))
+
+
+def _very_many(module: Any, scene: Scene) -> None:
+    scene.patch.setattr(module, "MAX_RENAMED_VERSIONS", 0)
+    scene.store(module).rename_registered_model(scene.version(scene.desk.put()), scene.desk.fresh("risk-{}-prod"))
+
+
+def _one_more(module: Any, scene: Scene) -> None:
+    with scene.store(module)._unchanged([], all_of=scene.version("s3://a")):
+        pass
+
+
+def _in_use(module: Any, scene: Scene) -> None:
+    name = scene.version(min(prompts.SOURCES), "prompt-{}")
+    scene.desk.other.set_registered_model_alias(name, "live", "1")
+    with scene.store(module)._tag_may_change(name, "1", "mlflow.prompt.text"):
+        pass
+
+
+def _twin(module: Any, scene: Scene) -> None:
+    name = scene.version("s3://a")
+    scene.store(module).create_registered_model(name.upper())
+
+
+def _inside(module: Any, scene: Scene) -> None:
+    with module._refusing_inside("write"):
+        raise Revoked("what is refused inside of a session")
+
+
 def _resting_on_nothing(module: Any, scene: Scene) -> None:
     """The gate's own verdict, said again without the names of what it rests on."""
     measured = scene.measured(proven=True)
@@ -209,19 +269,38 @@ def _resting_on_nothing(module: Any, scene: Scene) -> None:
 CALLS: dict[Any, dict[str, Callable[[Any, Scene], object]]] = {
     decision: {
         "require_exempt: no policy governs this action, so it is refused": _exempt,
+        "decide: ": _without_trust,
         "decide: the verdict was not an allowing one": _decide,
         "require_webhook: webhooks may report to listed hosts only": _webhook,
         "_require_gate: the gate's token cannot be read": _unreadable,
         "_require_gate: this token is not the gate's: nobody would believe its verdicts": _somebody,
         "_policies: the gate has no policy": _unset("MLSEAL_POLICY", "_policies"),
         "_store: the gate has no evidence store": _unset("MLSEAL_STORE", "_store", "/nowhere"),
-        "require_current: the gate is busy": _busy,
+        "_read: the gate is busy": _busy,
         "_limits: a limit is not a number of bytes or seconds": _unset("MLSEAL_MLFLOW_MAX_BYTES", "_limits", "lots"),
     },
     transaction: {
         "locked: locked transactions do not nest": _nested,
         "require_same: … version … changed while it was being judged": _same,
         "read: Model Version (name=…, version=…) not found": _read,
+    },
+    store: {
+        "build_store: not an mlseal registry URI": lambda m, s: m.build_store(s.desk.database),
+        "create_model_version: …": _moved,
+        "rename_registered_model: too many versions to judge at once": _very_many,
+        "_unchanged: … changed while it was being judged": _one_more,
+        "_tag_may_change: …": _in_use,
+        "_copied_from: the source of a copy names no version": lambda m, s: s.store(m)._copied_from(
+            "models:/risk-x@champion"
+        ),
+        "_require_no_twin: a model … exists whose name differs in case only": _twin,
+        "_require_unreserved: tags in mlseal's name space cannot be set or deleted": lambda m, s: m._require_unreserved(
+            ["mlseal.verdict"]
+        ),
+        "_require_not_prompt_switch: what is a prompt is settled when it is created": lambda m, s: (
+            m._require_not_prompt_switch(prompts.IS_PROMPT)
+        ),
+        "_refusing_inside: …": _inside,
     },
     loading: {
         "fetch: storage did not give a copy": _lent,
@@ -233,6 +312,10 @@ CALLS: dict[Any, dict[str, Callable[[Any, Scene], object]]] = {
         "_revocations: the log holds evidence that nobody shows, and it might be a revocation": _withheld,
         "max_age: MLSEAL_MLFLOW_MAX_AGE cannot be read": _unset("MLSEAL_MLFLOW_MAX_AGE", "max_age", "soon"),
     },
+}
+PASSED_ON = {
+    "decide: ": "the trust root is gone",
+    "require_allowed: ": "the log holds evidence that nobody shows",
 }
 ROWS = [(module, where) for module, calls in CALLS.items() for where in calls]
 
@@ -285,7 +368,7 @@ def test_taking_a_refusal_out_lets_something_through(
 
 def _says(where: str, words: str) -> bool:
     """Whether `words` are those of the refusal; of one that passes an error on, those of what it passes on."""
-    message = where.partition(": ")[2] or "the log holds evidence that nobody shows"
+    message = where.partition(": ")[2] or PASSED_ON[where]
     return all(part in words for part in message.split("…"))
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlseal_mlflow import doctor, posture
 
 from mlseal.errors import Misuse
@@ -87,10 +88,24 @@ def test_a_plugin_that_cannot_be_imported_allows_nothing_and_is_seen(new_shop, t
     (tmp_path / "broken" / "mlseal_mlflow").mkdir(parents=True)
     (tmp_path / "broken" / "mlseal_mlflow" / "__init__.py").write_text("raise ImportError('a part is missing')\n")
     shop = new_shop(start=False, workers=1, PYTHONPATH=str(tmp_path / "broken"))
+    uri, name = shop.put(), shop.fresh()
+    store = SqlAlchemyStore(shop.database)
+    store.create_registered_model(name)
+    store.create_model_version(name, uri)
     shop.start()
-    for route in ("registered-models/create", "registered-models/alias"):
-        answer = shop.post(route, name="risk-x", alias="champion", version="1")
+    for method, route, more in (
+        ("POST", "registered-models/alias", {"alias": "champion", "version": "1"}),
+        ("POST", "model-versions/transition-stage", {"version": "1", "stage": "Production"}),
+        ("POST", "model-versions/create", {"source": f"models:/{name}/1"}),
+        ("POST", "registered-models/rename", {"new_name": f"{name}-prod"}),
+        ("POST", "registered-models/create", {"name": f"{name}-prod"}),
+    ):
+        answer = shop.call(method, route, {"name": name, **more})
         assert 400 <= answer.status_code < 500, answer.text
+        assert "mlseal" in answer.json()["message"], answer.text
+    [(version, stage)] = [(v.version, v.current_stage) for v in store.search_model_versions(f"name='{name}'")]
+    assert (version, stage, store.get_registered_model(name).aliases) == (1, "None", {})
+    assert [model.name for model in store.search_registered_models()] == [name]
     said, canary = doctor.server(shop.url)
     assert (said.ok, "no gate answered: 4" in said.detail) == (False, True), said
     assert not canary.ok

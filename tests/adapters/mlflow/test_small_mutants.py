@@ -1,6 +1,6 @@
 """Take each refusal of the smaller modules out once: what it refuses must come through (`tests.attacks.mutants`).
 
-Decisions, transaction and loader have a table with an authority (`test_mutants`); here no server and no key is needed.
+Decisions, transaction, store and loader have a table with an authority (`test_mutants`); here no server and no key is needed.
 A row is a refusal by function and message, a call that it must refuse, and what that then says.
 """
 
@@ -11,12 +11,15 @@ import pickle
 import socket
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow.store.model_registry.abstract_store import AbstractStore
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlseal_mlflow import (
     artifact,
     beside,
@@ -28,17 +31,24 @@ from mlseal_mlflow import (
     journal,
     listing,
     loading,
+    measuring,
     names,
     pickles,
     posture,
     prompts,
     requester,
+    standing,
+    surface,
     watching,
 )
+from mlseal_mlflow.store import SealedStore
 
 from mlseal.errors import Refusal
 from mlseal.evidence.bundle import MAX_BYTES
 from mlseal.evidence.digest import measure
+from mlseal.evidence.identity import Identity
+from mlseal.evidence.leaves import Leaf
+from mlseal.evidence.store import Store
 from tests.adapters.mlflow.conftest import Canary
 from tests.adapters.mlflow.test_watching import SECRET, signed
 from tests.attacks import mutants
@@ -205,6 +215,52 @@ def _swallowed(module: Any, scene: Scene) -> None:
         raise Refusal("who is this")
 
 
+# --- measuring, standing, surface -------------------------------------------------------------------------------------
+
+
+def hashing(module: Any, scene: Scene, **limits: Any) -> Any:
+    """What hashes, where whoever asks waits for nothing and nothing lies yet."""
+    wanted = {"inline_bytes": 10, "max_bytes": 100, "at_once": 1, "wait_seconds": 0, **limits}
+    return module.Measuring(scene.place / "state", module.Limits(**wanted), lambda _: None)
+
+
+def _busy(module: Any, scene: Scene) -> object:
+    made = hashing(module, scene)
+    assert made._slots.acquire()
+    return made._measure(location(files, local(scene.file("model/a").parent)), "x")
+
+
+def _large(module: Any, scene: Scene) -> object:
+    return hashing(module, scene).measured(
+        location(files, local(scene.file("model/a", b"x" * 20).parent)), "x", name="x"
+    )
+
+
+def _out_of_order(module: Any, scene: Scene) -> object:
+    """Of a storage elsewhere, whoever asks waits for what it says."""
+    broken = SimpleNamespace(list_artifacts=raises(OSError("no route to host")))
+    return hashing(module, scene, wait_seconds=60).measured(location(files, broken), "x", name="x")
+
+
+def _hidden_leaf(module: Any, scene: Scene) -> None:
+    leaf = Leaf("log", 7, "0" * 64, Identity("issuer", "somebody"))
+    module.require_none([leaf], Store(scene.place))
+
+
+def _examined(module: Any, scene: Scene) -> None:
+    later = type("Later", (SqlAlchemyStore,), {"promote_everything": lambda self: None})
+    module.require_known(later, AbstractStore, type("Sealed", (SealedStore, later), {}))
+
+
+def version(text: str | BaseException) -> Call:
+    def ask(module: Any, scene: Scene) -> None:
+        given = (lambda _: text) if isinstance(text, str) else raises(text)
+        scene.patch.setattr(module.importlib.metadata, "version", given)
+        module._require_version()
+
+    return ask
+
+
 ANYBODY = requester.Requester(requester.UNAUTHENTICATED)
 
 
@@ -243,6 +299,46 @@ def _many_hidden(module: Any, scene: Scene) -> object:
 
 
 CALLS: dict[Any, dict[str, tuple[Call, str]]] = {
+    measuring: {
+        "_size: nothing lies at …": (lambda m, s: hashing(m, s)._size(location(files, None), []), "nothing lies at"),
+        "_size: this model is larger than the gate hashes": (
+            lambda m, s: hashing(m, s)._size(location(files, None), [("a", 101)]),
+            "larger than the gate hashes",
+        ),
+        "_measure: the gate is hashing other models": (_busy, "the gate is hashing other models"),
+        "_awaited: ": (_out_of_order, "the storage of this model failed; got OSError: no route to host"),
+        "_awaited: verification pending: this model is hashed in the background": (_large, "verification pending"),
+        "_fresh: this model could not be hashed in the background": (
+            lambda m, s: m._fresh(s.file("result.json", b'{"failed": "a reason"}')),
+            "could not be hashed in the background; got a reason",
+        ),
+    },
+    standing: {
+        "require_there: the trust root is gone": (
+            lambda m, s: m.Root(SimpleNamespace(source=str(s.place / "none"), fingerprint="x")).require_there(),
+            "the trust root is gone",
+        ),
+        "require_none: the log holds evidence that cannot be read here, and it may be against any model": (
+            _hidden_leaf,
+            "cannot be read here",
+        ),
+    },
+    surface: {
+        "require_known: this MLflow is not the one that was examined": (_examined, "new: promote_everything"),
+        "require_handlers: MLflow's server cannot be asked for a model's files": (
+            lambda m, s: m.require_handlers(object()),
+            "cannot be asked for",
+        ),
+        "require_routes: this MLflow has other registry routes than the one that was examined": (
+            lambda m, s: m.require_routes([]),
+            "other registry routes",
+        ),
+        "_require_version: MLflow is not installed": (
+            version(PackageNotFoundError("mlflow")),
+            "MLflow is not installed",
+        ),
+        "_require_version: this MLflow was never examined": (version("9.1.0"), "was never examined; got 9.1.0"),
+    },
     artifact: {
         "download_artifacts: ": (_hidden, "not these bytes"),
         "log_artifact: ": (lambda m, s: attested(m).log_artifact("x"), "for reading"),

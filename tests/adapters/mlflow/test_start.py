@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -34,7 +36,32 @@ def refused(shop, *words, **env):
 
 
 def test_no_trust_root(shop):
-    refused(shop, "cannot read trust root", MLSEAL_TRUST=str(shop.base / "missing.json"))
+    missing = str(shop.base / "missing.json")
+    refused(shop, "cannot read trust root", MLSEAL_TRUST=missing)
+    checks = doctor(shop, MLSEAL_TRUST=missing)
+    assert checks.pop("mlflow surface")["ok"]
+    assert {name: check["ok"] for name, check in checks.items()} == {
+        "trust root": False,
+        "gate identity": False,
+        "policy, store and token": False,
+    }
+    assert all(f"cannot read trust root {missing}" in check["detail"] for check in checks.values()), checks
+
+
+def doctor(shop, **env):
+    """What `mlseal mlflow doctor` says in this environment; it must find something amiss."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mlseal", "mlflow", "doctor", "--json"],
+        env=shop.env | env,
+        cwd=shop.base,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 11, done.stderr
+    return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
 def test_no_trust_root_anywhere(shop, make_home):

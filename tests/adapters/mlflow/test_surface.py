@@ -11,7 +11,7 @@ from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlseal_mlflow import prompts, surface, transaction
-from mlseal_mlflow.store import SealedStore
+from mlseal_mlflow.store import SealedStore, build_store
 from mlseal_mlflow.surface import Kind
 
 from mlseal.errors import Unchecked
@@ -124,3 +124,49 @@ def test_mlflow_still_keeps_prompts_where_we_look():
         constants.PROMPT_MODEL_CONFIG_TAG_KEY,
     ):
         assert transaction.is_prompt_content(key)
+
+
+# --- the call that the server makes at its start -----------------------------------------------------------------------
+
+
+def a_version(patch):
+    patch.setattr(importlib.metadata, "version", lambda name: "3.99.1")
+    return "never examined; got 3.99.1"
+
+
+def a_method(patch):
+    patch.setattr(SqlAlchemyStore, "promote_everything", lambda self, name: None, raising=False)
+    return "new: promote_everything"
+
+
+def a_route(patch):
+    found = [*handlers.get_endpoints(), ("/api/2.0/mlflow/registered-models/promote-everything", None, ["POST"])]
+    patch.setattr(handlers, "get_endpoints", lambda *_: found)
+    return "new: POST registered-models/promote-everything"
+
+
+def a_function(patch):
+    patch.delattr(handlers, "_get_proxied_run_artifact_destination_path")
+    return "no _get_proxied_run_artifact_destination_path"
+
+
+@pytest.mark.parametrize("later", [a_version, a_method, a_route, a_function])
+def test_no_store_is_built_on_an_unexamined_mlflow(later, module_desk, monkeypatch, tmp_path):
+    """All else is as it must be: the same call passes as soon as this MLflow is the one that was examined."""
+    with monkeypatch.context() as patch:
+        said = later(patch)
+        with pytest.raises(Unchecked) as refused:
+            build_store(f"mlseal:sqlite:///{tmp_path}/registry.db")
+        assert said in str(refused.value)
+        assert not (tmp_path / "registry.db").exists()
+    assert isinstance(build_store(f"mlseal:{module_desk.database}"), SealedStore)
+
+
+def test_the_risk_that_an_operator_takes_stands_in_the_log(module_desk, monkeypatch, caplog):
+    a_version(monkeypatch)
+    monkeypatch.setenv("MLSEAL_MLFLOW_UNVETTED", "3.99")
+    built = build_store(f"mlseal:{module_desk.database}")
+    assert "MLflow 3.99.1 was never examined; MLSEAL_MLFLOW_UNVETTED says to start all the same" in caplog.text
+    module_desk.refused(  # and it is gated
+        lambda: built.create_model_version(module_desk.fresh(), "s3://elsewhere/x"), "no policy governs this action"
+    )
