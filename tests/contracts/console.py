@@ -53,13 +53,13 @@ def fences(page: Path) -> Iterator[tuple[str, str, int]]:
         yield match[1], match[2], text.count("\n", 0, match.start()) + 1
 
 
-def steps(page: Path) -> list[Step]:
-    """The commands of every console block of a page that begins at the beginning: with ``$ mlseal init``.
+def steps(page: Path, first: str = "$ mlseal init") -> list[Step]:
+    """The commands of every console block of a page that begins at the beginning: with `first`.
 
     Other pages show what needs a server, a cluster or somebody else's files; tests of those parts run them.
     """
     blocks = [(text, line) for language, text, line in fences(page) if language == "console"]
-    if not blocks or not blocks[0][0].startswith("$ mlseal init"):
+    if not blocks or not blocks[0][0].startswith(first):
         return []
     return [step for text, line in blocks for step in _steps(text, f"{page.name}:{line}")]
 

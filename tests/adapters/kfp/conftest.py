@@ -45,6 +45,17 @@ rows = pathlib.Path(given.data).read_text().splitlines()
 (out / "MLmodel").write_text("flavors: {}\\n")
 """
 
+CANARY = "canary-of-the-pipelines"
+
+
+def require_no_row_printed(result: HostResult, given: Path) -> None:
+    """What the tasks printed holds nothing of the marked rows in `given`, a file or a folder."""
+    files = [given] if given.is_file() else [file for file in given.rglob("*") if file.is_file()]
+    assert any(CANARY.encode() in file.read_bytes() for file in files), "nothing is marked, so nothing could be seen"
+    printed = result.log.read_text()
+    assert all(task.name in printed for task in result.tasks), "this is where the tasks print"
+    assert CANARY not in printed
+
 
 @pytest.fixture(scope="session")
 def compiled_pipelines() -> Mapping[str, Compiled]:

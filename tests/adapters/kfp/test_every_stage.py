@@ -14,6 +14,7 @@ from mlseal_kfp import compiled, compiling, component, host, image, ports
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
 from mlseal.stages import registry
+from tests.adapters.kfp.conftest import CANARY, require_no_row_printed
 from tests.stages_cases import World, case_of
 
 TOGETHER = {
@@ -24,7 +25,6 @@ TOGETHER = {
 """Run by the pipelines of those tests, each of which asserts that exactly its STAGES ran."""
 ALONE = sorted(set(registry.BUILTIN) - TOGETHER)
 """All others, so a new stage is run here unless a pipeline has it."""
-CANARY = "canary-of-the-pipelines"
 
 
 def pipeline_of(name: str, arguments: dict[str, Any], folder: Path) -> Path:
@@ -63,6 +63,7 @@ def test_a_stage_runs_as_the_only_step(bench: Any, name: str) -> None:
     files += [result.output(slug, p.name) for p in stage.parameters if p.role == "output"]
     assert {s.sha256 for s in said.subjects} <= {s.sha256 for file in files for s in measure(file).subjects}
     assert CANARY.encode() not in said.payload
+    require_no_row_printed(result, bench.base / "given")
 
 
 def test_every_registered_stage_is_run_from_yaml_here() -> None:

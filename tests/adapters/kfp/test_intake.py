@@ -11,6 +11,7 @@ import pytest
 
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
+from tests.adapters.kfp.conftest import CANARY, require_no_row_printed
 
 STAGES = {"ingestion.validation", "ingestion.pii", "ingestion.redact", "ingestion.poisoning"}
 
@@ -21,12 +22,14 @@ def test_a_table_goes_through_every_ingestion_component(bench: Any) -> None:
     rng = np.random.default_rng(0)
     sick = rng.integers(0, 2, 1200)
     rows = {"mrn": np.arange(10_000, 11_200), "marker": sick * 3 + rng.normal(size=1200), "sick": sick}
+    rows["ward"] = [CANARY] * 1200
     table, suite = bench.base / "visits.csv", bench.base / "suite.json"
     pd.DataFrame(rows).to_csv(table, index=False)
     expected = [{"type": "expect_column_values_to_be_unique", "kwargs": {"column": "mrn"}}]
     suite.write_text(json.dumps({"name": "visits", "expectations": expected}))
     result = bench.run("intake", data=str(table), suite=str(suite), label="sick").require()
     assert {t.stage for t in result.tasks} == STAGES
+    require_no_row_printed(result, table)
 
     def evidence(task: str) -> Any:
         return Bundle.read(result.output(task, "evidence")).statement

@@ -12,6 +12,7 @@ from mlseal_kfp import compiling, host, image
 from mlseal.errors import Misuse
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
+from tests.adapters.kfp.conftest import CANARY, require_no_row_printed
 
 PIPELINES = Path(__file__).with_name("privacy_pipelines.py")
 STAGES = {"training.dp", "training.encrypted_scoring", "training.federated"}
@@ -22,9 +23,11 @@ def files(bench: Any) -> dict[str, str]:
     """One table of 150 people with two rows each, and the same people at two clients."""
     draw = random.Random(3)
     rows = [
-        f"{i // 2},{need},{need * 2 + draw.random()},{draw.randint(0, 90)}\n" for i in range(300) for need in (i % 2,)
+        f"{i // 2},{need},{need * 2 + draw.random()},{draw.randint(0, 90)},{CANARY}\n"
+        for i in range(300)
+        for need in (i % 2,)
     ]
-    head = "person,need,signal,age\n"
+    head = "person,need,signal,age,name\n"
     data, sites = bench.base / "people.csv", bench.base / "sites"
     data.write_text(head + "".join(rows))
     sites.mkdir()
@@ -40,6 +43,8 @@ def test_the_three_privacy_stages_run_from_yaml(bench: Any, files: dict[str, str
     file = compiling.write(made, bench.base / "compiled")
     result = host.run(file, {**files, "columns": "signal,age"}, bench.base / "runs", bench.host()).require()
     assert {t.stage for t in result.tasks} == STAGES
+    require_no_row_printed(result, Path(files["data"]))
+    require_no_row_printed(result, Path(files["sites"]))
     said = {
         task: Bundle.read(result.output(task, "evidence")).statement
         for task in ("training-dp", "training-encrypted-scoring", "training-federated")

@@ -13,6 +13,7 @@ from mlseal_kfp import compiling
 from mlseal.evidence.bundle import Bundle
 from mlseal.evidence.digest import measure
 from mlseal.evidence.predicates import partial_result, test_result
+from tests.adapters.kfp.conftest import CANARY, require_no_row_printed
 from tests.contracts import console
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,13 +36,15 @@ def test_the_scans_run_from_their_compiled_yaml(bench: Any) -> None:
     wanted = bench.base / "requirements.txt"
     for folder in (code, advisories):
         folder.mkdir()
-    (code / "main.py").write_text("def add(a, b):\n    return a + b\n")
+    (code / "main.py").write_text(f"def add(a, b):\n    return a + b  # {CANARY}\n")
     (advisories / "entry.json").write_text(json.dumps(ENTRY))
     wanted.write_text("pyyaml==5.3\n")
-    model.write_bytes(pickle.dumps({"weights": [0.5]}))
+    model.write_bytes(pickle.dumps({"weights": [0.5], "label": CANARY}))
     given = {"code": code, "requirements": wanted, "advisories": advisories, "model": model}
     result = bench.run("scanned", **{name: str(path) for name, path in given.items()}).require()
     assert {t.stage for t in result.tasks} == STAGES
+    require_no_row_printed(result, code)
+    require_no_row_printed(result, model)
     said = {}
     for stage, subject in (("testing-code", code), ("testing-dependencies", wanted), ("testing-model-file", model)):
         evidence = Bundle.read(result.output(stage, "evidence")).statement

@@ -23,6 +23,7 @@ from mlseal.stages.training import federation, rounds
 from mlseal.stages.training.federation import Federation
 
 CLIENTS = ("east.csv", "north.csv", "west.csv")
+MARK = "Wilhelmina-0231"
 ASKED = {"outcome": "need", "features": "signal,age", "ranges": '{"age": "0:90"}', "rounds_wanted": "3"}
 
 
@@ -90,11 +91,21 @@ def of_round(said, number, what):
 @pytest.mark.slow
 def test_processes_over_tls_with_a_drop_and_a_refusal(authority, train, sites, tmp_path, monkeypatch):
     """One client's owner forbids training, another's SuperNode is killed after the first round."""
+    for name in CLIENTS:
+        pd.read_csv(sites / name).assign(name=MARK).to_csv(sites / name, index=False)
     owner_allows(authority, sites / "west.csv", "care")
     allowed = owner_allows(authority, sites / "north.csv", "training")
-    nodes, seen = {}, {}
+    nodes, seen, shown, logs = {}, {}, [], {}
+    stop = Federation.stop
+
+    def stopped(session):
+        stop(session)
+        logs.update({file.name: file.read_text() for file in session.home.glob("*.log")})
+
+    monkeypatch.setattr(Federation, "stop", stopped)
 
     def watch(told):
+        shown.append(str(told))
         if isinstance(told, str) and "SuperNode is process" in told:
             node = nodes[told.split()[1].rstrip(":")] = int(told.split()[-1])
             seen.update(env=environment(node), home=session_of(node), tls=tls_only(session_of(node)))
@@ -102,6 +113,7 @@ def test_processes_over_tls_with_a_drop_and_a_refusal(authority, train, sites, t
             os.kill(nodes["east.csv"], signal.SIGKILL)
 
     said = train(watch=watch, minimum_clients="1", round_timeout="90", rounds_wanted="3")
+    no_row_is_logged(logs, shown, sites)
     assert said["topology"] == "processes" and said["transport"] == "tls-loopback" and said["authority"]
     assert "east.csv" in of_round(said, 1, "participants") and of_round(said, 3, "dropped") == {"east.csv"}
     for number in (1, 2, 3):
@@ -115,6 +127,14 @@ def test_processes_over_tls_with_a_drop_and_a_refusal(authority, train, sites, t
     assert seen["tls"] and len(nodes) == 3
     assert {"FLWR_TELEMETRY_ENABLED=0", "FLWR_DISABLE_UPDATE_CHECK=1"} <= seen["env"]
     assert inside(seen["home"]) == [] and not [p for p in nodes.values() if Path(f"/proc/{p}").exists()]
+
+
+def no_row_is_logged(logs, shown, sites):
+    """By no process: the SuperLink with its server, three SuperNodes with their clients, and the run that waits."""
+    assert all(MARK in (sites / name).read_text() for name in CLIENTS), "every client read marked rows"
+    assert len(logs) == 4 and all(logs.values()), f"all of them wrote something: {sorted(logs)}"
+    assert "train message" in "".join(logs.values()), "the last look came after they had trained"
+    assert MARK not in "".join([*logs.values(), *shown])
 
 
 def environment(pid):
