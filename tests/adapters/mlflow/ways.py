@@ -12,6 +12,7 @@ What is not closed must be named in ``docs/threat-model.md`` by the words in ``n
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import uuid
@@ -238,7 +239,11 @@ def workspace_dissolved(shop: Any) -> None:
                 (space, "evil", False),
             ]
             assert reconcile.demote(reconcile.registry(shop.url), seen[1])
-            assert [(f.workspace, f.value) for f in findings(shop, name, ())] == [(space, "champion")]
+            told = json.loads(written(["reconcile", "--tracking-uri", shop.url, "--workspace", space, "--json"]))
+            assert {(f["workspace"], f["model"], f["alias"]) for f in told["findings"]} == {
+                (space, name, "champion"),
+                (space, moved, "champion"),
+            }
             move_resources(shop, space, moved)
             assert [(f.workspace, f.error is None) for f in findings(shop, moved, ())] == [("default", False)]
             answer = rest(shop, "DELETE", f"workspaces/{space}?mode=SET_DEFAULT", {})
@@ -326,14 +331,15 @@ def prompts_rewritten(shop: Any) -> None:
     assert found(shop, name) == {"live": False}
 
 
-def written(arguments: list[str]) -> None:
-    """A command of ``mlseal mlflow`` in this process, which must succeed."""
+def written(arguments: list[str]) -> str:
+    """What a command of ``mlseal mlflow`` prints in this process; it must succeed."""
     from click.testing import CliRunner
 
     from mlseal.cli import main
 
     done = CliRunner().invoke(main, ["mlflow", *arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    return str(done.stdout)
 
 
 def spellings(shop: Any) -> None:
