@@ -89,7 +89,8 @@ class Error(Exception):
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """One line that every encoding can say: half a surrogate pair, which JSON and file names may hold, is escaped."""
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Refusal(Error):

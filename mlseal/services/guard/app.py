@@ -1,7 +1,7 @@
 """The guard as an ASGI application: the steps of `mlseal.services.guard`, under those numbers.
 
 Three paths and no other: ``POST /invocations``, ``GET /ping`` (503 while the model may not serve) and ``GET /posture``.
-Errors are one JSON object, as ``--json`` prints it. Flags travel in the answer's header ``X-Mlseal-Flags``.
+Errors are one JSON object, as ``--json`` prints it (`telling`). Flags travel in the answer's header ``X-Mlseal-Flags``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlseal.errors import Error, MalformedEvidence, Misuse, Refusal, ServiceUnavailable
+from mlseal.errors import Error, MalformedEvidence, Refusal, ServiceUnavailable
 from mlseal.evidence import canonical
-from mlseal.services.guard import injection, payload
-from mlseal.services.guard.callers import Callers, Unidentified
+from mlseal.services.guard import asking, injection, intake, payload, telling
+from mlseal.services.guard.asking import BadUpstream
+from mlseal.services.guard.callers import Callers, Identity, Unidentified
+from mlseal.services.guard.intake import BadFraming
 from mlseal.services.guard.outliers import Outliers
 from mlseal.services.guard.output import Output
 from mlseal.services.guard.payload import Rows
@@ -33,26 +35,17 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+T = TypeVar("T")
 FLAGS = "x-mlseal-flags"
 _ANSWER_FACTOR = 16  # an answer may be so many times as long as the longest request
+_AT_ONCE = 16 * 1024  # bytes that are looked at on the event loop; longer ones would keep the other callers waiting
+_THREADS = 2  # that look at longer ones
 
 
-class BadSize(Misuse):
-    """The body is too long."""
+class Fault(ServiceUnavailable):
+    """The guard itself failed, which is never a way through."""
 
-    http_status = 413
-
-
-class BadForm(Misuse):
-    """The body is of a kind that is not read."""
-
-    http_status = 415
-
-
-class BadUpstream(ServiceUnavailable):
-    """The model's server failed, or gave no answer that can be read."""
-
-    http_status = 502
+    http_status = 500
 
 
 class Suspicious(Refusal):
@@ -79,12 +72,19 @@ class Guard:
     upstream: Upstream
     counted: Counter[str] = field(default_factory=Counter)
 
-    def screen(self, rows: Rows, caller: str) -> dict[str, int]:
-        """Steps 4 to 6 on the rows; the signals that fired and only flag, with how many rows. Raises otherwise."""
-        self.rates.take_rows(caller, len(rows))  # (4)
+    def examined(self, body: bytes, caller: Identity) -> dict[str, int]:
+        """Steps 4 to 6 on the rows in `body`: how many fired each signal. Raises what stops the request."""
+        limits = self.settings.limits
+        rows = payload.read(body, limits.max_bytes, limits.max_rows)
+        self.rates.take_rows(caller.key, len(rows))  # (4)
         self.signature.require(rows)  # (5)
-        fired = {"out-of-distribution": self.outliers.count(rows) if self.outliers else 0}  # (6)
-        fired["prompt-injection"] = self._instructions(rows)
+        return {  # (6)
+            "out-of-distribution": self.outliers.count(rows) if self.outliers else 0,
+            "prompt-injection": self._instructions(rows),
+        }
+
+    def judged(self, fired: dict[str, int]) -> dict[str, int]:
+        """The signals that fired and only flag, with how many rows. Raises `Suspicious` otherwise."""
         actions = {
             "out-of-distribution": self.settings.outliers.action if self.settings.outliers else "flag",
             "prompt-injection": self.settings.injection.action,
@@ -94,6 +94,15 @@ class Guard:
             if count and actions[name] == "refuse":
                 raise Suspicious(f"the request shows signs of {name.replace('-', ' ')}", got=f"{count} rows")
         return {name: count for name, count in fired.items() if count}
+
+    def passed_on(self, raw: bytes) -> tuple[bytes, int]:
+        """Step 8: the answer as it leaves, and how many pieces of it were masked."""
+        try:
+            answer = canonical.parse(raw, what="answer", limit=len(raw))
+        except MalformedEvidence as error:
+            raise BadUpstream("the model's answer cannot be read", got=error.got or error.message) from error
+        made, masked = self.output.filtered(answer, self.settings.output.max_characters)
+        return (json.dumps(made).encode() if masked else raw), masked
 
     def posture(self) -> dict[str, Any]:
         """What is in force, and counts; nothing of any request."""
@@ -118,30 +127,25 @@ class Guard:
 
 def make(guard: Guard) -> Starlette:
     """The application; it opens its connection to the upstream when it starts."""
-    import httpx
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
     @asynccontextmanager
     async def _life(app: Starlette) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(
-            base_url=guard.upstream.url,
-            trust_env=False,
-            timeout=guard.settings.limits.seconds,
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
-        ) as client:
+        app.state.threads = asyncio.Semaphore(_THREADS)
+        async with asking.client(guard.upstream.url, guard.settings.limits.seconds) as client:
             app.state.client = client
             yield
 
     async def _invocations_(request: Request) -> Response:
-        return await _answered(guard, request, lambda: _invoke(guard, request, request.app.state.client))
+        return await _answered(guard, request, lambda: _invoke(guard, request))
 
     async def _ping_(request: Request) -> Response:
         return await _answered(guard, request, lambda: _ping(guard, request.app.state.client))
 
-    async def _posture_(_: Request) -> Response:
-        return JSONResponse(guard.posture())
+    async def _posture_(request: Request) -> Response:
+        return await _answered(guard, request, lambda: _posture(guard))
 
     async def _missing_(_: Request, error: Exception) -> Response:
         status = int(getattr(error, "status_code", 404))
@@ -152,7 +156,9 @@ def make(guard: Guard) -> Starlette:
         Route("/ping", _ping_, methods=["GET"]),
         Route("/posture", _posture_, methods=["GET"]),
     ]
-    return Starlette(routes=routes, lifespan=_life, exception_handlers={404: _missing_, 405: _missing_})
+    app = Starlette(routes=routes, lifespan=_life, exception_handlers={404: _missing_, 405: _missing_})
+    app.router.redirect_slashes = False  # a redirect would name whatever host the caller named
+    return app
 
 
 async def _answered(guard: Guard, request: Request, act: Callable[[], Awaitable[Response]]) -> Response:
@@ -160,11 +166,13 @@ async def _answered(guard: Guard, request: Request, act: Callable[[], Awaitable[
     from starlette.responses import JSONResponse
 
     try:
+        intake.framed(request)
         response = await act()
     except Error as error:
         known = error
     except Exception as error:  # noqa: BLE001 - a fault of ours is never a way through
-        known = ServiceUnavailable("the guard failed", got=type(error).__name__)
+        telling.to_operator(error)
+        known = Fault("the guard failed", got=type(error).__name__)
     else:
         if request.method == "POST":
             guard.counted["passed"] += 1
@@ -173,87 +181,56 @@ async def _answered(guard: Guard, request: Request, act: Callable[[], Awaitable[
     headers = {"retry-after": str(known.seconds)} if isinstance(known, TooMany) else {}
     if isinstance(known, Unidentified):
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(known.to_dict(), status_code=known.http_status, headers=headers)
+    if isinstance(known, BadFraming):
+        headers["connection"] = "close"
+    told = telling.to_caller(known, identified=getattr(request.state, "identified", False))
+    return JSONResponse(told, status_code=known.http_status, headers=headers)
 
 
-async def _invoke(guard: Guard, request: Request, client: httpx.AsyncClient) -> Response:
+async def _invoke(guard: Guard, request: Request) -> Response:
     from starlette.concurrency import run_in_threadpool
     from starlette.responses import Response
 
+    state, limits = request.app.state, guard.settings.limits
     guard.standing.require()  # (1)
-    body = await _body(request, guard.settings)  # (2)
+    body = await intake.body(request, limits)  # (2)
     header = request.headers.get("authorization")
     caller = guard.callers.remembered(header)  # (3)
     if caller is None:  # keys may have to be fetched, so not on the loop
         caller = await run_in_threadpool(guard.callers.identify, header)
-    guard.rates.take_request(caller)  # (4)
-    limits = guard.settings.limits
-    rows = payload.read(body, limits.max_bytes, limits.max_rows)
-    flags = guard.screen(rows, caller)  # (4) to (6)
-    raw, answer = await _asked(client, body, limits.max_bytes * _ANSWER_FACTOR)  # (7)
-    made, masked = guard.output.filtered(answer)  # (8)
+    request.state.identified = True
+    guard.rates.take_request(caller.key)  # (4)
+    flags = guard.judged(await _at_ease(state.threads, len(body), lambda: guard.examined(body, caller)))  # (4) to (6)
+    guard.standing.require()  # (1) again: a body may take long to come
+    raw = await asking.answer_of(state.client, body, limits.max_bytes * _ANSWER_FACTOR, limits.seconds)  # (7)
+    content, masked = await _at_ease(state.threads, len(raw), lambda: guard.passed_on(raw))  # (8)
+    guard.standing.require()  # (1) again: what was withdrawn meanwhile does not answer
     guard.counted["masked"] += masked
     if masked:
         flags["masked"] = masked
     headers = {FLAGS: ", ".join(f"{name}={count}" for name, count in flags.items())} if flags else None
-    content = json.dumps(made, ensure_ascii=False).encode() if masked else raw
     return Response(content, media_type="application/json", headers=headers)
 
 
+async def _at_ease(threads: asyncio.Semaphore, size: int, work: Callable[[], T]) -> T:
+    """What `work` returns: at once for a few bytes, for more on one of few threads, so that nobody else waits."""
+    from starlette.concurrency import run_in_threadpool
+
+    if size <= _AT_ONCE:
+        return work()
+    async with threads:
+        return await run_in_threadpool(work)
+
+
 async def _ping(guard: Guard, client: httpx.AsyncClient) -> Response:
-    import httpx
     from starlette.responses import PlainTextResponse
 
     guard.standing.require()
-    try:
-        answer = await client.get("/ping")
-    except httpx.HTTPError as error:
-        raise BadUpstream("the model's server does not answer", got=type(error).__name__) from error
-    if answer.status_code != httpx.codes.OK:
-        raise BadUpstream("the model's server is not well", got=answer.status_code)
+    await asking.well(client, guard.settings.limits.seconds)
     return PlainTextResponse("\n")
 
 
-async def _body(request: Request, settings: Settings) -> bytes:
-    """Step 2. Raises before more than the limit is held."""
-    limits = settings.limits
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" or "content-encoding" in request.headers:
-        raise BadForm("only plain JSON is read", got=kind or "no content type", expected="application/json")
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > limits.max_bytes:
-        raise BadSize("the body is too long", got=declared[:20], expected=f"at most {limits.max_bytes} bytes")
-    read = bytearray()
-    try:
-        async with asyncio.timeout(limits.seconds):
-            async for chunk in request.stream():
-                read += chunk
-                if len(read) > limits.max_bytes:
-                    raise BadSize("the body is too long", expected=f"at most {limits.max_bytes} bytes")
-    except TimeoutError as error:
-        raise Misuse("the body came too slowly", expected=f"within {limits.seconds:g} s") from error
-    return bytes(read)
+async def _posture(guard: Guard) -> Response:
+    from starlette.responses import JSONResponse
 
-
-async def _asked(client: httpx.AsyncClient, body: bytes, limit: int) -> tuple[bytes, Any]:
-    """Step 7: the model's answer as bytes and as JSON. What the model's server says of an error is not passed on."""
-    import httpx
-
-    read = bytearray()
-    try:
-        async with client.stream(
-            "POST", "/invocations", content=body, headers={"content-type": "application/json"}
-        ) as answer:
-            if answer.status_code != httpx.codes.OK:
-                raise BadUpstream("the model's server refused the request", got=f"status {answer.status_code}")
-            async for chunk in answer.aiter_bytes():
-                read += chunk
-                if len(read) > limit:
-                    raise BadUpstream("the model's answer is too long", expected=f"at most {limit} bytes")
-    except httpx.HTTPError as error:
-        raise BadUpstream("the model's server does not answer", got=type(error).__name__) from error
-    raw = bytes(read)
-    try:
-        return raw, canonical.parse(raw, what="answer", limit=limit)
-    except MalformedEvidence as error:
-        raise BadUpstream("the model's answer cannot be read", got=error.got or error.message) from error
+    return JSONResponse(guard.posture())

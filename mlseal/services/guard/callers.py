@@ -3,6 +3,9 @@
 Tokens are verified by `mlseal.services.tokens`, as the certificate authority verifies its own: signature by the
 issuer's published keys, audience, lifetime. A token that passed is remembered until it ends, at most for a minute, so
 that a provider which withdraws a key is heard then.
+
+Who somebody is, is an issuer *and* a name: two clusters each have a service account ``clinic/app``. So is what rates
+are counted by, and what ``callers`` lists wherever there is more than one provider.
 """
 
 from __future__ import annotations
@@ -13,15 +16,16 @@ import json
 import re
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mlseal.errors import Misuse, Refusal, UntrustedSigner
 from mlseal.services import providers
-from mlseal.services.guard.settings import IdentityPart
+from mlseal.services.guard.settings import CallerPart, IdentityPart
 from mlseal.services.people import People
 from mlseal.services.tokens import TokenVerifier
 
-ANONYMOUS = "anonymous"
 _REMEMBERED, _SECONDS = 10_000, 60.0
 _NOT_AN_AUTHORITY = "guard.invalid"  # RFC 2606: a guard makes no identities of its own
 
@@ -32,32 +36,54 @@ class Unidentified(UntrustedSigner):
     http_status = 401
 
 
+class Unlisted(Refusal):
+    """A token that verifies, of somebody whom the settings do not list."""
+
+
+class Identity(NamedTuple):
+    """Who asks: the issuer that vouches, and the name it vouches for."""
+
+    issuer: str
+    san: str
+
+    @property
+    def key(self) -> str:
+        """One text for both, equal for nobody else."""
+        return json.dumps(self)
+
+
+ANONYMOUS = Identity("", "anonymous")
+
+
 class Callers:
-    """Turns an ``Authorization`` header into a name, or refuses. Thread-safe.
+    """Turns an ``Authorization`` header into an identity, or refuses. Thread-safe.
 
     Args:
         part: the settings.
         directory: where they lie.
+
+    Raises `Misuse` if ``callers`` names no provider's issuer, or does not say whose a name is while there are several.
     """
 
     def __init__(self, part: IdentityPart, directory: Path) -> None:
-        self._patterns = [".*".join(map(re.escape, pattern.split("*"))) for pattern in part.callers]
-        self._verifier = None if part.providers is None else TokenVerifier(_providers(directory / part.providers))
-        self._known: dict[bytes, tuple[str, float]] = {}
+        issuers = () if part.providers is None else _providers(directory / part.providers)
+        self._listed = _listed(part.callers, [one.issuer for one in issuers])
+        self._verifier = TokenVerifier(issuers) if part.providers is not None else None
+        self._known: dict[bytes, tuple[Identity, float]] = {}
         self._lock = threading.Lock()
 
-    def remembered(self, header: str | None) -> str | None:
+    def remembered(self, header: str | None) -> Identity | None:
         """The identity behind a header that passed lately and still counts, else None; asks nobody, never waits."""
         if self._verifier is None:
             return ANONYMOUS
         with self._lock:
             known = self._known.get(hashlib.sha256(_token(header)).digest())
-        return known[0] if known is not None and time.time() < known[1] else None
+        return known[0] if known is not None and time.monotonic() < known[1] else None
 
-    def identify(self, header: str | None) -> str:
+    def identify(self, header: str | None) -> Identity:
         """The caller's identity.
 
-        Raises `Unidentified` without a valid token, `Refusal` if the settings do not list its holder,
+        Raises `Unidentified` without a valid token, `Unlisted` if the settings do not list its holder,
         `ServiceUnavailable` if the provider's keys cannot be had.
         """
         if (name := self.remembered(header)) is not None:
@@ -69,19 +95,42 @@ class Callers:
         with self._lock:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            end = min(_end(token.decode()), time.time() + _SECONDS)
+            end = time.monotonic() + min(_end(token.decode()) - time.time(), _SECONDS)
             self._known[hashlib.sha256(token).digest()] = name, end
         return name
 
-    def _verified(self, token: str) -> str:
+    def _verified(self, token: str) -> Identity:
         assert self._verifier is not None
         try:
-            name = self._verifier.verify(token).san
+            holder = self._verifier.verify(token)
         except UntrustedSigner as error:
             raise Unidentified(error.message, got=error.got, expected=error.expected, remedy=error.remedy) from error
-        if not any(re.fullmatch(pattern, name, re.DOTALL) for pattern in self._patterns):
-            raise Refusal("this caller is not listed", got=name, expected="an identity under identity.callers")
-        return name
+        found = Identity(holder.issuer, holder.san)
+        if not any(issuer in {None, found.issuer} and san.fullmatch(found.san) for issuer, san in self._listed):
+            raise Unlisted("this caller is not listed", got=found.san, expected="an identity under identity.callers")
+        return found
+
+
+def _listed(
+    callers: Sequence[str | CallerPart] | None, issuers: Sequence[str]
+) -> list[tuple[str | None, re.Pattern[str]]]:
+    """Issuer (None: whichever there is) and pattern of each entry."""
+    found: list[tuple[str | None, re.Pattern[str]]] = []
+    for entry in callers or ["*"]:
+        issuer, pattern = (None, entry) if isinstance(entry, str) else (entry.issuer, entry.san)
+        if callers is not None and issuer is None and len(issuers) > 1:
+            raise Misuse(
+                "identity.callers does not say whose name it lists",
+                got=f"{pattern!r} and {len(issuers)} providers",
+                expected="entries with an issuer",
+                remedy=f"write {{issuer: {json.dumps(issuers[0])}, san: {json.dumps(pattern)}}}, one for each provider",
+            )
+        if issuer is not None and issuer not in issuers:
+            raise Misuse(
+                "identity.callers names an issuer that is no provider", got=issuer, expected=", ".join(issuers)
+            )
+        found.append((issuer, re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)))
+    return found
 
 
 def _providers(file: Path) -> tuple[providers.Issuer, ...]:

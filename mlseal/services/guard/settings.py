@@ -33,17 +33,25 @@ class _Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True)
 
 
+class CallerPart(_Part):
+    """Identities of one provider: its issuer, and a pattern of names with ``*`` for any text."""
+
+    issuer: str
+    san: str
+
+
 class IdentityPart(_Part):
     """Who may ask.
 
     Attributes:
         providers: file of identity providers, as ``mlseal serve --external-issuer`` takes it.
-        callers: patterns of identities, ``*`` for any text; without it, whoever a provider vouches for.
+        callers: who of them, each with its issuer; a pattern of names alone where there is one provider. Without it,
+            whoever a provider vouches for.
         anonymous: serve without tokens.
     """
 
     providers: str | None = None
-    callers: list[str] = Field(default_factory=lambda: ["*"], min_length=1)
+    callers: list[str | CallerPart] | None = Field(default=None, min_length=1)
     anonymous: bool = False
 
     @model_validator(mode="after")
@@ -54,7 +62,7 @@ class IdentityPart(_Part):
 
 
 class LimitsPart(_Part):
-    """How much: per caller and time, per request, and how long the model may take."""
+    """How much: per caller and time, per request, and how long a body may take to come and the model to answer."""
 
     requests: Rate = "120/minute"
     rows: Rate = "10000/minute"
@@ -80,9 +88,13 @@ class InjectionPart(_Part):
 
 
 class OutputPart(_Part):
-    """Personal data in answers: masked, the whole answer withheld, or (by choice) let through."""
+    """Personal data in answers: masked, the whole answer withheld, or (by choice) let through.
+
+    ``max_characters`` are searched in the texts of one answer; one with more is no answer unless ``pii`` is ``off``.
+    """
 
     pii: Literal["mask", "refuse", "off"] = "mask"
+    max_characters: int = Field(default=100_000, ge=1, le=1 << 28)
 
 
 class Settings(_Part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
 import time
 
 import pytest
@@ -13,11 +14,11 @@ from mlseal.errors import DigestMismatch, Error, Misuse, Refusal, ServiceUnavail
 from mlseal.evidence.digest import measure
 from mlseal.services.guard import injection, outliers, payload, settings, signature
 from mlseal.services.guard.callers import Callers, Unidentified
-from mlseal.services.guard.output import Output, Withheld
+from mlseal.services.guard.output import Output, Unsearched, Withheld
 from mlseal.services.guard.payload import Rows
 from mlseal.services.guard.program import Address
 from mlseal.services.guard.rates import Rates, TooMany
-from mlseal.services.guard.settings import IdentityPart, LimitsPart, OutliersPart
+from mlseal.services.guard.settings import CallerPart, IdentityPart, LimitsPart, OutliersPart
 from mlseal.services.guard.signature import Column, Signature
 from mlseal.services.guard.standing import Standing, Undecided
 
@@ -191,6 +192,9 @@ def test_a_limit_that_no_request_could_meet_is_refused():
 # --- callers ----------------------------------------------------------------------------------------------------------
 
 
+CLUSTER, OTHER = "https://oidc.cluster-a.example", "https://oidc.cluster-b.example"
+
+
 @pytest.fixture
 def issued(tmp_path):
     """A provider's key, its JWKS beside the settings, and a function that makes tokens."""
@@ -200,7 +204,7 @@ def issued(tmp_path):
     key = ec.generate_private_key(ec.SECP256R1())
     published = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
     (tmp_path / "jwks.json").write_text(json.dumps({"keys": [published | {"kid": "k", "use": "sig"}]}))
-    issuer = "https://oidc.cluster-a.example"
+    issuer = CLUSTER
     entry = {"issuer": issuer, "audience": "guard", "san": "kubernetes", "jwks": str(tmp_path / "jwks.json")}
     (tmp_path / "issuers.json").write_text(json.dumps({"issuers": [entry]}))
 
@@ -223,8 +227,8 @@ def test_a_token_names_its_holder(issued):
     text = token()
     name = "https://kubernetes.io/namespaces/clinic/serviceaccounts/app"
     assert callers.remembered(text) is None
-    assert [callers.identify(text) for _ in range(2)] == [name, name]
-    assert callers.remembered(text) == name
+    assert [callers.identify(text).san for _ in range(2)] == [name, name]
+    assert callers.remembered(text) == (CLUSTER, name)
     assert callers.remembered(text.replace("Bearer", "Basic")) is None
 
 
@@ -268,6 +272,66 @@ def test_a_remembered_token_still_ends(issued):
         while time.monotonic() < end:
             callers.identify(text)
             time.sleep(0.1)
+
+
+def two_clusters(directory):
+    """The provider's settings once more, for another cluster that signs with the same key."""
+    file = directory / "issuers.json"
+    (first,) = json.loads(file.read_text())["issuers"]
+    file.write_text(json.dumps({"issuers": [first, first | {"issuer": OTHER}]}))
+
+
+def test_an_account_of_another_cluster_is_somebody_else(issued):
+    directory, token = issued
+    two_clusters(directory)
+    pattern = "https://kubernetes.io/namespaces/clinic/*"
+    callers = callers_in(directory, CallerPart(issuer=CLUSTER, san=pattern))
+    assert callers.identify(token()).issuer == CLUSTER
+    with pytest.raises(Refusal, match="not listed"):
+        callers.identify(token(iss=OTHER))
+    both = callers_in(directory, *(CallerPart(issuer=issuer, san=pattern) for issuer in (CLUSTER, OTHER)))
+    keys = [both.identify(token(iss=issuer)).key for issuer in (CLUSTER, OTHER)]
+    rates = Rates(LimitsPart(requests="1/hour"))
+    for key in keys:
+        rates.take_request(key)
+    with pytest.raises(TooMany):
+        rates.take_request(keys[0])
+
+
+def test_names_without_an_issuer_are_ambiguous_with_two_providers(issued):
+    directory, token = issued
+    two_clusters(directory)
+    with pytest.raises(Misuse, match="whose name") as stopped:
+        callers_in(directory, "https://kubernetes.io/namespaces/clinic/*")
+    assert CLUSTER in str(stopped.value.remedy)
+    with pytest.raises(Misuse, match="no provider"):
+        callers_in(directory, CallerPart(issuer="https://oidc.cluster-c.example", san="*"))
+    assert Callers(IdentityPart(providers="issuers.json"), directory).identify(token(iss=OTHER)).issuer == OTHER
+
+
+def test_a_clock_that_is_set_back_changes_nothing(issued, monkeypatch):
+    directory, token = issued
+    callers, rates, text = callers_in(directory), Rates(LimitsPart(requests="1/minute")), token()
+    callers.identify(text)
+    rates.take_request("a")
+    wall, steady = time.time, time.monotonic
+    monkeypatch.setattr(time, "time", lambda: wall() - 3600)
+    assert callers.remembered(text)
+    with pytest.raises(TooMany) as stopped:
+        rates.take_request("a")
+    assert stopped.value.seconds <= 60
+    monkeypatch.setattr(time, "monotonic", lambda: steady() + 61)
+    assert callers.remembered(text) is None
+    rates.take_request("a")
+
+
+def test_windows_that_are_over_are_thrown_away(monkeypatch):
+    rates, steady = Rates(LimitsPart(requests="2/minute")), time.monotonic
+    for number in range(5000):
+        rates.take_request(str(number))
+    monkeypatch.setattr(time, "monotonic", lambda: steady() + 61)
+    rates.take_request("one more")
+    assert len(rates._limiter.storage._windows) == 1
 
 
 def test_a_guard_keeps_no_register_of_people(issued):
@@ -423,6 +487,53 @@ def test_an_answer_without_them_is_untouched_and_refusing_withholds():
     assert Output("off").filtered({"predictions": ["jane.doe@hospital.local"]})[1] == 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "jane.doe\uff20hospital.local",
+        "jane.doe\u200b@hospital.local",
+        "jane.doe@hos\u00adpital.local",
+        "\u2060".join("078-05-1121"),
+        "card 4111\u20111111\u20111111\u20111111",
+        "card \u0664\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661",
+        "card 4111\u00a01111\u00a01111\u00a01111",
+    ],
+)
+def test_personal_data_in_other_characters_are_found(text):
+    made, count = Output("mask").filtered({"predictions": [text]})
+    assert count >= 1
+    assert "<" in made["predictions"][0] and "hospital" not in made["predictions"][0]
+
+
+def test_other_scripts_without_personal_data_are_untouched():
+    answer = {"predictions": ["Größe 1\u00a0m", "\u0660\u0661", "naïve\u200b \u2014 fine", "\ud800"]}
+    assert Output("mask").filtered(answer) == (answer, 0)
+
+
+def test_keys_that_masking_would_merge_are_no_answer():
+    with pytest.raises(Withheld, match="same"):
+        Output("mask").filtered({"predictions": [{"a@clinic.org": 1, "b@clinic.org": 2}]})
+
+
+def test_an_answer_too_long_to_be_searched_is_none():
+    answer = {"predictions": ["x" * 50, {"y" * 40: "z" * 20}]}
+    assert Output("mask").filtered(answer, 121) == (answer, 0)
+    with pytest.raises(Unsearched) as stopped:
+        Output("mask").filtered(answer, 120)
+    assert stopped.value.http_status == 502
+    with pytest.raises(Withheld):
+        Output("refuse").filtered(answer, 120)
+    assert Output("off").filtered(answer, 1) == (answer, 0)
+
+
+def test_no_text_of_an_answer_is_kept():
+    output = Output("mask")
+    texts = json.loads(json.dumps(["low risk", "jane.doe@clinic.org", "long " + "x" * 1000]))
+    before = [sys.getrefcount(text) for text in texts]
+    output.filtered({"predictions": texts})
+    assert [sys.getrefcount(text) for text in texts] == before
+
+
 # --- settings and standing --------------------------------------------------------------------------------------------
 
 GOOD = "guard: risk/1\nidentity: {anonymous: true}\n"
@@ -444,6 +555,9 @@ def test_settings_have_strict_defaults(tmp_path):
         "guard: x\nidentity: {}\n",
         "guard: x\nidentity: {anonymous: true, providers: p.json}\n",
         GOOD + "limits: {requests: many}\n",
+        "guard: x\nidentity: {providers: p.json, callers: []}\n",
+        "guard: x\nidentity: {providers: p.json, callers: [{san: x}]}\n",
+        "guard: x\nidentity: {providers: p.json, callers: [{issuer: i, san: x, email: y}]}\n",
         GOOD + "limits: {maxRow: 5}\n",
         GOOD + "limits: {maxRows: 0}\n",
         GOOD + "outliers: {reference: r.csv}\n",
