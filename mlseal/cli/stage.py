@@ -15,7 +15,13 @@ from mlseal.evidence.bundle import Bundle
 from mlseal.stages import registry
 from mlseal.stages.base import Parameter, Stage
 
-_ROLES = {"ingestion": "producer", "training": "producer", "monitoring": "monitor"}
+_ROLES = {
+    "training": "producer",
+    "monitoring": "monitor",
+    "ingestion.source": "producer",
+    "ingestion.redact": "producer",
+}
+"""Of a stage, or of its moment; who measures what others made is the evaluator, as the packs ask."""
 
 
 class _Stages(click.Group):
@@ -70,7 +76,12 @@ def _command(stage: Stage) -> click.Command:
         click.Option(["-o", "--output"], type=click.Path(path_type=Path), help="Where to write the bundle."),
         click.Option(["--run-id"], help="Id of the pipeline run; random if absent."),
         click.Option(["--purpose"], metavar="TEXT", help="Why this runs, as the data policies of the inputs write it."),
-        click.Option(["--role"], default=_ROLES.get(moment, "evaluator"), show_default=True, help="Role to sign as."),
+        click.Option(
+            ["--role"],
+            default=_ROLES.get(stage.name) or _ROLES.get(moment, "evaluator"),
+            show_default=True,
+            help="Role to sign as.",
+        ),
     ]
 
     if stage.reusable is not None:
