@@ -26,8 +26,8 @@ _MOST = 20_000
 _MEMBERS = {"kind", "body"}
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _FLAGS = "x-mlseal-flags"
-_NOT_MEASURED = {401, 503}
-"""Of a caller that is not known any more, and of a guard or a server that cannot tell: no step stopped the request."""
+_UNKNOWN_STATUS, _UNKNOWN_ERRORS = {401, 503}, ("Closed", "Fault")
+"""Of a caller who is not known any more, of a guard that is closed or failed: no step stopped the request itself."""
 _NOT_PROVEN = (
     "protection against attacks that are not among these requests, or that adapt to the guard",
     "latency or throughput on another machine, or under load: requests went one at a time",
@@ -173,10 +173,10 @@ def _send(client: httpx.Client, base: str, kind: str, body: bytes, token: str | 
         raise ServiceUnavailable(f"{base} does not answer", got=type(error).__name__) from error
     if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
         raise Unchecked("the guard limits the rate of this measurement", remedy="raise limits.requests for its caller")
-    if answer.status_code in _NOT_MEASURED or '"Closed"' in answer.text[:200]:
+    if answer.status_code in _UNKNOWN_STATUS or any(f'"error":"{name}"' in answer.text for name in _UNKNOWN_ERRORS):
         raise Unchecked(
             "this was no answer to the request, so nothing was measured",
-            got=f"status {answer.status_code}: {answer.text[:120]}",
+            got=f"status {answer.status_code}",
             remedy="use a token that lasts, and a guard and a server that stand to the end",
         )
     if answer.status_code != httpx.codes.OK:
