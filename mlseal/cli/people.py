@@ -164,7 +164,7 @@ def sign_as(
     token_file: Path | None,
     output: Path | None,
     *,
-    allowed: Callable[[Identity], None] = lambda _: None,
+    allowed: Callable[[Identity], None] | None = None,
 ) -> Bundle:
     """Sign, publish to the store (a log entry without its bundle would stop every judge), and write a copy.
 
@@ -176,7 +176,8 @@ def sign_as(
     signer = signer_for(
         role, trust=trust_roots.resolve(trust_path), store=store.resolve(store_path), token_file=token_file
     )
-    allowed(signer.identity())
+    if allowed is not None:
+        allowed(signer.identity())
     bundle = signer.sign(made)
     if output is not None:
         bundle.write(output)
