@@ -319,12 +319,12 @@ def _bundle(path: Path) -> Bundle:
     return bundle
 
 
-def _claim(uri: str, name: str, path: Path) -> Any:
+def _claim(uri: str, name: str, path: Path) -> dict[str, Any]:
     """The claim in a file that the caller wrote; what is wrong with it is theirs to mend."""
-    from mlseal.evidence import canonical, predicates
+    from mlseal.evidence import predicates
 
     try:
-        claim = canonical.parse(_read(path), what=str(path))
+        claim = _object(path)
         predicates.check(uri, claim)
     except MalformedEvidence as error:
         known = next((short for short, long in predicates.SHORT.items() if long == uri), name)
@@ -335,6 +335,15 @@ def _claim(uri: str, name: str, path: Path) -> Any:
             remedy=f"docs/predicates/{known}.md has its fields and a whole example",
         ) from error
     return claim
+
+
+def _object(path: Path) -> dict[str, Any]:
+    from mlseal.evidence import canonical
+
+    value = canonical.parse(_read(path), what=str(path))
+    if not isinstance(value, dict):
+        raise MalformedEvidence("no JSON object", got=type(value).__name__)
+    return value
 
 
 def _read(path: Path) -> bytes:

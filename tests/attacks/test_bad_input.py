@@ -172,6 +172,7 @@ def test_commands_that_are_none(authority, arguments):
         b"",
         b"{",
         b"[]",
+        b'["a"]',
         b'{"result":"MAYBE","configuration":[]}',
         b'{"result":"PASSED"}',
         b'{"result":"PASSED","result":"FAILED","configuration":[]}',
@@ -195,7 +196,7 @@ def test_claims_that_are_none_are_not_signed(authority, model, tmp_path, claim):
         "--store",
         str(authority.store.root),
     )
-    one_sentence(done, 10)
+    one_sentence(done, 2)
     assert not (tmp_path / "out.json").exists()
     assert Archive.open(authority.trust, authority.store).refresh() == before
 
