@@ -7,7 +7,8 @@ in a `Plan` and asks; the judge raises to stop it, or answers with a verdict tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +21,7 @@ from mlseal.evidence.statement import Statement
 if TYPE_CHECKING:
     from mlseal.evidence.archive import Archive
 
+_WORD = re.compile(r"\b[A-Z]+\b")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?")
 
 
@@ -63,6 +65,11 @@ class Plan:
     run_id: str
     predicate_type: str = ""
     how: str = "mlseal run STAGE --purpose PURPOSE"
+
+    def stating(self, purposes: Sequence[str]) -> str:
+        """The command that states a purpose: of this stage, with the purpose that is allowed if there is only one."""
+        known = {"STAGE": self.stage, **({"PURPOSE": shlex.quote(purposes[0])} if len(purposes) == 1 else {})}
+        return _WORD.sub(lambda found: known.get(found[0], found[0]), self.how)  # MLSEAL_PURPOSE is another word
 
 
 @dataclass(frozen=True)

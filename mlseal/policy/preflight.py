@@ -17,7 +17,6 @@ the run: it binds what was allowed to what was done, and is no gate's verdict.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -234,15 +233,10 @@ class _Judgement:
                 "allows some purposes only, and none is stated",
                 outcome="undecided",
                 expected=allowed,
-                remedy=f"say why this runs: {self._how(claim)}",
+                remedy=f"say why this runs: {self.plan.stating(claim.purposes)}",
             )
         elif self.plan.purpose not in claim.purposes:
             self._say(fact, "purpose", "does not allow this purpose", got=self.plan.purpose, expected=allowed)
-
-    def _how(self, claim: data_policy.Predicate) -> str:
-        """The command that states a purpose: of this stage, with the purpose that is allowed if there is only one."""
-        purpose = claim.purposes[0] if len(claim.purposes) == 1 else "PURPOSE"
-        return self.plan.how.replace("STAGE", self.plan.stage).replace("PURPOSE", shlex.quote(purpose))
 
     def _who(self, fact: VerifiedStatement, claim: data_policy.Predicate) -> None:
         listed = [who.matcher for who in claim.run_by or ()]
