@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FLAGS = "x-mlseal-flags"
 _ANSWER_FACTOR = 16  # an answer may be so many times as long as the longest request
-_AT_ONCE = 16 * 1024  # bytes that are looked at on the event loop; longer ones would keep the other callers waiting
+_AT_ONCE, _SEARCHED_AT_ONCE = 16 * 1024, 512
+"""Bytes of a request and of an answer that are looked at on the event loop, some 10 and 70 ms at the worst; longer ones
+would keep the other callers waiting."""
 _THREADS = 2  # that look at longer ones
 
 
@@ -200,10 +202,12 @@ async def _invoke(guard: Guard, request: Request) -> Response:
         caller = await run_in_threadpool(guard.callers.identify, header)
     request.state.identified = True
     guard.rates.take_request(caller.key)  # (4)
-    flags = guard.judged(await _at_ease(state.threads, len(body), lambda: guard.examined(body, caller)))  # (4) to (6)
+    flags = guard.judged(
+        await _at_ease(state.threads, len(body) <= _AT_ONCE, lambda: guard.examined(body, caller))
+    )  # (4) to (6)
     guard.standing.require()  # (1) again: a body may take long to come
     raw = await asking.answer_of(state.client, body, limits.max_bytes * _ANSWER_FACTOR, limits.seconds)  # (7)
-    content, masked = await _at_ease(state.threads, len(raw), lambda: guard.passed_on(raw))  # (8)
+    content, masked = await _at_ease(state.threads, len(raw) <= _SEARCHED_AT_ONCE, lambda: guard.passed_on(raw))  # (8)
     guard.standing.require()  # (1) again: what was withdrawn meanwhile does not answer
     guard.counted["masked"] += masked
     if masked:
@@ -212,11 +216,11 @@ async def _invoke(guard: Guard, request: Request) -> Response:
     return Response(content, media_type="application/json", headers=headers)
 
 
-async def _at_ease(threads: asyncio.Semaphore, size: int, work: Callable[[], T]) -> T:
-    """What `work` returns: at once for a few bytes, for more on one of few threads, so that nobody else waits."""
+async def _at_ease(threads: asyncio.Semaphore, small: bool, work: Callable[[], T]) -> T:
+    """What `work` returns: at once if it is `small`, else on one of few threads, so that nobody else waits."""
     from starlette.concurrency import run_in_threadpool
 
-    if size <= _AT_ONCE:
+    if small:
         return work()
     async with threads:
         return await run_in_threadpool(work)

@@ -107,7 +107,11 @@ class Callers:
             raise Unidentified(error.message, got=error.got, expected=error.expected, remedy=error.remedy) from error
         found = Identity(holder.issuer, holder.san)
         if not any(issuer in {None, found.issuer} and san.fullmatch(found.san) for issuer, san in self._listed):
-            raise Unlisted("this caller is not listed", got=found.san, expected="an identity under identity.callers")
+            raise Unlisted(
+                "this caller is not listed",
+                got=f"{found.san} of {found.issuer}",
+                expected="an identity under identity.callers",
+            )
         return found
 
 
