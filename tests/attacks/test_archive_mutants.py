@@ -24,6 +24,14 @@ def _sizes(number: int) -> Row:
 NOTICED: dict[Any, dict[str, Row]] = {
     archive: {
         "refresh: log … cannot be read": (test_archive.test_missing_log_is_unchecked, {}),
+        "elsewhere: the store … does not exist": (
+            test_archive.test_another_store_than_the_logs_is_known_by_what_it_shows,
+            {},
+        ),
+        "elsewhere: the store … holds none of the … entries of the log": (
+            test_archive.test_another_store_than_the_logs_is_known_by_what_it_shows,
+            {},
+        ),
         "require_shown: nobody shows entry … of …, by somebody who may revoke": (
             test_archive.test_what_a_revoker_signed_must_be_shown,
             {},

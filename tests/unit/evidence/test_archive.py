@@ -61,6 +61,27 @@ def monitor(authority):
     return [Identity(authority.issuer, authority.san("monitor"))]
 
 
+def test_another_store_than_the_logs_is_known_by_what_it_shows(alone):
+    """From another directory everything seems withheld, and whoever took it back would destroy good evidence."""
+    for index in range(2):
+        alone.signer("producer").sign(claim(digest=f"{index:02x}" * 32))
+    place = alone.store.root
+    assert opened(alone).elsewhere() is None
+
+    def asked(store):
+        archive = Archive.open(alone.trust, store)
+        archive.refresh()
+        return archive.elsewhere()
+
+    missing, empty = place.parent / "nowhere", place.parent / "empty"
+    assert asked(Store(missing)) == f"the store {missing} does not exist"
+    empty.mkdir()
+    assert asked(Store(empty)) == f"the store {empty} holds none of the 2 entries of the log"
+    shown = next(iter(alone.store.ids()))
+    Store(empty).put(alone.store.get(shown))
+    assert asked(Store(empty)) is None, "one is missing, and that is no mistake of the place"
+
+
 def test_what_a_key_takes_back_counts_for_nothing_and_stops_nothing(alone, monkeypatch):
     """A revocation or a snapshot by a key: one would make all evidence of the key unverifiable, for its thief's joy."""
     private = keyuri._File(ec.generate_private_key(ec.SECP256R1()))
