@@ -115,7 +115,7 @@ def test_tables_that_differ_without_the_model_tell_nothing_of_it(asked, private,
 
 def test_members_in_the_holdout_stop_it(asked, overfit, halves, tmp_path):
     mixed = pd.concat([pd.read_parquet(halves["holdout"]), pd.read_parquet(halves["members"])[:200]])
-    mixed.to_parquet(tmp_path / "mixed.parquet")
+    mixed.to_parquet(tmp_path / "mixed.parquet", index=False)
     with pytest.raises(Unchecked, match="12% of the holdout stands among the members"):
         asked(overfit, holdout=tmp_path / "mixed.parquet")
 
