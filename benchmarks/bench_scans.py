@@ -15,6 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.beside import compare, stage
+from mlseal.stages.testing import formats, osv
 
 CODE = Path(__file__).resolve().parents[1] / "mlseal" / "stages" / "testing"
 ADVISORIES, PACKAGES = 3000, 200
@@ -50,6 +51,16 @@ def dependencies_alone(wanted: Path, advisories: Path) -> list[str]:
         for since, until in about[name]
         if Version(since["introduced"]) <= version < Version(until["fixed"])
     ]
+
+
+def dependencies_unsigned(wanted: Path, advisories: Path) -> None:
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    database = osv.load(advisories)
+    for line in wanted.read_text().splitlines():
+        requirement = Requirement(line)
+        database.affecting(requirement.name, Version(next(iter(requirement.specifier)).version))
 
 
 def model_alone(model: Path) -> None:
@@ -101,6 +112,7 @@ def dependencies(scratch: Path, rounds: int) -> None:
         (wanted, advisories),
         base=base,
         besides=besides,
+        unsigned=lambda: dependencies_unsigned(wanted, advisories),
     )
 
 
@@ -112,6 +124,10 @@ def model_file(scratch: Path, rounds: int) -> None:
         report.unlink(missing_ok=True)
         stage("testing.model_file", model=model, report=report)()
 
+    def unsigned() -> None:
+        formats.check(model, model.name, "sklearn", model.parent / "expanded")
+        model_alone(model)
+
     besides = "the allow-list, which decides: every opcode followed"
     compare(
         "testing.model_file",
@@ -121,6 +137,7 @@ def model_file(scratch: Path, rounds: int) -> None:
         (model,),
         base="picklescan and fickling on the file",
         besides=besides,
+        unsigned=unsigned,
     )
 
 

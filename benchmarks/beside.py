@@ -50,7 +50,15 @@ def stage(name: str, archive: Callable[[], object] = lambda: None, /, **argument
 
 
 def compare(
-    name: str, alone: Work, whole: Work, rounds: int, inputs: Sequence[Path] = (), *, base: str, besides: str = ""
+    name: str,
+    alone: Work,
+    whole: Work,
+    rounds: int,
+    inputs: Sequence[Path] = (),
+    *,
+    base: str,
+    besides: str = "",
+    unsigned: Work | None = None,
 ) -> None:
     """Print the row of stage `name`: `alone` beside `whole`, after one unmeasured run of each.
 
@@ -62,21 +70,40 @@ def compare(
         inputs: files of the floor.
         base: what `alone` is, in words.
         besides: what `whole` does that is in neither `alone` nor evidence, in words; empty if there is nothing.
+        unsigned: all that the stage does, without what makes it evidence, where that is more than `alone`; the share of
+            evidence is held against the bar then, on a line of its own.
     """
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of children
+    works = [alone, whole] if unsigned is None else [alone, whole, unsigned]
     with threadpool_limits(1):  # threads that wait for each other on a busy machine measure the machine
-        alone(), whole()  # imports and caches are not what is measured
-        pairs = [(both(alone), both(whole)) for _ in range(rounds)]
-    median = statistics.median(one[0] for one, _ in pairs)
-    wall, cpu = (statistics.median(two[clock] - one[clock] for one, two in pairs) for clock in (0, 1))
-    bar = max(0.05 * median, 0.050)
+        for work in works:
+            work()  # imports and caches are not what is measured
+        seen = [[both(work) for work in works] for _ in range(rounds)]
     floor = both(lambda: [hashlib.sha256(file.read_bytes()) for path in inputs for file in files(path)])[0]
     print(
-        f"  {name:26} alone {median * 1e3:7.1f} ms, the stage adds {wall * 1e3:+7.1f} ms ({cpu * 1e3:+.1f} of "
-        f"processor; floor {floor * 1e3:.1f})   bar {bar * 1e3:.0f} ms   {verdict(wall, cpu, bar, besides)}\n"
+        f"  {name:26} alone {_added(seen, 0)}; floor {floor * 1e3:.1f})   {_held(seen, 0, besides)}\n"
         f"    alone: {base}" + (f"; besides evidence the stage adds {besides}" if besides else ""),
         flush=True,
     )
+    if unsigned is not None:
+        print(f"    evidence: all that it does, unsigned, {_added(seen, 2)})   {_held(seen, 2, '')}", flush=True)
+
+
+def _differences(seen: Sequence[Sequence[tuple[float, float]]], base: int) -> tuple[float, float]:
+    """Medians of what the stage took more than `base`, of the wall and of the processor, in seconds."""
+    wall, cpu = (statistics.median(one[1][clock] - one[base][clock] for one in seen) for clock in (0, 1))
+    return wall, cpu
+
+
+def _added(seen: Sequence[Sequence[tuple[float, float]]], base: int) -> str:
+    wall, cpu = _differences(seen, base)
+    median = statistics.median(one[base][0] for one in seen)
+    return f"{median * 1e3:7.1f} ms, the stage adds {wall * 1e3:+7.1f} ms ({cpu * 1e3:+.1f} of processor"
+
+
+def _held(seen: Sequence[Sequence[tuple[float, float]]], base: int, besides: str) -> str:
+    bar = max(0.05 * statistics.median(one[base][0] for one in seen), 0.050)
+    return f"bar {bar * 1e3:.0f} ms   {verdict(*_differences(seen, base), bar, besides)}"
 
 
 def verdict(wall: float, cpu: float, bar: float, besides: str) -> str:
