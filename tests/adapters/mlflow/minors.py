@@ -5,26 +5,16 @@ Its code alone, in a directory of the environment: what it depends on, the insta
 
 from __future__ import annotations
 
-import fcntl
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.beside import packages
 
 OTHER = "3.16.1"
 
 
 def other() -> Path:
     """The directory to put first on ``PYTHONPATH``; filled from the package index on first use."""
-    place = Path(sys.prefix) / f".mlflow-{OTHER}"
-    place.mkdir(exist_ok=True)
-    with (place / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / ".ready").exists():
-            packages = [f"{name}=={OTHER}" for name in ("mlflow", "mlflow-skinny", "mlflow-tracing")]
-            install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-            subprocess.run([*install, "--no-compile", "--target", str(place), *packages], check=True)
-            (place / ".ready").touch()
-    return place
+    return packages(f"mlflow-{OTHER}", [f"{name}=={OTHER}" for name in ("mlflow", "mlflow-skinny", "mlflow-tracing")])
 
 
 if __name__ == "__main__":

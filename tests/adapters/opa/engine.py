@@ -7,7 +7,6 @@ unpacked beside the environment, after its digest was compared, and only `tests.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import subprocess
 import sys
@@ -15,21 +14,20 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from tests.beside import filled
+
 NAME, VERSION = "opa-golib-python-bindings", "0.4.4"
 SHA256 = "d411c901e14b8c7c3023e23e4a944f4cf429c1d31baf80e959e57d11efbfd24a"
 
 
 def engine() -> Path:
     """The directory to put on ``PYTHONPATH``; filled from the package index on first use."""
-    place = Path(sys.prefix) / f".opa-{VERSION}"
-    place.mkdir(exist_ok=True)
-    with (place / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / ".ready").exists():
-            with tempfile.TemporaryDirectory() as folder:
-                zipfile.ZipFile(_fetched(Path(folder))).extractall(place)
-            (place / ".ready").touch()
-    return place
+    return filled(f"opa-{VERSION}", _unpack)
+
+
+def _unpack(place: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        zipfile.ZipFile(_fetched(Path(folder))).extractall(place)
 
 
 def _fetched(folder: Path) -> Path:

@@ -6,7 +6,6 @@ the attrs that it wants. Only a process that `figures` starts sees it; numpy, sc
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -25,16 +24,9 @@ Point = tuple[float, float, int, float]
 
 def place() -> Path:
     """The directory to put on ``PYTHONPATH``; filled from the package index on first use."""
-    place = Path(sys.prefix) / f".dp-accounting-{VERSION}"
-    place.mkdir(exist_ok=True)
-    with (place / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / ".ready").exists():
-            install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-            wheels = ["--only-binary=:all:", "--no-compile", "--target", str(place)]
-            subprocess.run([*install, *wheels, *_PACKAGES], check=True)
-            (place / ".ready").touch()
-    return place
+    from tests.beside import packages  # not where this file answers as a program: there is no `tests` then
+
+    return packages(f"dp-accounting-{VERSION}", _PACKAGES)
 
 
 def figures(points: Sequence[Point], orders: Sequence[int]) -> list[tuple[float, float]]:
